@@ -1,0 +1,74 @@
+"""LocalAttention: the reference block, a channel gate times a spatial gate.
+
+Source: the article "VGG16 with attention" that attnzoo began from; no paper.
+Shapes: x (N, C, H, W); channel gate (N, C, 1, 1); spatial gate (N, 1, H, W).
+"""
+
+from __future__ import annotations
+
+from torch import Tensor, nn
+
+from attnzoo.blocks.parts import Reduction, hidden_channels, init_gate
+from attnzoo.registry import register_block
+
+__all__ = ["LocalAttention"]
+
+
+class LocalAttention(nn.Module):
+    """Channel gate times spatial gate, multiplied onto the feature map.
+
+        channel = σ(conv1×1(relu(conv1×1(mean of x over H, W))))     (N, C, 1, 1), C → C//r → C
+        spatial = σ(conv1×1(relu(conv1×1(x))))                       (N, 1, H, W), C → C//r → 1
+        y = x · (channel · spatial)
+
+    The submodules and their order are those of the published code, so its checkpoints load.
+    Parameters: 3·C·h + 3·h + C + 1, with h = max(C // r, 1).
+    MACs: H·W·(C·h + h) + 2·C·h.
+
+    Args:
+        in_channels: C, at least 1.
+        reduction_ratio: r, an integer ≥ 1, or `"auto"` for a width that follows C.
+
+    Raises:
+        OptionError: if an argument is out of range.
+
+    Example:
+        >>> import torch
+        >>> from attnzoo.blocks import LocalAttention
+        >>> LocalAttention(64, reduction_ratio=8)(torch.randn(2, 64, 14, 14)).shape
+        torch.Size([2, 64, 14, 14])
+    """
+
+    def __init__(self, in_channels: int, reduction_ratio: Reduction = 8) -> None:
+        super().__init__()
+        hidden = hidden_channels("LocalAttention", in_channels, reduction_ratio)
+        self.channel_attention = nn.Sequential(
+            nn.AdaptiveAvgPool2d(1),
+            nn.Conv2d(in_channels, hidden, 1),
+            nn.ReLU(inplace=True),
+            nn.Conv2d(hidden, in_channels, 1),
+            nn.Sigmoid(),
+        )
+        self.spatial_attention = nn.Sequential(
+            nn.Conv2d(in_channels, hidden, 1),
+            nn.ReLU(inplace=True),
+            nn.Conv2d(hidden, 1, 1),
+            nn.Sigmoid(),
+        )
+        init_gate(self.channel_attention)
+        init_gate(self.spatial_attention)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x * (self.channel_attention(x) * self.spatial_attention(x))
+
+
+@register_block(
+    "local",
+    kind="both",
+    title="LocalAttention",
+    paper="VGG16 with attention before every pool (article, no paper)",
+    maps={"channel_attention": "channel", "spatial_attention": "spatial"},
+)
+def local(channels: int, reduction: Reduction = 8) -> LocalAttention:
+    """Channel gate times spatial gate; the reference block."""
+    return LocalAttention(channels, reduction_ratio=reduction)

@@ -1,0 +1,107 @@
+"""Argument checks that name the argument, the value received and what is allowed."""
+
+from __future__ import annotations
+
+import difflib
+import inspect
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any
+
+from attnzoo.errors import OptionError
+
+__all__ = [
+    "check_choice",
+    "check_int",
+    "check_keywords",
+    "check_number",
+    "closest",
+    "did_you_mean",
+    "keyword_options",
+]
+
+
+def closest(name: str, known: Iterable[str], limit: int = 3) -> list[str]:
+    """The names in `known` nearest to `name`, best first."""
+    return difflib.get_close_matches(name, list(known), n=limit, cutoff=0.5)
+
+
+def did_you_mean(name: str, known: Iterable[str]) -> str:
+    """`" Did you mean 'x' or 'y'?"`, or an empty string when nothing is near."""
+    names = [repr(near) for near in closest(name, known)]
+    return f" Did you mean {' or '.join(names)}?" if names else ""
+
+
+def check_int(owner: str, option: str, value: object, *, minimum: int | None = None) -> int:
+    """`value` if it is an int (not a bool) of at least `minimum`.
+
+    Raises:
+        OptionError: otherwise.
+    """
+    allowed = "an integer" if minimum is None else f"an integer of at least {minimum}"
+    if isinstance(value, bool) or not isinstance(value, int):
+        raise OptionError(f"{owner}: {option}={value!r} must be {allowed}.")
+    if minimum is not None and value < minimum:
+        raise OptionError(f"{owner}: {option}={value!r} must be {allowed}.")
+    return value
+
+
+def check_number(
+    owner: str,
+    option: str,
+    value: object,
+    *,
+    minimum: float | None = None,
+    maximum: float | None = None,
+) -> float:
+    """`value` as a float within the closed range given.
+
+    Raises:
+        OptionError: if it is not a number, is NaN, or lies outside.
+    """
+    low = "-∞" if minimum is None else minimum
+    high = "∞" if maximum is None else maximum
+    message = f"{owner}: {option}={value!r} must be a number in [{low}, {high}]."
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        raise OptionError(message)
+    number = float(value)
+    inside = (minimum is None or number >= minimum) and (maximum is None or number <= maximum)
+    if number != number or not inside:
+        raise OptionError(message)
+    return number
+
+
+def check_choice(owner: str, option: str, value: Any, allowed: Iterable[Any]) -> Any:
+    """`value` if it is one of `allowed`.
+
+    Raises:
+        OptionError: otherwise, naming the nearest allowed value.
+    """
+    choices = list(allowed)
+    if value not in choices:
+        listed = ", ".join(repr(choice) for choice in choices)
+        hint = did_you_mean(str(value), [str(choice) for choice in choices])
+        raise OptionError(f"{owner}: {option}={value!r} is not one of {listed}.{hint}")
+    return value
+
+
+def keyword_options(function: Callable[..., Any], skip: int = 1) -> dict[str, inspect.Parameter]:
+    """The parameters of `function` that a caller names, after the first `skip`."""
+    parameters = list(inspect.signature(function).parameters.values())[skip:]
+    kinds = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
+    return {p.name: p for p in parameters if p.kind in kinds}
+
+
+def check_keywords(owner: str, given: Mapping[str, object], known: Iterable[str]) -> None:
+    """Refuse any key of `given` that is not in `known`.
+
+    Raises:
+        OptionError: naming each unknown key, the closest one, and all that exist.
+    """
+    options = list(known)
+    unknown = [key for key in given if key not in options]
+    if unknown:
+        hints = "".join(did_you_mean(key, options) for key in unknown)
+        listed = ", ".join(options) if options else "none"
+        names = ", ".join(repr(key) for key in unknown)
+        plural = "s" if len(unknown) > 1 else ""
+        raise OptionError(f"{owner} has no option{plural} {names}.{hints} Its options: {listed}.")

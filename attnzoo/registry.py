@@ -1,0 +1,284 @@
+"""Names → blocks and names → policies: decorators, entry points, wildcard lists, closest names."""
+
+from __future__ import annotations
+
+import fnmatch
+import re
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from importlib.metadata import entry_points
+from types import MappingProxyType
+from typing import Any, Generic, Literal, TypeVar, get_args
+
+from torch import nn
+
+from attnzoo.checks import check_choice, check_int, check_keywords, did_you_mean, keyword_options
+from attnzoo.errors import OptionError, UnknownNameError
+
+__all__ = [
+    "BLOCKS",
+    "POLICIES",
+    "BlockKind",
+    "BlockSpec",
+    "MapKind",
+    "PolicySpec",
+    "create_block",
+    "list_blocks",
+    "list_policies",
+    "register_block",
+    "register_policy",
+]
+
+BlockKind = Literal["channel", "spatial", "both", "context", "control"]
+MapKind = Literal["channel", "spatial", "both", "pairwise"]
+Decorated = TypeVar("Decorated", bound=Callable[..., Any])
+
+
+@dataclass(frozen=True)
+class BlockSpec:
+    """What the registry knows about one attention block.
+
+    Attributes:
+        name: the registered name.
+        factory: called as `factory(channels, **options)`; returns a module that maps
+            `(N, C, H, W)` to the same shape.
+        kind: what the block attends over; `control` for blocks without attention.
+        title: the name the paper uses.
+        paper: authors and title.
+        year: year of publication.
+        arxiv: arXiv identifier, or None.
+        maps: submodule path → kind of the attention map which that submodule outputs.
+        identity_at_init: whether the freshly built block returns its input unchanged. Such a
+            block needs no γ to start from the identity (and with one could never leave it).
+    """
+
+    name: str
+    factory: Callable[..., nn.Module]
+    kind: BlockKind
+    title: str = ""
+    paper: str = ""
+    year: int | None = None
+    arxiv: str | None = None
+    maps: Mapping[str, MapKind] = field(default_factory=lambda: MappingProxyType({}))
+    identity_at_init: bool = False
+
+    @property
+    def options(self) -> dict[str, Any]:
+        """Option → default value (`inspect.Parameter.empty` where it must be given)."""
+        return {name: p.default for name, p in keyword_options(self.factory).items()}
+
+    @property
+    def summary(self) -> str:
+        """First line of the factory's docstring."""
+        return (self.factory.__doc__ or "").strip().partition("\n")[0]
+
+    def check_options(self, options: Mapping[str, Any]) -> None:
+        """Raise `OptionError` for an option this block does not have."""
+        check_keywords(f"block {self.name!r}", options, self.options)
+
+    def build(self, channels: int, **options: Any) -> nn.Module:
+        """Build the block for maps of `channels` channels."""
+        check_int(f"block {self.name!r}", "channels", channels, minimum=1)
+        self.check_options(options)
+        return self.factory(channels, **options)
+
+
+@dataclass(frozen=True)
+class PolicySpec:
+    """What the registry knows about one insertion policy.
+
+    Attributes:
+        name: the registered name.
+        find: pure function `find(trace, **options)` → the sites it names, in forward order.
+        source: the network or paper the policy comes from.
+        delegate: for a policy that only chooses another one: `delegate(trace)` → its name.
+    """
+
+    name: str
+    find: Callable[..., Any]
+    source: str = ""
+    delegate: Callable[[Any], str] | None = None
+
+    @property
+    def options(self) -> dict[str, Any]:
+        """Option → default value, without the filters that every policy has."""
+        return {name: p.default for name, p in keyword_options(self.find).items()}
+
+    @property
+    def summary(self) -> str:
+        """First line of the policy's docstring."""
+        return (self.find.__doc__ or "").strip().partition("\n")[0]
+
+
+def _natural(name: str) -> list[tuple[int, int | str]]:
+    return [(0, int(t)) if t.isdigit() else (1, t) for t in re.split(r"(\d+)", name) if t]
+
+
+Spec = TypeVar("Spec", BlockSpec, PolicySpec)
+
+
+class Registry(Generic[Spec]):
+    """Specs by name. Entry points of other packages are read at the first look-up that needs them."""
+
+    def __init__(self, noun: str, group: str) -> None:
+        self.noun = noun
+        self.group = group
+        self._specs: dict[str, Spec] = {}
+        self._entry_points_read = False
+
+    def add(self, spec: Spec, *, overwrite: bool = False) -> None:
+        """Register `spec`.
+
+        Raises:
+            OptionError: if the name is empty, or taken and `overwrite` is false.
+        """
+        if not spec.name or any(c.isspace() or c in "*?[]/" for c in spec.name):
+            raise OptionError(
+                f"{self.noun} name {spec.name!r}: use letters, digits, '-', '_', ':' or '.'."
+            )
+        if spec.name in self._specs and not overwrite:
+            raise OptionError(
+                f"{self.noun} {spec.name!r} is registered already; "
+                f"choose another name or pass overwrite=True."
+            )
+        self._specs[spec.name] = spec
+
+    def __getitem__(self, name: str) -> Spec:
+        if name not in self._specs:
+            self._read_entry_points()
+        if name not in self._specs:
+            known = self.names()
+            raise UnknownNameError(
+                f"no {self.noun} is called {name!r}.{did_you_mean(str(name), known)} "
+                f"There are: {', '.join(known)}."
+            )
+        return self._specs[name]
+
+    def __contains__(self, name: object) -> bool:
+        self._read_entry_points()
+        return name in self._specs
+
+    def __iter__(self) -> Iterator[Spec]:
+        return (self[name] for name in self.names())
+
+    def names(self, pattern: str = "*") -> list[str]:
+        """Registered names that match the wildcard `pattern`, in natural order."""
+        self._read_entry_points()
+        return sorted((n for n in self._specs if fnmatch.fnmatchcase(n, pattern)), key=_natural)
+
+    def _read_entry_points(self) -> None:
+        """Load what other packages offer: each entry point names a function or class to register
+        under the entry point's name, or a module that registers its own when imported."""
+        if self._entry_points_read:
+            return
+        self._entry_points_read = True
+        for point in entry_points(group=self.group):
+            target = point.load()  # importing it may register by decorator
+            if callable(target) and point.name not in self._specs:
+                register = register_block if self.noun == "block" else register_policy
+                register(point.name)(target)
+
+
+BLOCKS: Registry[BlockSpec] = Registry("block", "attnzoo.blocks")
+POLICIES: Registry[PolicySpec] = Registry("policy", "attnzoo.policies")
+
+
+def register_block(
+    name: str,
+    *,
+    kind: BlockKind = "both",
+    title: str = "",
+    paper: str = "",
+    year: int | None = None,
+    arxiv: str | None = None,
+    maps: Mapping[str, MapKind] | None = None,
+    identity_at_init: bool = False,
+    overwrite: bool = False,
+) -> Callable[[Decorated], Decorated]:
+    """Register an `nn.Module` class (or function) as the block `name`.
+
+    It is called as `factory(channels, **options)` and must return a module that maps
+    `(N, C, H, W)` to the same shape. See `BlockSpec` for the other arguments.
+
+    Raises:
+        OptionError: if the name is taken (and `overwrite` is false) or `kind` is unknown.
+
+    Example:
+        >>> import torch, attnzoo
+        >>> @attnzoo.register_block("mean-gate", kind="channel")
+        ... class MeanGate(torch.nn.Module):
+        ...     def __init__(self, channels, sharpness=1.0):
+        ...         super().__init__()
+        ...         self.sharpness = sharpness
+        ...     def forward(self, x):
+        ...         return x * torch.sigmoid(self.sharpness * x.mean((2, 3), keepdim=True))
+        >>> attnzoo.create_block("mean-gate", 8, sharpness=2.0)(torch.ones(1, 8, 4, 4)).shape
+        torch.Size([1, 8, 4, 4])
+    """
+    owner = f"register_block({name!r})"
+    check_choice(owner, "kind", kind, get_args(BlockKind))
+    for emitter, map_kind in (maps or {}).items():
+        check_choice(owner, f"maps[{emitter!r}]", map_kind, get_args(MapKind))
+
+    def decorate(factory: Decorated) -> Decorated:
+        frozen = MappingProxyType(dict(maps or {}))
+        spec = BlockSpec(name, factory, kind, title, paper, year, arxiv, frozen, identity_at_init)
+        BLOCKS.add(spec, overwrite=overwrite)
+        return factory
+
+    return decorate
+
+
+def register_policy(
+    name: str,
+    *,
+    source: str = "",
+    delegate: Callable[[Any], str] | None = None,
+    overwrite: bool = False,
+) -> Callable[[Decorated], Decorated]:
+    """Register `find(trace, **options)` → list of sites as the policy `name`.
+
+    The common filters (`stages=`, `include=`, …) are applied afterwards to every policy.
+
+    Raises:
+        OptionError: if the name is taken and `overwrite` is false.
+
+    Example:
+        >>> import attnzoo, torchvision
+        >>> @attnzoo.register_policy("after-relu")
+        ... def after_relu(trace):
+        ...     return [trace.after(call) for call in trace.calls if call.type == "ReLU"]
+        >>> len(attnzoo.plan(torchvision.models.vgg11(), "after-relu", "se").sites)
+        8
+    """
+
+    def decorate(find: Decorated) -> Decorated:
+        POLICIES.add(PolicySpec(name, find, source, delegate), overwrite=overwrite)
+        return find
+
+    return decorate
+
+
+def list_blocks(pattern: str = "*") -> list[str]:
+    """Names of the registered blocks that match the wildcard `pattern`, in natural order."""
+    return BLOCKS.names(pattern)
+
+
+def list_policies(pattern: str = "*") -> list[str]:
+    """Names of the registered policies that match the wildcard `pattern`, in natural order."""
+    return POLICIES.names(pattern)
+
+
+def create_block(name: str, channels: int, **options: Any) -> nn.Module:
+    """Build the block `name` for maps of shape `(N, channels, H, W)`.
+
+    Raises:
+        UnknownNameError: no such block; the message lists the closest names.
+        OptionError: an option that the block does not have, or a value it does not allow.
+
+    Example:
+        >>> import torch, attnzoo
+        >>> attnzoo.create_block("local", 64, reduction=8)(torch.randn(2, 64, 7, 7)).shape
+        torch.Size([2, 64, 7, 7])
+    """
+    return BLOCKS[name].build(channels, **options)
