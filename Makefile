@@ -1,0 +1,79 @@
+# Every habit is one command. All that a machine needs is Python (3.11 or newer) with pip, and make.
+# Another interpreter: make PYTHON=python3.12 test
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+STUDY ?= examples/studies/quickstart.yaml
+PYTEST_ARGS ?=
+
+# mkdocs-material prints a page-long notice about MkDocs 2 on every build; it is not about this site.
+export NO_MKDOCS_2_WARNING := 1
+export DISABLE_MKDOCS_2_WARNING := true
+
+.DEFAULT_GOAL := help
+.PHONY: help setup demo test lint format docs serve bench clean
+
+help: ## list the commands
+	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1|\2/p' Makefile | column -t -s '|' 2>/dev/null \
+	  || sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1 \2/p' Makefile
+
+setup: $(VENV)/.installed ## make .venv and install attnzoo into it (the other commands do this first)
+
+demo: setup ## run the quickstart ablation and say where its report is
+	$(BIN)/attnzoo ablate $(STUDY)
+
+test: setup ## run the tests and check coverage (make test PYTEST_ARGS='-k plan' runs some)
+	$(BIN)/python -m pytest -n logical --maxprocesses 8 \
+	  $(if $(PYTEST_ARGS),$(PYTEST_ARGS),--cov=attnzoo --cov-report=term:skip-covered --cov-fail-under=95)
+
+lint: setup ## style, types, layers, spelling, dead code
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/ty check attnzoo
+	$(BIN)/lint-imports --no-logo
+	$(BIN)/codespell
+	$(BIN)/vulture
+
+format: setup ## rewrite the code in the house format
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+docs: setup ## build the site into site/
+	$(BIN)/python -m mkdocs build --strict --quiet
+	@echo "The site: site/index.html"
+
+serve: setup ## serve the site at http://127.0.0.1:8000 and rebuild it on every change
+	$(BIN)/python -m mkdocs serve
+
+bench: $(VENV)/.installed-bench ## run the benchmarks and print their figures
+	@for script in benchmarks/*.py; do \
+	  echo "== $$script"; $(BIN)/python $$script || exit 1; \
+	done
+
+clean: ## remove everything that the other commands made
+	rm -rf $(VENV) site dist build .pytest_cache .ruff_cache .import_linter_cache .hypothesis .coverage
+
+# Where the venv module lacks pip (Debian without python3-venv), the pip outside puts one inside.
+$(BIN)/python:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
+	  || { echo "attnzoo needs Python 3.11 or newer; this is $$($(PYTHON) -V 2>&1). Try: make PYTHON=python3.12"; exit 1; }
+	$(PYTHON) -m venv $(VENV) 2>/dev/null \
+	  || { $(PYTHON) -m venv --clear --without-pip $(VENV) && $(PYTHON) -m pip --python $(VENV) install --quiet pip; }
+
+# uv installs in a third of pip's time, but reads none of pip's configuration (mirrors, proxies,
+# certificates); where it can't reach the packages, pip does the work.
+$(VENV)/.installed: pyproject.toml | $(BIN)/python
+	$(call install,dev,docs)
+	@touch $@
+
+$(VENV)/.installed-bench: pyproject.toml $(VENV)/.installed
+	$(call install,bench)
+	@touch $@
+
+comma := ,
+define install
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check uv
+	$(BIN)/uv pip install --quiet --compile-bytecode --python $(BIN)/python -e '.[$(1)$(if $(2),$(comma)$(2))]' \
+	  || $(BIN)/python -m pip install --disable-pip-version-check -e '.[$(1)$(if $(2),$(comma)$(2))]'
+endef
