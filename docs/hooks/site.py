@@ -1,0 +1,171 @@
+"""MkDocs hook: what the pages take from the code when the site is built.
+
+In a page, an HTML comment stands for what is put in its place:
+
+    <!-- blocks -->                    the zoo, from the block registry
+    <!-- policies -->                  the policies, from the policy registry
+    <!-- changelog -->                 CHANGELOG.md
+    <!-- drawing: NAME | ALT TEXT -->  docs/assets/NAME.svg, inline, so that it follows the palette
+    <!-- command: attnzoo … -->        the command and what it prints
+"""
+
+from __future__ import annotations
+
+import inspect
+import os
+import re
+import shlex
+import subprocess
+import sys
+from collections.abc import Callable
+from functools import cache
+from pathlib import Path
+
+import torch
+from torch.utils.flop_counter import FlopCounterMode
+
+from attnzoo.registry import BLOCKS, POLICIES, BlockSpec
+
+ROOT = Path(__file__).parents[2]
+ASSETS = ROOT / "docs" / "assets"
+DIRECTIVE = re.compile(
+    r"^<!-- (blocks|policies|changelog|drawing|command)(?:: (.+?))? -->$", re.MULTILINE
+)
+CHANNELS, SIZE = 256, 56
+KINDS = {
+    "channel": "Channel attention",
+    "spatial": "Spatial attention",
+    "both": "Channel and spatial attention",
+    "context": "Context and self-attention",
+    "control": "Controls",
+}
+
+
+def on_page_markdown(markdown: str, **_: object) -> str:
+    """Replace the directives of one page."""
+    generators: dict[str, Callable[[str], str]] = {
+        "blocks": lambda _: blocks(),
+        "policies": lambda _: policies(),
+        "changelog": lambda _: changelog(),
+        "drawing": drawing,
+        "command": command,
+    }
+    return DIRECTIVE.sub(lambda match: generators[match[1]](match[2] or ""), markdown)
+
+
+def on_config(config: object) -> object:
+    """Rebuild when the code that fills the pages changes (`mkdocs serve`)."""
+    config.watch.extend([str(ROOT / "attnzoo"), str(ROOT / "CHANGELOG.md")])  # type: ignore[attr-defined]
+    return config
+
+
+def blocks() -> str:
+    """A table of all blocks, then a section for each."""
+    kinds = [kind for kind in KINDS if any(spec.kind == kind for spec in BLOCKS)]
+    specs = [spec for kind in kinds for spec in BLOCKS if spec.kind == kind]
+    lines = ["| block | attends over | year | parameters | MACs |", "|---|---|---:|---:|---:|"]
+    for spec in specs:
+        parameters, macs = block_cost(spec.name)
+        lines.append(
+            f"| [`{spec.name}`](#{anchor(spec.name)}) | {spec.kind} | {spec.year or '–'} "
+            f"| {parameters:,} | {macs / 1e6:,.1f} M |"
+        )
+    for kind in kinds:
+        lines += ["", f"## {KINDS[kind]}"]
+        for spec in BLOCKS:
+            if spec.kind == kind:
+                lines += ["", block_section(spec)]
+    return "\n".join(lines)
+
+
+def block_section(spec: BlockSpec) -> str:
+    """Title, source, formula and options of one block."""
+    parameters, macs = block_cost(spec.name)
+    source = spec.paper
+    if spec.year:
+        source += f", {spec.year}"
+    if spec.arxiv:
+        source += f". [arXiv:{spec.arxiv}](https://arxiv.org/abs/{spec.arxiv})"
+    facts = [f"**{spec.title or spec.name}.** {spec.summary}"]
+    if source:
+        facts.append(f"*{source}*")
+    facts.append(
+        f"{parameters:,} parameters and {macs:,} MACs at C = {CHANNELS}, {SIZE}×{SIZE}."
+        + (" Returns its input unchanged when freshly built." if spec.identity_at_init else "")
+    )
+    if spec.maps:
+        listed = ", ".join(f"`{path}` ({kind})" for path, kind in spec.maps.items())
+        facts.append(f"Attention maps: {listed}.")
+    return "\n\n".join([f"### `{spec.name}` {{ #{anchor(spec.name)} }}", *facts, options(spec)])
+
+
+def policies() -> str:
+    """A table of all policies, then a section for each."""
+    lines = ["| policy | where | from |", "|---|---|---|"]
+    lines += [
+        f"| [`{spec.name}`](#{anchor(spec.name)}) | {spec.summary} | {spec.source or '–'} |"
+        for spec in POLICIES
+    ]
+    for spec in POLICIES:
+        body = (
+            inspect.cleandoc(spec.find.__doc__ or "").partition("\n\n")[2].partition("\nArgs:")[0]
+        )
+        lines += ["", f"## `{spec.name}` {{ #{anchor(spec.name)} }}", "", spec.summary]
+        lines += ["", body.strip(), "", options(spec)]
+    return "\n".join(lines)
+
+
+def options(spec: object) -> str:
+    """The options of a block or policy with their defaults, as a line."""
+    defaults = spec.options  # type: ignore[attr-defined]
+    listed = (
+        f"`{name}`" if value is inspect.Parameter.empty else f"`{name}={value!r}`"
+        for name, value in defaults.items()
+    )
+    return f"Options: {', '.join(listed)}." if defaults else "No options."
+
+
+def changelog() -> str:
+    """CHANGELOG.md without its title, which the page has already."""
+    return (ROOT / "CHANGELOG.md").read_text("utf-8").partition("\n")[2]
+
+
+def drawing(argument: str) -> str:
+    """An SVG as part of the page: `NAME | ALT TEXT`."""
+    name, _, alt = (part.strip() for part in argument.partition("|"))
+    svg = (ASSETS / f"{name}.svg").read_text("utf-8")
+    # A blank line would end the block of HTML in the middle of the drawing.
+    svg = "\n".join(line for line in svg.splitlines() if line.strip())
+    return f'<figure class="drawing" role="img" aria-label="{alt}">\n{svg}\n</figure>'
+
+
+@cache
+def command(line: str) -> str:
+    """A command line and what it printed just now."""
+    words = shlex.split(line)
+    environment = {**os.environ, "COLUMNS": "96", "NO_COLOR": "1", "TERM": "dumb"}
+    done = subprocess.run(
+        [str(Path(sys.executable).with_name(words[0])), *words[1:]],
+        cwd=ROOT,
+        env=environment,
+        text=True,
+        capture_output=True,
+        check=True,
+    )
+    printed = "\n".join(text.rstrip() for text in done.stdout.splitlines()).strip("\n")
+    return f"```console\n$ {line}\n{printed}\n```"
+
+
+@cache
+def block_cost(name: str) -> tuple[int, int]:
+    """Parameters and MACs of a block at its default options."""
+    block = BLOCKS[name].build(CHANNELS).eval()
+    with torch.no_grad(), FlopCounterMode(display=False) as counter:
+        block(torch.randn(1, CHANNELS, SIZE, SIZE))
+    parameters = sum(parameter.numel() for parameter in block.parameters())
+    return parameters, counter.get_total_flops() // 2
+
+
+def anchor(name: str) -> str:
+    """A name as the target of a link."""
+    return re.sub(r"[^a-z0-9]+", "-", name.lower()).strip("-")
