@@ -1,0 +1,39 @@
+"""What every test needs: one thread a worker, the same examples from hypothesis on every run."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+
+import hypothesis
+import pytest
+import torch
+
+from attnzoo.registry import BLOCKS, POLICIES
+
+# The workers of pytest-xdist share the cores; more threads than cores only wait for each other.
+if "PYTEST_XDIST_WORKER" in os.environ:
+    torch.set_num_threads(1)
+
+# Building a model can take longer than hypothesis's deadline for one example, on a busy machine.
+# A run that draws other examples than the last one would fail for reasons nobody can repeat.
+hypothesis.settings.register_profile("attnzoo", deadline=None, derandomize=True, database=None)
+hypothesis.settings.load_profile("attnzoo")
+
+
+@pytest.fixture(autouse=True)
+def _same_random_state() -> Iterator[None]:
+    """Start each test from the same random state, whatever ran before it."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        yield
+
+
+@pytest.fixture
+def registries() -> Iterator[None]:
+    """Take back what a test registers."""
+    kept = [(registry, dict(registry._specs)) for registry in (BLOCKS, POLICIES)]
+    yield
+    for registry, specs in kept:
+        registry._specs.clear()
+        registry._specs.update(specs)
