@@ -31,17 +31,30 @@ def did_you_mean(name: str, known: Iterable[str]) -> str:
     return f" Did you mean {' or '.join(names)}?" if names else ""
 
 
-def check_int(owner: str, option: str, value: object, *, minimum: int | None = None) -> int:
-    """`value` if it is an int (not a bool) of at least `minimum`.
+def check_int(
+    owner: str,
+    option: str,
+    value: object,
+    *,
+    minimum: int | None = None,
+    odd: bool = False,
+    alternative: str = "",
+) -> int:
+    """`value` if it is an int (not a bool) of at least `minimum`, and odd if `odd`.
+
+    `alternative` is what else the caller would have taken; it only completes the message.
 
     Raises:
         OptionError: otherwise.
     """
-    allowed = "an integer" if minimum is None else f"an integer of at least {minimum}"
+    allowed = "an odd integer" if odd else "an integer"
+    allowed += "" if minimum is None else f" of at least {minimum}"
+    allowed += f", or {alternative}" if alternative else ""
+    message = f"{owner}: {option}={value!r} must be {allowed}."
     if isinstance(value, bool) or not isinstance(value, int):
-        raise OptionError(f"{owner}: {option}={value!r} must be {allowed}.")
-    if minimum is not None and value < minimum:
-        raise OptionError(f"{owner}: {option}={value!r} must be {allowed}.")
+        raise OptionError(message)
+    if (minimum is not None and value < minimum) or (odd and value % 2 == 0):
+        raise OptionError(message)
     return value
 
 

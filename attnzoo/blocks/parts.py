@@ -8,7 +8,6 @@ import torch
 from torch import nn
 
 from attnzoo.checks import check_int
-from attnzoo.errors import OptionError
 
 __all__ = ["Reduction", "hidden_channels", "init_gate"]
 
@@ -18,19 +17,20 @@ Reduction = int | Literal["auto"]
 def hidden_channels(owner: str, channels: int, reduction: Reduction) -> int:
     """Width of a bottleneck: `channels // reduction`, never less than 1.
 
-    `"auto"` lets the width follow the channel count: reduction 4 up to 64 channels, 8 up to
-    256, 16 beyond; and at least 4 hidden units (or `channels`, if fewer).
+    `"auto"` lets the width follow the channel count without ever shrinking as C grows: all of
+    C up to 4 channels, a quarter up to 64, an eighth at 128 and 256, a sixteenth from 512 on
+    (flat in between). Its floor of 4 is there because all units of a narrower ReLU layer can
+    easily be dead from the start, which makes the gate a constant.
 
     Raises:
         OptionError: if `reduction` is neither an integer ≥ 1 nor `"auto"`.
     """
     check_int(owner, "channels", channels, minimum=1)
     if reduction == "auto":
-        ratio = 4 if channels <= 64 else 8 if channels <= 256 else 16
-        return max(channels // ratio, min(channels, 4))
-    if isinstance(reduction, str):
-        raise OptionError(f"{owner}: reduction={reduction!r} must be an integer ≥ 1 or 'auto'.")
-    return max(channels // check_int(owner, "reduction", reduction, minimum=1), 1)
+        quarter, eighth, sixteenth = channels // 4, channels // 8, channels // 16
+        return max(min(channels, 4), min(quarter, 16), min(eighth, 32), sixteenth)
+    ratio = check_int(owner, "reduction", reduction, minimum=1, alternative="'auto'")
+    return max(channels // ratio, 1)
 
 
 def init_gate(branch: nn.Sequential, last_scale: float = 0.1) -> None:

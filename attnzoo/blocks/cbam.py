@@ -1,0 +1,114 @@
+"""CBAM: a channel gate from mean and maximum, then a spatial gate from mean and maximum.
+
+Source: S. Woo, J. Park, J.-Y. Lee, I. S. Kweon, "CBAM: Convolutional Block Attention Module",
+ECCV 2018, arXiv 1807.06521.
+Shapes: x (N, C, H, W); channel gate (N, C, 1, 1); spatial gate (N, 1, H, W).
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from attnzoo.blocks.parts import Reduction, hidden_channels
+from attnzoo.checks import check_int
+from attnzoo.registry import register_block
+
+__all__ = ["CBAM"]
+
+
+class ChannelGate(nn.Module):
+    """x (N, C, H, W) → channel gate (N, C, 1, 1): one perceptron on mean and on maximum."""
+
+    def __init__(self, channels: int, hidden: int) -> None:
+        super().__init__()
+        self.mlp = nn.Sequential(
+            nn.Conv2d(channels, hidden, 1, bias=False),
+            nn.ReLU(inplace=True),
+            nn.Conv2d(hidden, channels, 1, bias=False),
+        )
+
+    def forward(self, x: Tensor) -> Tensor:
+        # amax, not AdaptiveMaxPool2d: the latter's backward pass is not deterministic on CUDA
+        mean, maximum = x.mean((2, 3), keepdim=True), x.amax((2, 3), keepdim=True)
+        return torch.sigmoid(self.mlp(mean) + self.mlp(maximum))
+
+
+class SpatialGate(nn.Module):
+    """x (N, C, H, W) → spatial gate (N, 1, H, W): k×k convolution on mean and maximum over C."""
+
+    def __init__(self, kernel_size: int) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(2, 1, kernel_size, padding=kernel_size // 2, bias=False)
+        self.norm = nn.BatchNorm2d(1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        logits = self.conv(torch.cat([x.mean(1, keepdim=True), x.amax(1, keepdim=True)], dim=1))
+        return torch.sigmoid(self._normalise(logits))
+
+    def _normalise(self, logits: Tensor) -> Tensor:
+        norm = self.norm
+        if norm.training and logits.numel() == 1:
+            # A single value has no variance, and BatchNorm raises. The running statistics serve.
+            statistics = (norm.running_mean, norm.running_var)
+            return F.batch_norm(logits, *statistics, norm.weight, norm.bias, False, 0.0, norm.eps)
+        return norm(logits)
+
+
+@register_block(
+    "cbam",
+    kind="both",
+    title="Convolutional Block Attention Module",
+    paper="Woo, Park, Lee, Kweon: CBAM (ECCV 2018)",
+    year=2018,
+    arxiv="1807.06521",
+    maps={"channel_gate": "channel", "spatial_gate": "spatial"},
+)
+class CBAM(nn.Module):
+    """Channel gate, then spatial gate; each looks at means and maxima.
+
+        channel = σ(mlp(mean of x over H, W) + mlp(maximum of x over H, W))    (N, C, 1, 1)
+        z = x · channel
+        spatial = σ(bn(conv_k×k([mean of z over C; maximum of z over C])))     (N, 1, H, W)
+        y = z · spatial
+        mlp(v) = W₂ relu(W₁ v),  C → C//r → C, the same for mean and maximum
+
+    The arithmetic is that of `timm.layers.CbamModule`. The perceptron has no bias, as in the
+    paper's equation 2 and in timm (the authors' code has biases). The BatchNorm after the k×k
+    convolution is not in the paper's equation 3 but is in the authors' code and in timm; its
+    weight starts at 1 as in timm, where the authors' ResNet starts it at 0, so that the
+    convolution before it learns from the first step. Input order is mean, maximum, as in the
+    paper. In training, one single value (N = H = W = 1) is normalised with the running
+    statistics, because it has no variance. All weights have PyTorch's default initialisation,
+    as in timm.
+
+    Parameters: 2·C·h + 2·k² + 2, with h = max(C // r, 1).
+    MACs: 4·C·h + 2·k²·H·W.
+
+    Args:
+        channels: C, at least 1.
+        reduction: r, an integer ≥ 1, or `"auto"` for a width that follows C.
+        kernel_size: k of the spatial gate, an odd integer ≥ 1.
+
+    Raises:
+        OptionError: if an argument is out of range.
+
+    Example:
+        >>> import torch
+        >>> from attnzoo.blocks import CBAM
+        >>> CBAM(64, reduction=16, kernel_size=7)(torch.randn(2, 64, 14, 14)).shape
+        torch.Size([2, 64, 14, 14])
+    """
+
+    def __init__(self, channels: int, reduction: Reduction = 16, kernel_size: int = 7) -> None:
+        super().__init__()
+        hidden = hidden_channels("CBAM", channels, reduction)
+        self.channel_gate = ChannelGate(channels, hidden)
+        self.spatial_gate = SpatialGate(
+            check_int("CBAM", "kernel_size", kernel_size, minimum=1, odd=True)
+        )
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = x * self.channel_gate(x)
+        return x * self.spatial_gate(x)

@@ -1,0 +1,72 @@
+"""Squeeze-and-Excitation: a channel gate from a two-layer perceptron on the mean of each channel.
+
+Source: J. Hu, L. Shen, S. Albanie, G. Sun, E. Wu, "Squeeze-and-Excitation Networks", CVPR 2018,
+arXiv 1709.01507.
+Shapes: x (N, C, H, W); channel gate (N, C, 1, 1).
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+
+from torch import Tensor, nn
+
+from attnzoo.blocks.parts import Reduction, hidden_channels, init_gate
+from attnzoo.registry import register_block
+
+__all__ = ["SqueezeExcitation"]
+
+
+@register_block(
+    "se",
+    kind="channel",
+    title="Squeeze-and-Excitation",
+    paper="Hu, Shen, Albanie, Sun, Wu: Squeeze-and-Excitation Networks (CVPR 2018)",
+    year=2018,
+    arxiv="1709.01507",
+    maps={"gate": "channel"},
+)
+class SqueezeExcitation(nn.Module):
+    """Channel gate from a bottleneck perceptron on the channel means.
+
+        gate = σ(W₂ relu(W₁ (mean of x over H, W) + b₁) + b₂)     (N, C, 1, 1), C → C//r → C
+        y = x · gate
+
+    The formula is that of the paper and of `timm.layers.SEModule` (1×1 convolutions stand for
+    the fully connected layers). The width is the paper's C // r, at least 1; timm rounds it to
+    a multiple of 8, so at r = 16 the two agree where 128 divides C. Initialised as the paper
+    says (He et al.), biases at zero; timm leaves PyTorch's default.
+
+    Parameters: 2·C·h + h + C, with h = max(C // r, 1).
+    MACs: 2·C·h.
+
+    Args:
+        channels: C, at least 1.
+        reduction: r, an integer ≥ 1, or `"auto"` for a width that follows C.
+
+    Raises:
+        OptionError: if an argument is out of range.
+
+    Example:
+        >>> import torch
+        >>> from attnzoo.blocks import SqueezeExcitation
+        >>> SqueezeExcitation(64, reduction=16)(torch.randn(2, 64, 14, 14)).shape
+        torch.Size([2, 64, 14, 14])
+    """
+
+    def __init__(self, channels: int, reduction: Reduction = 16) -> None:
+        super().__init__()
+        hidden = hidden_channels("SqueezeExcitation", channels, reduction)
+        self.gate = nn.Sequential(
+            OrderedDict(
+                pool=nn.AdaptiveAvgPool2d(1),
+                fc1=nn.Conv2d(channels, hidden, 1),
+                relu=nn.ReLU(inplace=True),
+                fc2=nn.Conv2d(hidden, channels, 1),
+                sigmoid=nn.Sigmoid(),
+            )
+        )
+        init_gate(self.gate, last_scale=1.0)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x * self.gate(x)
