@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import fnmatch
 import re
+import warnings
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from importlib.metadata import entry_points
@@ -111,14 +112,20 @@ class PolicySpec:
 
 
 def _natural(name: str) -> list[tuple[int, int | str]]:
-    return [(0, int(t)) if t.isdigit() else (1, t) for t in re.split(r"(\d+)", name) if t]
+    return [(0, int(t)) if t.isdecimal() else (1, t) for t in re.split(r"(\d+)", name) if t]
+
+
+def _makes(spec: BlockSpec | PolicySpec | None, target: object) -> bool:
+    """Whether `spec` was registered for the very function or class `target`."""
+    function = spec.factory if isinstance(spec, BlockSpec) else getattr(spec, "find", None)
+    return function is target
 
 
 Spec = TypeVar("Spec", BlockSpec, PolicySpec)
 
 
 class Registry(Generic[Spec]):
-    """Specs by name. Entry points of other packages are read at the first look-up that needs them."""
+    """Specs by name. Entry points of other packages are read when a look-up first needs them."""
 
     def __init__(self, noun: str, group: str) -> None:
         self.noun = noun
@@ -167,16 +174,30 @@ class Registry(Generic[Spec]):
         return sorted((n for n in self._specs if fnmatch.fnmatchcase(n, pattern)), key=_natural)
 
     def _read_entry_points(self) -> None:
-        """Load what other packages offer: each entry point names a function or class to register
-        under the entry point's name, or a module that registers its own when imported."""
+        """Load what other packages offer.
+
+        An entry point names a function or class to register under the entry point's name, or a
+        module that registers its own when imported. One that cannot be loaded, or whose name is
+        taken, is left out with a warning: it must not take the other names down with it.
+        """
         if self._entry_points_read:
             return
         self._entry_points_read = True
+        register = register_block if self.noun == "block" else register_policy
         for point in entry_points(group=self.group):
-            target = point.load()  # importing it may register by decorator
-            if callable(target) and point.name not in self._specs:
-                register = register_block if self.noun == "block" else register_policy
-                register(point.name)(target)
+            before = self._specs.get(point.name)
+            try:
+                target = point.load()  # importing it may register by decorator
+                spec = self._specs.get(point.name)
+                by_decorator = spec is not before or _makes(spec, target)
+                if callable(target) and not by_decorator:
+                    register(point.name)(target)
+            except Exception as error:
+                warnings.warn(
+                    f"{self.noun} {point.name!r} of entry point {point.value!r} is left out: "
+                    f"{type(error).__name__}: {error}",
+                    stacklevel=2,
+                )
 
 
 BLOCKS: Registry[BlockSpec] = Registry("block", "attnzoo.blocks")
