@@ -1,13 +1,8 @@
-"""The drawings of the concept pages: `python docs/figures/concepts.py` writes docs/assets/*.svg."""
+"""The drawings of the concept pages."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from pathlib import Path
-
 from svg import Drawing
-
-ASSETS = Path(__file__).parents[1] / "assets"
 
 
 def flow() -> Drawing:
@@ -240,17 +235,3 @@ def mechanisms() -> Drawing:
         d.text(x, 262, note[0], "small", anchor="start")
         d.text(x, 282, note[1], "small", anchor="start")
     return d
-
-
-DRAWINGS: dict[str, Callable[[], Drawing]] = {
-    "flow": flow,
-    "start": start,
-    "local-attention": local_attention,
-    "policies": policies,
-    "mechanisms": mechanisms,
-}
-
-if __name__ == "__main__":
-    for name, draw in DRAWINGS.items():
-        (ASSETS / f"{name}.svg").write_text(str(draw()), encoding="utf-8")
-        print(f"docs/assets/{name}.svg")

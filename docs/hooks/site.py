@@ -20,8 +20,10 @@ import sys
 from collections.abc import Callable
 from functools import cache
 from pathlib import Path
+from typing import get_type_hints
 
 import torch
+from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from attnzoo.registry import BLOCKS, POLICIES, BlockSpec
@@ -68,7 +70,7 @@ def blocks() -> str:
         parameters, macs = block_cost(spec.name)
         lines.append(
             f"| [`{spec.name}`](#{anchor(spec.name)}) | {spec.kind} | {spec.year or '–'} "
-            f"| {parameters:,} | {macs / 1e6:,.1f} M |"
+            f"| {parameters:,} | {macs:,} |"
         )
     for kind in kinds:
         lines += ["", f"## {KINDS[kind]}"]
@@ -82,7 +84,7 @@ def block_section(spec: BlockSpec) -> str:
     """Title, source, formula and options of one block."""
     parameters, macs = block_cost(spec.name)
     source = spec.paper
-    if spec.year:
+    if spec.year and str(spec.year) not in source:
         source += f", {spec.year}"
     if spec.arxiv:
         source += f". [arXiv:{spec.arxiv}](https://arxiv.org/abs/{spec.arxiv})"
@@ -90,13 +92,26 @@ def block_section(spec: BlockSpec) -> str:
     if source:
         facts.append(f"*{source}*")
     facts.append(
-        f"{parameters:,} parameters and {macs:,} MACs at C = {CHANNELS}, {SIZE}×{SIZE}."
+        f"At C = {CHANNELS}, {SIZE}×{SIZE}: {parameters:,} parameters, {macs:,} MACs."
         + (" Returns its input unchanged when freshly built." if spec.identity_at_init else "")
     )
     if spec.maps:
         listed = ", ".join(f"`{path}` ({kind})" for path, kind in spec.maps.items())
         facts.append(f"Attention maps: {listed}.")
-    return "\n\n".join([f"### `{spec.name}` {{ #{anchor(spec.name)} }}", *facts, options(spec)])
+    facts += [formula(spec), options(spec)]
+    return "\n\n".join([f"### `{spec.name}` {{ #{anchor(spec.name)} }}", *facts])
+
+
+def formula(spec: BlockSpec) -> str:
+    """What the docstring says between its first line and its arguments."""
+    block = spec.factory
+    if not inspect.isclass(block):
+        returned = get_type_hints(block).get("return")
+        block = returned if inspect.isclass(returned) and returned is not nn.Module else block
+    body = inspect.cleandoc(block.__doc__ or "").partition("\n\n")[2]
+    body = re.split(r"^(?:Args|Raises|Example|Attributes):$", body, flags=re.MULTILINE)[0]
+    # Two spaces at the end of a line keep `Parameters: …` and `MACs: …` on lines of their own.
+    return re.sub(r"^((?:Parameters|MACs): .*)$", r"\1  ", body.strip("\n"), flags=re.MULTILINE)
 
 
 def policies() -> str:
@@ -136,7 +151,7 @@ def drawing(argument: str) -> str:
     svg = (ASSETS / f"{name}.svg").read_text("utf-8")
     # A blank line would end the block of HTML in the middle of the drawing.
     svg = "\n".join(line for line in svg.splitlines() if line.strip())
-    return f'<figure class="drawing" role="img" aria-label="{alt}">\n{svg}\n</figure>'
+    return f'<figure class="drawing" data-search-exclude role="img" aria-label="{alt}">\n{svg}\n</figure>'
 
 
 @cache
