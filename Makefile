@@ -58,7 +58,7 @@ clean: ## remove everything that the other commands made
 $(BIN)/python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
 	  || { echo "attnzoo needs Python 3.11 or newer; this is $$($(PYTHON) -V 2>&1). Try: make PYTHON=python3.12"; exit 1; }
-	$(PYTHON) -m venv $(VENV) 2>/dev/null \
+	@$(PYTHON) -m venv $(VENV) 2>/dev/null \
 	  || { $(PYTHON) -m venv --clear --without-pip $(VENV) && $(PYTHON) -m pip --python $(VENV) install --quiet pip; }
 
 # uv installs in a third of pip's time, but reads none of pip's configuration (mirrors, proxies,
@@ -73,7 +73,8 @@ $(VENV)/.installed-bench: pyproject.toml $(VENV)/.installed
 
 comma := ,
 define install
+	@echo "Installing attnzoo[$(1)$(if $(2),$(comma)$(2))] into $(VENV): about a minute ..."
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check uv
-	$(BIN)/uv pip install --quiet --compile-bytecode --python $(BIN)/python -e '.[$(1)$(if $(2),$(comma)$(2))]' \
+	@$(BIN)/uv pip install --quiet --compile-bytecode --python $(BIN)/python -e '.[$(1)$(if $(2),$(comma)$(2))]' \
 	  || $(BIN)/python -m pip install --disable-pip-version-check -e '.[$(1)$(if $(2),$(comma)$(2))]'
 endef

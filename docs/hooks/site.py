@@ -23,6 +23,9 @@ from pathlib import Path
 from typing import get_type_hints
 
 import torch
+from mkdocs.config.defaults import MkDocsConfig
+from mkdocs.exceptions import PluginError
+from mkdocs.structure.pages import Page
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
@@ -55,9 +58,19 @@ def on_page_markdown(markdown: str, **_: object) -> str:
     return DIRECTIVE.sub(lambda match: generators[match[1]](match[2] or ""), markdown)
 
 
-def on_config(config: object) -> object:
+def on_post_page(output: str, page: Page, **_: object) -> str:
+    """Refuse a page that would fetch anything from elsewhere."""
+    fetched = re.findall(r'<(?:script|link|img|iframe)\b[^>]*(?:src|href)="(https?:[^"]+)"', output)
+    if fetched:
+        raise PluginError(
+            f"{page.file.src_uri} fetches {', '.join(fetched)}; keep a copy in docs/."
+        )
+    return output
+
+
+def on_config(config: MkDocsConfig) -> MkDocsConfig:
     """Rebuild when the code that fills the pages changes (`mkdocs serve`)."""
-    config.watch.extend([str(ROOT / "attnzoo"), str(ROOT / "CHANGELOG.md")])  # type: ignore[attr-defined]
+    config.watch.extend([str(ROOT / "attnzoo"), str(ROOT / "CHANGELOG.md")])
     return config
 
 
@@ -151,7 +164,8 @@ def drawing(argument: str) -> str:
     svg = (ASSETS / f"{name}.svg").read_text("utf-8")
     # A blank line would end the block of HTML in the middle of the drawing.
     svg = "\n".join(line for line in svg.splitlines() if line.strip())
-    return f'<figure class="drawing" data-search-exclude role="img" aria-label="{alt}">\n{svg}\n</figure>'
+    attributes = f'class="drawing" data-search-exclude role="img" aria-label="{alt}"'
+    return f"<figure {attributes}>\n{svg}\n</figure>"
 
 
 @cache
