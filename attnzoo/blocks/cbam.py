@@ -74,7 +74,7 @@ class CBAM(nn.Module):
         y = z · spatial
         mlp(v) = W₂ relu(W₁ v),  C → C//r → C, the same for mean and maximum
 
-    The arithmetic is that of `timm.layers.CbamModule`. The perceptron has no bias, as in the
+    The arithmetic is that of `timm.layers.cbam.CbamModule`. The perceptron has no bias, as in the
     paper's equation 2 and in timm (the authors' code has biases). The BatchNorm after the k×k
     convolution is not in the paper's equation 3 but is in the authors' code and in timm; its
     weight starts at 1 as in timm, where the authors' ResNet starts it at 0, so that the

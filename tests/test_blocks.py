@@ -1,0 +1,399 @@
+"""The contract every block keeps, swept over the registry; then what is particular to each."""
+
+from __future__ import annotations
+
+import io
+import math
+import pickle
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import onnxruntime
+import pytest
+import timm.layers.cbam
+import torch
+from torch import Tensor, nn
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils.flop_counter import FlopCounterMode
+
+import attnzoo
+from attnzoo.blocks import CBAM, EfficientChannelAttention, LocalAttention, SqueezeExcitation
+from attnzoo.blocks.parts import hidden_channels
+from attnzoo.errors import OptionError
+from attnzoo.registry import BLOCKS
+
+# The library's own: blocks of other installed packages keep this contract at home.
+NAMES = [n for n in attnzoo.list_blocks() if BLOCKS[n].factory.__module__.startswith("attnzoo.")]
+every_block = pytest.mark.parametrize("name", NAMES)
+MAP_SHAPES = {
+    "channel": lambda n, c, h, w: (n, c, 1, 1),
+    "spatial": lambda n, c, h, w: (n, 1, h, w),
+    "both": lambda n, c, h, w: (n, c, h, w),
+}
+SYMBOLS = {"r": "reduction", "k": "kernel_size"}  # in the formulas of docstrings → option
+BAD_VALUES = {
+    "reduction": (0, -1, 1.5, True, None, "automatic"),
+    "kernel_size": (0, -3, 2, 3.0, True, None, "seven"),
+}
+# Operations that torch.use_deterministic_algorithms refuses, or documents as random, on CUDA.
+RANDOM_BACKWARD = {
+    "_adaptive_avg_pool2d",
+    "adaptive_max_pool2d",
+    "grid_sampler_2d",
+    "median",
+    "reflection_pad2d",
+    "replication_pad2d",
+    "upsample_bicubic2d",
+    "upsample_bilinear2d",
+}
+DYNAMIC = dict.fromkeys((0, 2, 3), torch.export.Dim.DYNAMIC)
+
+
+def randomised(name: str, channels: int, **options: object) -> nn.Module:
+    """The block with random parameters, so that no zero start hides a gradient."""
+    block = attnzoo.create_block(name, channels, **options)
+    with torch.no_grad():
+        for parameter in block.parameters():
+            parameter.normal_(0, 0.5)
+    return block
+
+
+@contextmanager
+def deterministic() -> Iterator[None]:
+    before = torch.are_deterministic_algorithms_enabled()
+    torch.use_deterministic_algorithms(True)
+    try:
+        yield
+    finally:
+        torch.use_deterministic_algorithms(before)
+
+
+def test_the_sweep_covers_the_blocks_of_the_package() -> None:
+    assert {"affine", "cbam", "eca", "local", "none", "se"} <= set(NAMES)
+
+
+@every_block
+@pytest.mark.parametrize("training", [True, False])
+@pytest.mark.parametrize("channels", [1, 3, 8, 17, 64])
+def test_any_shape_in_is_the_shape_out(name: str, channels: int, training: bool) -> None:
+    block = randomised(name, channels).train(training)
+    for batch in (1, 2):
+        for size in ((1, 1), (1, 7), (7, 5), (14, 14)):
+            x = torch.randn(batch, channels, *size)
+            before = x.clone()
+            y = block(x)
+            assert y.shape == x.shape
+            assert y.isfinite().all()
+            assert torch.equal(x, before), "the block wrote into its input"
+
+
+@every_block
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.bfloat16, torch.float16])
+def test_dtype_and_memory_format_are_kept(name: str, dtype: torch.dtype) -> None:
+    block = randomised(name, 8).to(dtype)
+    x = torch.randn(2, 8, 5, 7, dtype=dtype)
+    assert block(x).dtype == dtype
+    assert block(x).is_contiguous()
+    last = block(x.contiguous(memory_format=torch.channels_last))
+    assert last.is_contiguous(memory_format=torch.channels_last)
+    torch.testing.assert_close(last, block(x), rtol=0.05, atol=0.05)
+
+
+@every_block
+def test_every_parameter_gets_a_gradient(name: str) -> None:
+    block = randomised(name, 64)
+    x = torch.randn(4, 64, 6, 6, requires_grad=True)
+    (block(x) * torch.randn(4, 64, 6, 6)).sum().backward()
+    for path, tensor in [("x", x), *block.named_parameters()]:
+        assert tensor.grad is not None, path
+        assert tensor.grad.isfinite().all(), path
+        assert tensor.grad.abs().max() > 0, path
+
+
+@every_block
+@pytest.mark.parametrize("training", [True, False])
+def test_gradcheck(name: str, training: bool) -> None:
+    block = randomised(name, 3).double().train(training)
+    parameters = dict(block.named_parameters())
+
+    def forward(x: Tensor, *values: Tensor) -> Tensor:
+        named = dict(zip(parameters, values, strict=True))
+        return torch.func.functional_call(block, named, (x,))
+
+    x = torch.randn(2, 3, 2, 3, dtype=torch.float64, requires_grad=True)
+    assert torch.autograd.gradcheck(forward, (x, *parameters.values()))
+
+
+@every_block
+def test_uses_nothing_whose_backward_pass_is_random_on_cuda(name: str) -> None:
+    class Recorder(TorchDispatchMode):
+        def __init__(self) -> None:
+            super().__init__()
+            self.called: set[str] = set()
+
+        def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+            self.called.add(func.overloadpacket.__name__)
+            return func(*args, **(kwargs or {}))
+
+    block = randomised(name, 8)
+    with Recorder() as recorder:
+        block(torch.randn(2, 8, 6, 6, requires_grad=True))
+    assert not recorder.called & RANDOM_BACKWARD
+
+
+@every_block
+def test_two_runs_give_identical_gradients(name: str) -> None:
+    block = randomised(name, 17)
+    x = torch.randn(2, 17, 9, 9)
+
+    def run() -> list[Tensor]:
+        inputs = [x.clone().requires_grad_(), *block.parameters()]
+        y = block(inputs[0])
+        return [y.detach(), *torch.autograd.grad(y.square().sum(), inputs)]
+
+    with deterministic():
+        first, second = run(), run()
+    assert all(torch.equal(a, b) for a, b in zip(first, second, strict=True))
+
+
+@every_block
+@pytest.mark.parametrize("autocast", [torch.bfloat16, torch.float16])
+@pytest.mark.parametrize("after", ["a float32 layer", "an autocast layer"])
+def test_large_inputs_stay_finite_under_autocast(
+    name: str, autocast: torch.dtype, after: str
+) -> None:
+    dtype = torch.float32 if after == "a float32 layer" else autocast
+    block = randomised(name, 64)
+    # 40×40 values of 1e3: their sum is past the range of float16, their mean is not
+    for x in (1e3 * torch.randn(2, 64, 40, 40), torch.full((2, 64, 40, 40), 1e3)):
+        x = x.to(dtype, memory_format=torch.channels_last).requires_grad_()
+        with torch.autocast("cpu", dtype=autocast):
+            y = block(x)
+        assert y.dtype == dtype
+        assert y.isfinite().all()
+        y.float().mean().backward()
+        assert x.grad.isfinite().all()
+
+
+@every_block
+def test_compiles_without_a_graph_break(name: str) -> None:
+    block = randomised(name, 8)
+    torch.compiler.reset()
+    compiled = torch.compile(block, fullgraph=True, backend="aot_eager", dynamic=True)
+    for training in (True, False):
+        block.train(training)
+        for size in ((5, 7), (6, 4)):
+            x = torch.randn(2, 8, *size, requires_grad=True)
+            torch.testing.assert_close(compiled(x), block(x))
+    compiled(x).sum().backward()
+    assert x.grad.isfinite().all()
+
+
+@every_block
+def test_exports_with_dynamic_batch_height_and_width(name: str) -> None:
+    block = randomised(name, 8).eval()
+    x = torch.randn(2, 8, 6, 4)
+    program = torch.export.export(block, (x,), dynamic_shapes=(DYNAMIC,))
+    for shape in ((3, 8, 9, 5), (1, 8, 1, 7), (1, 8, 1, 1)):
+        x = torch.randn(shape)
+        torch.testing.assert_close(program.module()(x), block(x))
+
+
+@every_block
+@pytest.mark.filterwarnings("ignore")  # the exporter's own deprecations
+def test_onnx_gives_the_same_numbers(name: str) -> None:
+    block = randomised(name, 8).eval()
+    x = torch.randn(2, 8, 6, 4)
+    exported = torch.onnx.export(
+        block, (x,), dynamo=True, verbose=False, dynamic_shapes=({0: "n", 2: "h", 3: "w"},)
+    )
+    session = onnxruntime.InferenceSession(
+        exported.model_proto.SerializeToString(), providers=["CPUExecutionProvider"]
+    )
+    x = torch.randn(3, 8, 5, 9)
+    (y,) = session.run(None, {session.get_inputs()[0].name: x.numpy()})
+    torch.testing.assert_close(torch.from_numpy(y), block(x), rtol=1e-5, atol=1e-5)
+
+
+@every_block
+def test_declared_maps_are_what_those_submodules_return(name: str) -> None:
+    spec = BLOCKS[name]
+    block = randomised(name, 8).eval()
+    emitted: dict[str, list[Tensor]] = {path: [] for path in spec.maps}
+    for path, outputs in emitted.items():
+        block.get_submodule(path).register_forward_hook(
+            lambda module, args, output, outputs=outputs: outputs.append(output)
+        )
+    shape = (2, 8, 5, 7)
+    block(torch.randn(shape))
+    for path, kind in spec.maps.items():
+        assert len(emitted[path]) == 1, f"{path} ran {len(emitted[path])} times"
+        if kind in MAP_SHAPES:
+            assert emitted[path][0].shape == MAP_SHAPES[kind](*shape)
+        else:  # pairwise: positions or channels on both of the last two axes
+            assert emitted[path][0].ndim >= 3
+            assert emitted[path][0].shape[-1] in (8, 5, 7, 35)
+    assert bool(spec.maps) == (spec.kind != "control"), "attention without a map, or the reverse"
+
+
+@every_block
+@pytest.mark.parametrize("training", [True, False])
+def test_identity_at_init_is_declared_exactly_where_it_holds(name: str, training: bool) -> None:
+    block = attnzoo.create_block(name, 8).train(training)
+    x = torch.randn(2, 8, 5, 7)
+    assert torch.equal(block(x), x) == BLOCKS[name].identity_at_init
+
+
+@every_block
+def test_pickle_keeps_the_block(name: str) -> None:
+    block = randomised(name, 8).eval()
+    copy = pickle.load(io.BytesIO(pickle.dumps(block)))
+    x = torch.randn(1, 8, 3, 3)
+    assert torch.equal(copy(x), block(x))
+
+
+@every_block
+@pytest.mark.parametrize("channels", [1, 64, 96])
+def test_parameters_and_macs_follow_the_docstring(name: str, channels: int) -> None:
+    chosen = {o: 5 if d == "auto" else d for o, d in BLOCKS[name].options.items()}
+    with torch.device("meta"):
+        block = attnzoo.create_block(name, channels, **chosen).eval()
+        with FlopCounterMode(display=False) as counter:
+            block(torch.empty(1, channels, 14, 10))
+    doc = type(block).__doc__ or ""
+    scope = {"C": channels, "H": 14, "W": 10, "max": max, "min": min}
+    scope |= {s: chosen[option] for s, option in SYMBOLS.items() if option in chosen}
+
+    def evaluate(pattern: str) -> int:
+        found = re.search(pattern, doc)
+        assert found, f"the docstring of {type(block).__name__} lacks {pattern}"
+        expression = found[1].replace("·", "*").replace("²", "**2")
+        return eval(expression, {"__builtins__": {}}, scope)
+
+    if "with h = " in doc:
+        scope["h"] = evaluate(r"with h = (.+)\.\n")
+    assert sum(p.numel() for p in block.parameters()) == evaluate(r"Parameters: ([^,\n]+)[,.]")
+    assert counter.get_total_flops() // 2 == evaluate(r"MACs: ([^,\n]+)\.\n")
+
+
+@every_block
+def test_unknown_options_and_values_are_refused(name: str) -> None:
+    with pytest.raises(OptionError, match=rf"'{name}'.*'reducton'.*Its options"):
+        attnzoo.create_block(name, 8, reducton=4)
+    for channels in (0, -1, 8.0, True, "8"):
+        with pytest.raises(OptionError, match=rf"channels={channels!r} must be an integer"):
+            attnzoo.create_block(name, channels)
+        with pytest.raises(OptionError, match=rf"channels={channels!r} must be an integer"):
+            BLOCKS[name].factory(channels)
+    for option in BLOCKS[name].options:
+        assert option in BAD_VALUES, f"say in BAD_VALUES what {option} must refuse"
+        for value in BAD_VALUES[option]:
+            with pytest.raises(OptionError, match=rf"{option}={value!r} must be an .*integer"):
+                attnzoo.create_block(name, 8, **{option: value})
+
+
+# --------------------------------------------------------------- what is particular to each
+
+
+def test_local_is_the_formula_of_the_source_and_has_its_keys() -> None:
+    block = LocalAttention(16, reduction_ratio=8)
+    channel, spatial = "channel_attention", "spatial_attention"
+    layers = {f"{channel}.1": (2, 16), f"{channel}.3": (16, 2)}
+    layers |= {f"{spatial}.0": (2, 16), f"{spatial}.2": (1, 2)}
+    state = block.state_dict()
+    expected = [f"{layer}.{kind}" for layer in layers for kind in ("weight", "bias")]
+    assert list(state) == expected
+    assert all(state[f"{layer}.weight"].shape == (*s, 1, 1) for layer, s in layers.items())
+
+    w = {key: torch.randn_like(value) for key, value in state.items()}
+    block.load_state_dict(w)
+    x = torch.randn(2, 16, 5, 4)
+
+    def conv(value: Tensor, layer: str) -> Tensor:
+        weight, bias = w[f"{layer}.weight"][:, :, 0, 0], w[f"{layer}.bias"]
+        return torch.einsum("oc,nchw->nohw", weight, value) + bias[:, None, None]
+
+    mean = x.sum((2, 3), keepdim=True) / 20
+    gate = torch.sigmoid(conv(conv(mean, f"{channel}.1").clamp(min=0), f"{channel}.3"))
+    place = torch.sigmoid(conv(conv(x, f"{spatial}.0").clamp(min=0), f"{spatial}.2"))
+    torch.testing.assert_close(block(x), x * (gate * place), rtol=1e-6, atol=1e-6)
+
+
+def test_local_starts_near_uniform() -> None:
+    block = LocalAttention(256)
+    x = torch.randn(4, 256, 8, 8).relu()
+    for branch in (block.channel_attention, block.spatial_attention):
+        convolutions = [m for m in branch if isinstance(m, nn.Conv2d)]
+        assert all(not m.bias.any() for m in convolutions)
+        kaiming = [math.sqrt(2 / m.in_channels) for m in convolutions]
+        assert convolutions[0].weight.std().item() == pytest.approx(kaiming[0], rel=0.1)
+        assert convolutions[1].weight.std().item() < 0.15 * kaiming[1]
+        assert (branch(x) - 0.5).abs().max() < 0.2
+
+
+@pytest.mark.parametrize("channels", [3, 64, 128, 200])
+@pytest.mark.parametrize("name", ["se", "eca", "cbam"])
+def test_equal_to_timm_on_copied_weights(name: str, channels: int) -> None:
+    hidden = max(channels // 16, 1)
+    if name == "se":
+        block = SqueezeExcitation(channels)
+        twin = timm.layers.SEModule(channels, rd_channels=hidden)
+        pairs = [(block.gate.fc1, twin.fc1), (block.gate.fc2, twin.fc2)]
+    elif name == "eca":
+        block, twin = EfficientChannelAttention(channels), timm.layers.EcaModule(channels)
+        pairs = [(block.gate.conv, twin.conv)]
+    else:
+        block = CBAM(channels)
+        twin = timm.layers.cbam.CbamModule(channels, rd_ratio=hidden / channels)
+        pairs = [(block.channel_gate.mlp[0], twin.channel.fc1)]
+        pairs += [(block.channel_gate.mlp[2], twin.channel.fc2)]
+        pairs += [(block.spatial_gate.conv, twin.spatial.conv.conv)]
+        pairs += [(block.spatial_gate.norm, twin.spatial.conv.bn)]
+    for own, other in pairs:
+        own.load_state_dict(other.state_dict())
+    for training in (True, False):  # the batch statistics of the first pass serve the second
+        x = torch.randn(3, channels, 9, 6)
+        expected = twin.train(training)(x)
+        torch.testing.assert_close(block.train(training)(x), expected, rtol=1e-6, atol=1e-6)
+
+
+def test_timm_and_the_paper_agree_on_the_width_where_the_docstring_says() -> None:
+    for channels in (128, 256, 512):
+        own, other = SqueezeExcitation(channels), timm.layers.SEModule(channels)
+        assert own.gate.fc1.weight.shape == other.fc1.weight.shape
+
+
+def test_eca_kernel_follows_the_channels() -> None:
+    sizes = {1: 3, 7: 3, 32: 3, 64: 3, 127: 3, 128: 5, 512: 5, 1024: 5, 2048: 7}
+    built = {c: EfficientChannelAttention(c).gate.conv.kernel_size[0] for c in sizes}
+    assert built == sizes
+    assert EfficientChannelAttention(64, kernel_size=9).gate.conv.kernel_size == (9,)
+
+
+def test_auto_width_never_shrinks_as_channels_grow() -> None:
+    widths = [hidden_channels("test", channels, "auto") for channels in range(1, 2049)]
+    assert widths == sorted(widths)
+    assert [widths[c - 1] for c in (1, 3, 8, 64, 128, 256, 512, 2048)] == [
+        1, 3, 4, 16, 16, 32, 32, 128
+    ]  # fmt: skip
+    assert LocalAttention(64, "auto").channel_attention[1].out_channels == 16
+
+
+def test_cbam_normalises_a_single_value_with_the_running_statistics() -> None:
+    block = randomised("cbam", 8)
+    block.spatial_gate.norm.running_var.fill_(4.0)
+    state = {key: value.clone() for key, value in block.state_dict().items()}
+    x = torch.randn(1, 8, 1, 1)
+    assert torch.equal(block.train()(x), block.eval()(x))
+    assert all(torch.equal(block.state_dict()[key], value) for key, value in state.items())
+
+
+def test_affine_keeps_float32_steps_for_half_precision_inputs() -> None:
+    block = attnzoo.create_block("affine", 1)
+    step = 0.4 * 2**-7  # 1 + step is 1 in bfloat16; 1.75 · (1 + step) is not 1.75
+    with torch.no_grad():
+        block.scale.fill_(1 + step)
+    y = block(torch.full((1, 1, 1, 1), 1.75, dtype=torch.bfloat16))
+    assert y.dtype == torch.bfloat16
+    assert y.item() == 1.75 + 2**-7
