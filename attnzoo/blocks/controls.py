@@ -78,7 +78,8 @@ class ChannelAffine(nn.Module):
         super().__init__()
         check_int("ChannelAffine", "channels", channels, minimum=1)
         self.scale = nn.Parameter(torch.ones(channels))
-        self.shift = nn.Parameter(torch.zeros(channels))
+        # x + (−0) is x bit for bit; x + 0 would turn a negative zero of x into a positive one
+        self.shift = nn.Parameter(torch.full((channels,), -0.0))
 
     def forward(self, x: Tensor) -> Tensor:
         y = x * self.scale.view(-1, 1, 1) + self.shift.view(-1, 1, 1)
