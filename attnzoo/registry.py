@@ -92,12 +92,14 @@ class PolicySpec:
         name: the registered name.
         find: pure function `find(trace, **options)` → the sites it names, in forward order.
         source: the network or paper the policy comes from.
+        looks_for: what it looks for, in the plural, for the message when there is none.
         delegate: for a policy that only chooses another one: `delegate(trace)` → its name.
     """
 
     name: str
     find: Callable[..., Any]
     source: str = ""
+    looks_for: str = "places of this kind"
     delegate: Callable[[Any], str] | None = None
 
     @property
@@ -254,6 +256,7 @@ def register_policy(
     name: str,
     *,
     source: str = "",
+    looks_for: str = "places of this kind",
     delegate: Callable[[Any], str] | None = None,
     overwrite: bool = False,
 ) -> Callable[[Decorated], Decorated]:
@@ -274,7 +277,8 @@ def register_policy(
     """
 
     def decorate(find: Decorated) -> Decorated:
-        POLICIES.add(PolicySpec(name, find, source, delegate), overwrite=overwrite)
+        spec = PolicySpec(name, find, source, looks_for, delegate)
+        POLICIES.add(spec, overwrite=overwrite)
         return find
 
     return decorate

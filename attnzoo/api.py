@@ -1,0 +1,86 @@
+"""The two verbs: `plan` looks, `wrap` does."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from torch import nn
+
+from attnzoo.attention import Start
+from attnzoo.plan import Plan, make_plan
+from attnzoo.recipe import Recipe, parse_recipe
+from attnzoo.selection import PolicyLike
+
+__all__ = ["plan", "wrap"]
+
+
+def plan(
+    model: nn.Module,
+    policy: PolicyLike | Recipe = "auto",
+    block: str = "local",
+    *,
+    start: Start = "identity",
+    example: Any = None,
+    **block_options: Any,
+) -> Plan:
+    """What `wrap` with the same arguments would do. Changes nothing; print it for a table.
+
+    See `wrap` for the arguments and for what is raised.
+
+    Example:
+        >>> import attnzoo, torchvision
+        >>> plan = attnzoo.plan(torchvision.models.vgg16(), "pre-pool", "local")
+        >>> [site.channels for site in plan.sites]
+        [64, 128, 256, 512, 512]
+        >>> plan.parameters
+        232365
+    """
+    return make_plan(model, parse_recipe(policy, block, start, block_options), example)
+
+
+def wrap(
+    model: nn.Module,
+    policy: PolicyLike | Recipe = "auto",
+    block: str = "local",
+    *,
+    start: Start = "identity",
+    example: Any = None,
+    **block_options: Any,
+) -> nn.Module:
+    """Put attention blocks into a model, at the places a policy names.
+
+    Args:
+        model: any convolutional network, on any device, in any mode. Changed in place.
+        policy: name of a policy, a pair `(name, options)`, a list of these, or a `Recipe` (which
+            then brings block, options and start). Besides its own options every policy takes the
+            filters `stages`, `include`, `exclude`, `min_channels`, `max_resolution`, `every` and
+            `occupied`.
+        block: name of a block. See `list_blocks`.
+        start: `"identity"`: `y = x + γ·(block(x) − x)` with γ zero at first, per channel, so that
+            the model computes bit for bit what it did before. `"paper"`: `y = block(x)`,
+            initialised as the block's paper says.
+        example: what to trace the model with: an input size `(C, H, W)`, a tensor, or a tuple or
+            dict of arguments. Without it the model's own default is taken: timm's `default_cfg`,
+            the size of torchvision's weights, else 224 × 224.
+        **block_options: options of the block.
+
+    Returns:
+        The same model. `unwrap` takes the blocks out again.
+
+    Raises:
+        UnknownNameError: no such policy or block; the closest names are listed.
+        OptionError: an option is unknown or out of range.
+        NoSitesError: the policy finds no place; the message says why and which policies do.
+        SiteError: a place cannot take a block: shared, called twice, occupied.
+        TraceError: the forward pass failed on the example.
+        UnsupportedModelError: the model is compiled, scripted, or set up for parallel training.
+        SurgeryError: the model did not run as planned afterwards.
+        Whatever is raised, the model is as it was.
+
+    Example:
+        >>> import attnzoo, torchvision
+        >>> model = attnzoo.wrap(torchvision.models.resnet18(), "in-residual", "se", reduction=8)
+        >>> list(attnzoo.attention_modules(model))[:2]
+        ['layer1.0.attn.block', 'layer1.1.attn.block']
+    """
+    return plan(model, policy, block, start=start, example=example, **block_options).apply()

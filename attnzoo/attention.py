@@ -1,0 +1,133 @@
+"""The modules that surgery puts in: a block at its site, and the ways a host runs with it."""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+import torch
+from torch import Tensor, nn
+
+__all__ = [
+    "Attended",
+    "Attention",
+    "Replaced",
+    "Start",
+]
+
+Start = Literal["identity", "paper"]
+
+
+class Attention(nn.Module):
+    """A block at its place in a network.
+
+    With a γ (`start="identity"`): `y = x + γ·(block(x) − x)`, γ per channel and zero at first, so
+    that the network computes bit for bit what it did; without one: `y = block(x)`. The sum is
+    taken as `x − γ·(x − block(x))`, which leaves a negative zero in x as it is.
+
+    Args:
+        block: maps `(N, C, H, W)` to the same shape.
+        name: the block's registered name.
+        channels: C.
+        gamma: whether to start from the identity by a γ.
+        axes: `"NCHW"`, or `"NHWC"` where the network holds its maps channels last.
+    """
+
+    is_attnzoo_attention = True
+
+    def __init__(
+        self,
+        block: nn.Module,
+        name: str,
+        channels: int,
+        *,
+        gamma: bool = True,
+        axes: str = "NCHW",
+    ) -> None:
+        super().__init__()
+        self.block = block
+        self.name = name
+        self.channels = channels
+        self.axes = axes
+        self.register_parameter("gamma", nn.Parameter(torch.zeros(channels)) if gamma else None)
+
+    def forward(self, x: Tensor, base: Tensor | None = None) -> Tensor:
+        """The attended map; `base` is what γ = 0 gives, x itself unless a module was replaced."""
+        nhwc = self.axes == "NHWC"
+        y = self.block(x.permute(0, 3, 1, 2)).permute(0, 2, 3, 1) if nhwc else self.block(x)
+        if self.gamma is None:
+            return y
+        base = x if base is None else base
+        gamma = self.gamma.to(base.dtype)
+        gamma = gamma if nhwc else gamma.view(1, -1, 1, 1)
+        return torch.addcmul(base, gamma, base - y.to(base.dtype), value=-1)
+
+    def extra_repr(self) -> str:
+        start = "paper" if self.gamma is None else "identity"
+        return f"{self.name!r}, {self.channels}, start={start!r}"
+
+
+class Attended(nn.Module):
+    """A layer with attention on what it is given or returns, standing in the layer's place.
+
+    The layer's keys become `host.…`; the plain ones load all the same.
+    """
+
+    def __init__(self, host: nn.Module, attention: Attention, where: str) -> None:
+        super().__init__()
+        self.host = host
+        self.attention = attention
+        self.where = where
+
+    def forward(self, x: Tensor, *args: Any, **kwargs: Any) -> Tensor:
+        if self.where == "before":
+            return self.host(self.attention(x), *args, **kwargs)
+        return self.attention(self.host(x, *args, **kwargs))
+
+    def _load_from_state_dict(self, state_dict: Any, prefix: str, *args: Any) -> None:
+        accept_plain_keys(self, state_dict, prefix)
+        super()._load_from_state_dict(state_dict, prefix, *args)
+
+
+class Replaced(nn.Module):
+    """A block in the place of a module.
+
+    With a γ the module keeps running and γ fades from it to the block: `y = m − γ·(m − block)`
+    with m the module's own output. Without one the module is put aside: it does not run, has no
+    part in `parameters()` or the state dict, follows `.to()`, and comes back by `unwrap`.
+    """
+
+    def __init__(self, host: nn.Module, attention: Attention) -> None:
+        super().__init__()
+        self.attention = attention
+        if attention.gamma is None:
+            self.__dict__["aside"] = host
+        else:
+            self.host = host
+
+    @property
+    def original(self) -> nn.Module:
+        """The module that was here."""
+        return self.host if "host" in self._modules else self.__dict__["aside"]
+
+    def forward(self, x: Tensor) -> Tensor:
+        if self.attention.gamma is None:
+            return self.attention(x)
+        return self.attention(x, self.host(x))
+
+    def _apply(self, fn: Any, recurse: bool = True) -> Replaced:
+        if "aside" in self.__dict__:
+            self.__dict__["aside"]._apply(fn, recurse)
+        return super()._apply(fn, recurse)
+
+    def _load_from_state_dict(self, state_dict: Any, prefix: str, *args: Any) -> None:
+        if "host" in self._modules:
+            accept_plain_keys(self, state_dict, prefix)
+        super()._load_from_state_dict(state_dict, prefix, *args)
+
+
+def accept_plain_keys(wrapper: nn.Module, state_dict: dict[str, Any], prefix: str) -> None:
+    """Rename the plain keys of a wrapper's host: `<prefix>weight` to `<prefix>host.weight`."""
+    for key in [key for key in state_dict if key.startswith(prefix)]:
+        name = key[len(prefix) :]
+        if name.partition(".")[0] not in wrapper._modules:
+            state_dict[f"{prefix}host.{name}"] = state_dict.pop(key)

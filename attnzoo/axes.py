@@ -1,0 +1,85 @@
+"""Which axis of a tensor means what, derived from the operations and never from the shape.
+
+A map of 56 channels may well be 56 high. So the model's input is NCHW, convolutions and pools
+make NCHW, `permute` reorders, and everything that keeps the number of axes passes them on.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+__all__ = ["derive_axes"]
+
+#: Operations whose four-axis result is NCHW whatever went in.
+_MAKES_NCHW = (
+    "convolution",
+    "native_batch_norm",
+    "native_group_norm",
+    "max_pool2d_with_indices",
+    "max_pool2d",
+    "avg_pool2d",
+    "_adaptive_avg_pool2d",
+    "adaptive_max_pool2d",
+    "upsample_nearest2d",
+    "upsample_bilinear2d",
+    "upsample_bicubic2d",
+    "pixel_shuffle",
+    "pixel_unshuffle",
+)
+
+#: Operations after which the axes mean something else, or nothing that can be told.
+_LOSES = ("view", "_unsafe_view", "reshape", "as_strided", "bmm", "expand", "unfold", "im2col")
+
+
+def derive_axes(
+    name: str,
+    args: Sequence[Any],
+    sources: Sequence[tuple[str, Sequence[int]]],
+    shape: Sequence[int],
+    regrouped: Callable[[], tuple[str, Sequence[int]] | None],
+) -> str:
+    """The axes of an operation's result: `"NCHW"`, `"NHWC"`, another order, or `""`.
+
+    Args:
+        name: the operation.
+        args: its positional arguments.
+        sources: `(axes, shape)` of every input that depends on the model's input.
+        shape: of the result.
+        regrouped: finds `(axes, shape)` of the map that was regrouped earlier: by a linear
+            layer, which flattens positions, or by a channel shuffle.
+    """
+    if len(shape) != 4:
+        return ""
+    if name in _MAKES_NCHW:
+        return "NCHW"
+    axes, source_shape = sources[0] if sources else ("", ())
+    if name == "permute":
+        order = [int(axis) % 4 for axis in args[1]]
+        if axes:
+            return "".join(axes[axis] for axis in order)
+        return {(0, 3, 1, 2): "NCHW", (0, 2, 3, 1): "NHWC"}.get(tuple(order), "")
+    if name == "transpose":
+        if not axes:
+            return ""
+        letters = list(axes)
+        i, j = int(args[1]) % 4, int(args[2]) % 4
+        letters[i], letters[j] = letters[j], letters[i]
+        return "".join(letters)
+    if name in ("view", "_unsafe_view"):
+        if tuple(source_shape) == tuple(shape):
+            return axes
+        flattened = regrouped()
+        if flattened is None:
+            return ""
+        known, full = flattened
+        same_positions = known == "NHWC" and tuple(full[:3]) == tuple(shape[:3])
+        return known if same_positions or tuple(full) == tuple(shape) else ""
+    if name in _LOSES:
+        return ""
+    for known, source in sources:
+        if known and len(source) == 4:
+            return known
+    if name == "native_layer_norm" and len(args[1]) == 1:
+        return "NHWC"
+    return ""

@@ -1,0 +1,33 @@
+"""The escape hatch: any module, by path and class name."""
+
+from __future__ import annotations
+
+import fnmatch
+
+from attnzoo.checks import check_choice
+from attnzoo.errors import OptionError
+from attnzoo.registry import register_policy
+from attnzoo.sites import Site, Where
+from attnzoo.trace import Trace
+
+__all__ = ["match"]
+
+
+@register_policy("match", source="any module, by name", looks_for="modules of that name")
+def match(
+    trace: Trace, pattern: str = "*", type: str | None = None, where: Where = "after"
+) -> list[Site]:
+    """At every module whose path matches `pattern` and whose class is called `type`.
+
+    `pattern` is a glob on module paths (`*` also matches dots); `where` is `before`, `after` or
+    `replace`. At least one of `pattern` and `type` must be given.
+    """
+    check_choice("policy 'match'", "where", where, ("before", "after", "replace"))
+    if pattern == "*" and type is None:
+        raise OptionError("policy 'match' needs pattern= (a glob on module paths) or type=.")
+    place = {"before": trace.before, "after": trace.after, "replace": trace.replace}[where]
+    return [
+        place(call)
+        for call in trace.calls
+        if fnmatch.fnmatchcase(call.path, pattern) and type in (None, call.type)
+    ]

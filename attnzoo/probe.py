@@ -1,0 +1,319 @@
+"""One forward pass on meta tensors: model + example → `Trace`.
+
+No arithmetic is done and no memory taken; parameters, buffers, BatchNorm statistics, the random
+state and every train/eval flag are as before when `probe` returns or raises.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn.modules.module import (
+    register_module_forward_hook,
+    register_module_forward_pre_hook,
+)
+from torch.utils._python_dispatch import TorchDispatchMode
+
+from attnzoo.axes import derive_axes
+from attnzoo.errors import TraceError, UnsupportedModelError
+from attnzoo.example import describe, resolve_example
+from attnzoo.meta_ops import SHAPE_RULES
+from attnzoo.trace import Call, Kind, ModuleInfo, Op, Trace, Value
+from attnzoo.tree import paths_by_module
+
+__all__ = ["meta_forward", "probe", "refuse_unsupported"]
+
+_POOLS = ("max_pool2d_with_indices", "max_pool2d", "avg_pool2d")
+
+
+def probe(model: nn.Module, example: Any = None) -> Trace:
+    """Run `model` once on meta tensors and return what it did.
+
+    A forward pass whose course depends on the values (non-maximum suppression, `nonzero`)
+    cannot be followed past that point; the trace then ends there and says so in `stopped`.
+
+    Args:
+        model: any model, on any device, in any mode.
+        example: an input size, a tensor, or a tuple or dict of arguments; None for the
+            model's own default. See `attnzoo.example.resolve_example`.
+
+    Raises:
+        UnsupportedModelError: the model is compiled, scripted, lazy, or under DDP or FSDP.
+        TraceError: the forward pass failed on this example.
+    """
+    refuse_unsupported(model)
+    args, kwargs = resolve_example(model, example)
+    recorder = _Recorder(model)
+    for tensor in _tensors((args, kwargs)):
+        recorder.add_input(tensor)
+    stopped, result = "", None
+    try:
+        with recorder.listening(), recorder:
+            result = meta_forward(model, args, kwargs)
+    except Exception as error:
+        stopped = _data_dependent(error)
+        if not stopped or not recorder.saw_map:
+            raise TraceError(
+                f"the forward pass of {type(model).__name__} failed on {describe(args, kwargs)}: "
+                f"{type(error).__name__}: {error}\n"
+                f"Pass example=…: an input size such as (3, 64, 64), a tensor, or a tuple or dict "
+                f"of the arguments that the model takes."
+            ) from error
+    return recorder.finish(result, stopped)
+
+
+def meta_forward(model: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    """The output of `model` in eval mode, its tensors replaced by meta tensors for this call."""
+    tensors = {
+        name: torch.empty_like(tensor, device="meta")
+        for name, tensor in (*model.named_parameters(), *model.named_buffers())
+    }
+    training = [module for module in model.modules() if module.training]
+    try:
+        for module in training:
+            module.training = False
+        with torch.no_grad(), torch.random.fork_rng(devices=[]):
+            return torch.func.functional_call(model, tensors, args, kwargs)
+    finally:
+        for module in training:
+            module.training = True
+
+
+def refuse_unsupported(model: nn.Module) -> None:
+    """Raise `UnsupportedModelError` for a model that surgery would break in silence."""
+    if not isinstance(model, nn.Module):
+        raise UnsupportedModelError(f"expected an nn.Module, got {type(model).__name__}.")
+    for path, module in model.named_modules():
+        where = f"{path!r} ({type(module).__name__})" if path else type(module).__name__
+        origins = {base.__module__.rpartition(".")[0] for base in type(module).__mro__}
+        if hasattr(module, "_orig_mod") or module._compiled_call_impl is not None:
+            raise UnsupportedModelError(
+                f"{where} is compiled: the compiled code would not see the attention. "
+                f"Wrap the plain model first, then compile it."
+            )
+        if any(o.startswith(("torch.distributed", "torch.nn.parallel")) for o in origins):
+            raise UnsupportedModelError(
+                f"{where} is set up for parallel training: gradients of attention added now would "
+                f"not be synchronised. Wrap the plain model first, then parallelise it."
+            )
+        if isinstance(module, torch.jit.ScriptModule):
+            raise UnsupportedModelError(
+                f"{where} is TorchScript and cannot be changed. Wrap the Python model first."
+            )
+        uninitialised = getattr(module, "has_uninitialized_params", None)
+        if uninitialised is not None and uninitialised():
+            raise UnsupportedModelError(
+                f"{where} has uninitialised lazy parameters. Run one forward pass first."
+            )
+
+
+def _data_dependent(error: Exception) -> str:
+    """Why a forward pass cannot be followed on meta tensors, or "" for an ordinary failure."""
+    first = str(error).partition("\n")[0]
+    if isinstance(error, NotImplementedError | RuntimeError) and "meta" in first.lower():
+        return first
+    return ""
+
+
+def _tensors(tree: Any) -> Iterator[Tensor]:
+    """The tensors in nested tuples, lists and dicts."""
+    if isinstance(tree, Tensor):
+        yield tree
+    elif isinstance(tree, list | tuple):
+        for item in tree:
+            yield from _tensors(item)
+    elif isinstance(tree, dict):
+        for item in tree.values():
+            yield from _tensors(item)
+
+
+def _kind(module: nn.Module) -> Kind:
+    if isinstance(module, nn.ModuleList | nn.ModuleDict):
+        return "container"
+    if isinstance(module, nn.Sequential) and type(module).forward is nn.Sequential.forward:
+        return "sequential"
+    torch_layer = any(
+        base.__module__.startswith("torch.nn.modules")
+        for base in type(module).__mro__
+        if base not in (nn.Module, nn.Sequential)
+    )
+    has_children = any(child is not None for child in module._modules.values())
+    return "composite" if has_children and not torch_layer else "leaf"
+
+
+def _module_infos(paths: dict[nn.Module, tuple[str, ...]]) -> dict[str, ModuleInfo]:
+    infos: dict[str, ModuleInfo] = {}
+    stateful: dict[nn.Module, bool] = {}
+    for module in reversed(paths):  # children come after their parents, so visit them first
+        stateful[module] = bool(module._parameters or module._buffers) or any(
+            stateful.get(child, False) for child in module._modules.values() if child is not None
+        )
+    for module, where in paths.items():
+        cls = type(module)
+        info = ModuleInfo(
+            paths=where,
+            type=cls.__name__,
+            qualname=f"{cls.__module__}.{cls.__qualname__}",
+            kind=_kind(module),
+            has_state=stateful[module],
+            is_attention=getattr(module, "is_attnzoo_attention", False),
+        )
+        infos[where[0]] = info
+    return infos
+
+
+class _Recorder(TorchDispatchMode):
+    """Writes down module calls (by global hooks) and operations (as a dispatch mode)."""
+
+    def __init__(self, model: nn.Module) -> None:
+        super().__init__()
+        self._model = type(model).__name__
+        paths = paths_by_module(model)
+        self._infos = _module_infos(paths)
+        self._path = {module: where[0] for module, where in paths.items()}
+        self._thread = threading.get_ident()
+        self._names: dict[Any, tuple[str, bool]] = {}
+        self._ids: dict[int, int] = {}  # id(tensor) → its current value
+        self._alive: list[Tensor] = []  # keeps those ids from being used again
+        self._values: list[Value] = []
+        self._ops: list[Op] = []
+        self._calls: list[dict[str, Any]] = []
+        self._stack: list[int] = []
+        self._users: dict[int, list[int]] = {}
+
+    @property
+    def saw_map(self) -> bool:
+        """Whether any operation made a feature map."""
+        return any(value.is_map and value.op >= 0 for value in self._values)
+
+    def add_input(self, tensor: Tensor) -> None:
+        axes = {3: "CHW", 4: "NCHW"}.get(tensor.ndim, "")
+        self._new_value(tensor, axes, -1)
+
+    @contextmanager
+    def listening(self) -> Iterator[None]:
+        before = register_module_forward_pre_hook(self._enter)
+        after = register_module_forward_hook(self._leave)
+        try:
+            yield
+        finally:
+            before.remove()
+            after.remove()
+
+    def finish(self, result: Any, stopped: str) -> Trace:
+        for index in self._stack:  # calls the forward pass did not come back from
+            self._close(index, ())
+        return Trace(
+            model=self._model,
+            values=tuple(self._values),
+            ops=tuple(self._ops),
+            calls=tuple(Call(**call) for call in self._calls),
+            modules=self._infos,
+            outputs=self._known(result),
+            stopped=stopped,
+            _users={value: tuple(ops) for value, ops in self._users.items()},
+        )
+
+    # --- module calls -----------------------------------------------------------------------
+
+    def _enter(self, module: nn.Module, args: Any) -> None:
+        path = self._path.get(module)
+        if path is None or threading.get_ident() != self._thread:
+            return
+        index = len(self._calls)
+        self._calls.append(
+            {
+                "index": index,
+                "path": path,
+                "type": self._infos[path].type,
+                "parent": self._stack[-1] if self._stack else -1,
+                "inputs": self._known(args),
+                "outputs": (),
+                "last": index,
+                "first_op": len(self._ops),
+                "end_op": len(self._ops),
+                "takes_tensor": bool(args) and isinstance(args[0], Tensor),
+                "returns_tensor": False,
+            }
+        )
+        self._stack.append(index)
+
+    def _leave(self, module: nn.Module, args: Any, output: Any) -> None:
+        path = self._path.get(module)
+        if path is None or threading.get_ident() != self._thread:
+            return
+        index = self._stack.pop()
+        self._close(index, self._known(output))
+        self._calls[index]["returns_tensor"] = isinstance(output, Tensor)
+
+    def _close(self, index: int, outputs: tuple[int, ...]) -> None:
+        self._calls[index].update(outputs=outputs, last=len(self._calls) - 1, end_op=len(self._ops))
+
+    # --- operations -------------------------------------------------------------------------
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        rule = None if kwargs else SHAPE_RULES.get(func)
+        result = rule(*args) if rule is not None and args[0] is not None else None
+        if result is None:
+            result = func(*args, **(kwargs or {}))
+        inputs = self._known(args) or (self._known(kwargs) if kwargs else ())
+        if inputs:
+            self._record(func, args, inputs, result)
+        return result
+
+    def _record(self, func: Any, args: Any, inputs: tuple[int, ...], result: Any) -> None:
+        if func not in self._names:
+            name = func._schema.name.partition("::")[2]
+            in_place = name.endswith("_") and not name.startswith("__")
+            self._names[func] = (name.rstrip("_") if in_place else name, in_place)
+        name, in_place = self._names[func]
+        index = len(self._ops)
+        sources = [(self._values[v].axes, self._values[v].shape) for v in inputs]
+        outputs = []
+        for tensor in _tensors(result):
+            if not in_place and id(tensor) in self._ids:
+                outputs.append(self._ids[id(tensor)])
+                continue
+            axes = derive_axes(
+                name, args, sources, tensor.shape, lambda: self._regrouped(inputs[0])
+            )
+            outputs.append(self._new_value(tensor, axes, index))
+        for value in dict.fromkeys(inputs):
+            self._users.setdefault(value, []).append(index)
+        details: dict[str, Any] = {}
+        if name == "convolution":
+            weight = tuple(args[1].shape)
+            details = {"kernel": weight[2:], "groups": args[8], "weight": weight}
+        elif name in _POOLS:
+            size = args[1]
+            details = {"kernel": tuple(size) * (2 // len(size))}
+        call = self._stack[-1] if self._stack else -1
+        self._ops.append(Op(index, name, call, inputs, tuple(outputs), **details))
+
+    def _new_value(self, tensor: Tensor, axes: str, op: int) -> int:
+        index = len(self._values)
+        self._ids[id(tensor)] = index
+        self._alive.append(tensor)
+        self._values.append(Value(tuple(tensor.shape), axes, op))
+        return index
+
+    def _known(self, tree: Any) -> tuple[int, ...]:
+        """Values of the tensors in `tree` that depend on the model's input."""
+        ids = self._ids
+        return tuple(ids[id(t)] for t in _tensors(tree) if id(t) in ids)
+
+    def _regrouped(self, value: int) -> tuple[str, tuple[int, ...]] | None:
+        """The map that was flattened or regrouped on the way to `value`."""
+        for _ in range(6):  # view → addmm → activation → addmm …: an MLP on flat positions
+            made_by = self._values[value].op
+            if made_by < 0:
+                return None
+            value = self._ops[made_by].inputs[0]
+            if self._values[value].axes:
+                return self._values[value].axes, self._values[value].shape
+        return None

@@ -1,0 +1,23 @@
+"""What a trace shows about the architecture: pure functions of a `Trace`, each computed once."""
+
+from attnzoo.structure.dense import Transition, transitions
+from attnzoo.structure.mbconv import MBConv, mbconvs
+from attnzoo.structure.pools import FunctionalPool, functional_pools, pool_calls
+from attnzoo.structure.residual import Addition, ResidualBlock, residual_blocks
+from attnzoo.structure.trunk import Unit, on_trunk, units
+
+__all__ = [
+    "Addition",
+    "FunctionalPool",
+    "MBConv",
+    "ResidualBlock",
+    "Transition",
+    "Unit",
+    "functional_pools",
+    "mbconvs",
+    "on_trunk",
+    "pool_calls",
+    "residual_blocks",
+    "transitions",
+    "units",
+]

@@ -1,0 +1,91 @@
+"""Spatial pooling: as modules, and as plain function calls in a forward pass."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from attnzoo.structure.graph import computed_once
+from attnzoo.trace import Call, Op, Trace, Value
+
+__all__ = ["FunctionalPool", "functional_pools", "pool_calls"]
+
+_POOL_OPS = frozenset(("max_pool2d_with_indices", "max_pool2d", "avg_pool2d"))
+
+#: A pool whose result is 1×1 is global, unless its kernel is this small: VGG's last 2×2 pool
+#: stays a pool on 32×32 images, where it happens to cover all that is left.
+_LOCAL_KERNEL = 3
+
+
+@dataclass(frozen=True, slots=True)
+class FunctionalPool:
+    """A pooling operation outside any pooling module: in the forward of `host`, on `value`.
+
+    `producer` is the call that returned the pooled map to it, if there is exactly one and
+    nothing else reads the map.
+    """
+
+    host: Call
+    value: int
+    producer: Call | None
+
+
+@computed_once
+def pool_calls(trace: Trace) -> tuple[Call, ...]:
+    """Calls of spatial pooling modules, innermost ones, in forward order.
+
+    A module without parameters or buffers whose result has the same channels and is smaller.
+    Adaptive pools do not count: they fix the size a classifier needs, whatever comes in.
+    """
+    found = [call for call in trace.calls if _pools(trace, call)]
+    return tuple(c for c in found if not any(inner.index in c.inside for inner in found))
+
+
+@computed_once
+def functional_pools(trace: Trace) -> tuple[FunctionalPool, ...]:
+    """Pools called as functions, such as `F.max_pool2d` in a forward."""
+    in_modules = {op for call in pool_calls(trace) for op in call.ops}
+    found = []
+    for op in trace.ops:
+        if op.name in _POOL_OPS and op.index not in in_modules and op.call >= 0:
+            taken, made = trace.values[op.inputs[0]], trace.values[op.outputs[0]]
+            host = trace.calls[op.call]
+            if _shrinks(taken, made) and not _is_global([op], made) and not _adaptive(trace, host):
+                found.append(FunctionalPool(host, op.inputs[0], _producer(trace, op, host)))
+    return tuple(found)
+
+
+def _pools(trace: Trace, call: Call) -> bool:
+    taken, made = trace.input_map(call), trace.output_map(call)
+    if taken is None or made is None or call.parent < 0 or trace.info(call).has_state:
+        return False
+    if not _shrinks(taken, made) or _adaptive(trace, call):
+        return False
+    return not _is_global([trace.ops[i] for i in call.ops], made)
+
+
+def _shrinks(taken: Value, made: Value) -> bool:
+    smaller = made.height < taken.height or made.width < taken.width
+    grows = made.height > taken.height or made.width > taken.width
+    return taken.channels == made.channels and smaller and not grows
+
+
+def _adaptive(trace: Trace, call: Call) -> bool:
+    """Whether the call only fixes an output size: adaptive pools, resizing."""
+    return any("adaptive" in trace.ops[i].name or "upsample" in trace.ops[i].name for i in call.ops)
+
+
+def _is_global(ops: list[Op], made: Value) -> bool:
+    kernels = [max(op.kernel) for op in ops if op.name in _POOL_OPS]
+    return made.height == made.width == 1 and not (kernels and max(kernels) <= _LOCAL_KERNEL)
+
+
+def _producer(trace: Trace, op: Op, host: Call) -> Call | None:
+    value = op.inputs[0]
+    if trace.users(value) != (op.index,):
+        return None
+    made_by = [
+        call
+        for call in trace.calls
+        if call.outputs == (value,) and call.returns_tensor and call.parent == host.index
+    ]
+    return made_by[0] if len(made_by) == 1 else None

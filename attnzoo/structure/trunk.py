@@ -1,0 +1,66 @@
+"""The trunk: the values every path from input to output passes, and the modules along it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from attnzoo.structure.graph import computed_once, dominators
+from attnzoo.structure.residual import residual_blocks
+from attnzoo.trace import Call, Trace, Value
+
+__all__ = ["Unit", "on_trunk", "units"]
+
+
+@dataclass(frozen=True, slots=True)
+class Unit:
+    """A module call on the trunk that is not taken apart further.
+
+    `is_block` tells a composite with parallel paths inside (residual, dense, inception) from a
+    single layer.
+    """
+
+    call: Call
+    output: Value
+    is_block: bool
+
+
+@computed_once
+def _trunk(trace: Trace) -> frozenset[int]:
+    maps = [index for index, value in enumerate(trace.values) if value.is_map]
+    value = max(trace.outputs, default=max(maps, default=-1))
+    closest, chain = dominators(trace), set()
+    while value >= 0:
+        chain.add(value)
+        value = closest[value]
+    return frozenset(chain)
+
+
+def on_trunk(trace: Trace, value: int) -> bool:
+    """Whether every path from the model's input to its (last) output passes `value`."""
+    return value in _trunk(trace)
+
+
+@computed_once
+def units(trace: Trace) -> tuple[Unit, ...]:
+    """The blocks and layers along the trunk, in forward order.
+
+    Modules that run as a straight line are taken apart; residual blocks and modules with
+    parallel paths are not.
+    """
+    residual = {block.call.index for block in residual_blocks(trace)}
+    found: list[Unit] = []
+
+    def take(call: Call) -> None:
+        children = trace.children(call)
+        straight = all(any(on_trunk(trace, v) for v in c.outputs) for c in children)
+        if call.parent < 0 or (children and straight and call.index not in residual):
+            for child in children:
+                take(child)
+            return
+        output = trace.output_map(call)
+        if output is not None and on_trunk(trace, call.outputs[0]):
+            found.append(Unit(call, output, is_block=trace.info(call).kind != "leaf"))
+
+    if trace.calls:
+        take(trace.calls[0])
+    return tuple(found)

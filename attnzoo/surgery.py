@@ -1,0 +1,239 @@
+"""Putting blocks in and taking them out, all of them or none."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from attnzoo.attention import Attended, Attention, Replaced
+from attnzoo.edits import Edit
+from attnzoo.errors import AttnzooError, NotWrappedError, OptionError, SiteError, SurgeryError
+from attnzoo.probe import probe
+from attnzoo.recipe import Recipe
+from attnzoo.registry import BLOCKS, BlockSpec
+from attnzoo.sites import Site
+from attnzoo.trace import Trace
+from attnzoo.tree import get_module, join, paths_by_module, split
+
+__all__ = [
+    "Attended",
+    "Attention",
+    "Operation",
+    "Replaced",
+    "attention_modules",
+    "build_attention",
+    "build_block",
+    "operate",
+    "operations",
+    "recipes",
+    "unwrap",
+]
+
+#: Where a model keeps the record of what was done to it: a tuple of `Operation`s.
+_RECORD = "_attnzoo_operations"
+
+
+@dataclass(frozen=True)
+class Operation:
+    """What one `wrap` did: the recipe, the sites it found, the edits it made."""
+
+    recipe: Recipe
+    sites: tuple[Site, ...]
+    edits: tuple[Edit, ...]
+
+
+def operate(
+    model: nn.Module,
+    recipe: Recipe,
+    sites: Sequence[Site],
+    edits: Sequence[Edit],
+    trace: Trace,
+    example: Any = None,
+) -> nn.Module:
+    """Put attention at every site; afterwards the model is probed again.
+
+    Args:
+        model: changed in place.
+        recipe: says which block, with which options and start.
+        sites: the places.
+        edits: how attention gets to each.
+        trace: of the model as it is now.
+        example: what it was traced with.
+
+    Raises:
+        SurgeryError: the model is not the one that was traced, or a block does not run exactly
+            once. Whatever is raised, the model is then as it was before.
+    """
+    _check_unchanged(model, trace)
+    attentions = [build_attention(recipe, site, "cpu") for site in sites]
+    for site, edit, attention in zip(sites, edits, attentions, strict=True):
+        _settle(attention, model, split(edit.path)[0] or site.path)
+    done: list[Edit] = []
+    try:
+        for edit, attention in zip(edits, attentions, strict=True):
+            edit.apply(model, attention)
+            done.append(edit)
+        _verify(trace, probe(model, example), sites, edits)
+    except BaseException:
+        for edit in reversed(done):
+            edit.undo(model)
+        raise
+    operation = Operation(recipe, tuple(sites), tuple(edits))
+    model.__dict__[_RECORD] = (*model.__dict__.get(_RECORD, ()), operation)
+    return model
+
+
+def unwrap(model: nn.Module) -> nn.Module:
+    """Take all attention out again; the model is changed in place and returned.
+
+    Module types, state-dict keys, their order and the outputs are those from before `wrap`.
+
+    Raises:
+        NotWrappedError: if neither the model nor a module in it was wrapped.
+
+    Example:
+        >>> import attnzoo, torchvision
+        >>> model = torchvision.models.vgg11()
+        >>> keys = list(model.state_dict())
+        >>> list(attnzoo.unwrap(attnzoo.wrap(model, "pre-pool")).state_dict()) == keys
+        True
+    """
+    wrapped = [module for module in model.modules() if _RECORD in module.__dict__]
+    if not wrapped:
+        raise NotWrappedError(
+            f"{type(model).__name__} holds no attention that attnzoo.wrap put in."
+        )
+    for module in wrapped:
+        for operation in reversed(module.__dict__.pop(_RECORD)):
+            for edit in reversed(operation.edits):
+                edit.undo(module)
+    return model
+
+
+def operations(model: nn.Module) -> tuple[tuple[str, Operation], ...]:
+    """`(path of the module that was wrapped, what was done)`, in order."""
+    return tuple(
+        (path, operation)
+        for path, module in model.named_modules()
+        for operation in module.__dict__.get(_RECORD, ())
+    )
+
+
+def recipes(model: nn.Module) -> list[Recipe]:
+    """The recipes that were applied to the model, in order; empty for a plain one."""
+    return [operation.recipe for _, operation in operations(model)]
+
+
+def attention_modules(model: nn.Module) -> dict[str, nn.Module]:
+    """Path → attention block, for every block that attnzoo put in; empty for a plain model."""
+    return {
+        join(path, "block"): module.block
+        for path, module in model.named_modules()
+        if isinstance(module, Attention)
+    }
+
+
+def build_block(
+    spec: BlockSpec, channels: int, options: Mapping[str, Any], device: str
+) -> nn.Module:
+    """A block on `device`, without touching the global random state.
+
+    Raises:
+        OptionError: the block refuses its options.
+        SiteError: it cannot be built for another reason.
+    """
+    try:
+        with torch.random.fork_rng(devices=[]), torch.device(device):
+            block = spec.build(channels, **options)
+    except AttnzooError:
+        raise
+    except Exception as error:
+        raise SiteError(
+            f"block {spec.name!r} cannot be built for {channels} channels: "
+            f"{type(error).__name__}: {error}"
+        ) from error
+    if not isinstance(block, nn.Module):
+        raise OptionError(f"block {spec.name!r} builds a {type(block).__name__}, not an nn.Module.")
+    return block
+
+
+def build_attention(recipe: Recipe, site: Site, device: str) -> Attention:
+    """The attention that `recipe` puts at `site`, on `device`."""
+    spec = BLOCKS[recipe.block]
+    block = build_block(spec, site.channels, recipe.options, device)
+    gamma = recipe.start == "identity" and not spec.identity_at_init
+    with torch.device(device):
+        return Attention(block, spec.name, site.channels, gamma=gamma, axes=site.axes)
+
+
+def _check_unchanged(model: nn.Module, trace: Trace) -> None:
+    now = {
+        (paths, f"{type(module).__module__}.{type(module).__qualname__}")
+        for module, paths in paths_by_module(model).items()
+    }
+    if now != {(info.paths, info.qualname) for info in trace.modules.values()}:
+        raise SurgeryError(
+            f"{type(model).__name__} was changed after this plan was made. Make a new plan."
+        )
+
+
+def _settle(attention: Attention, model: nn.Module, path: str) -> None:
+    """Device, dtype, memory format and mode of the modules around the place."""
+    around, tensor = model, None
+    for name in _prefixes(path):
+        module = get_module(model, name)
+        around = module
+        tensor = next(_floating(module), None)
+        if tensor is not None:
+            break
+    if tensor is not None:
+        attention.to(device=tensor.device, dtype=tensor.dtype)
+    if any(_is_channels_last(t) for t in _floating(around)):
+        attention.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    attention.train(get_module(model, path).training)
+
+
+def _prefixes(path: str) -> Iterator[str]:
+    """`"a.b"` → `"a.b"`, `"a"`, `""`."""
+    yield path
+    while path:
+        path = split(path)[0]
+        yield path
+
+
+def _floating(module: nn.Module) -> Iterator[Tensor]:
+    for tensor in (*module.parameters(), *module.buffers()):
+        if tensor.is_floating_point():
+            yield tensor
+
+
+def _is_channels_last(tensor: Tensor) -> bool:
+    last = tensor.ndim == 4 and tensor.is_contiguous(memory_format=torch.channels_last)
+    return last and not tensor.is_contiguous()
+
+
+def _verify(before: Trace, after: Trace, sites: Sequence[Site], edits: Sequence[Edit]) -> None:
+    """Every block ran once, on a map of the shape that was planned; the outputs kept theirs."""
+    for site, edit in zip(sites, edits, strict=True):
+        calls = [call for call in after.calls if call.path == edit.path]
+        if len(calls) != 1:
+            raise SurgeryError(
+                f"attention {site} ran {len(calls)} times in one forward pass instead of once; "
+                f"the model was put back as it was. Leave the place out by exclude=."
+            )
+        taken = after.values[calls[0].inputs[0]]
+        if (taken.channels, taken.height, taken.width) != (site.channels, site.height, site.width):
+            raise SurgeryError(
+                f"attention {site} was given a map of shape {taken.shape}; the model was put back "
+                f"as it was."
+            )
+    shapes = [[trace.values[v].shape for v in trace.outputs] for trace in (before, after)]
+    if shapes[0] != shapes[1]:
+        raise SurgeryError(
+            f"the model's outputs changed shape from {shapes[0]} to {shapes[1]}; it was put back "
+            f"as it was."
+        )
