@@ -16,26 +16,19 @@ PURPOSE = {
     "study": "many runs: grid, engine, statistics, report",
     "train": "one run: data, recipe, loop",
     "backbones": "networks by name",
-    "checkpoint": "save, load",
-    "cost": "parameters, MACs, bytes",
-    "tuning": "parameter groups, freezing",
-    "reference": "VGG16WithAttention",
-    "surgery": "apply, unwrap",
-    "plan": "Recipe and Plan",
-    "policies": "Trace → sites",
-    "structure": "residual blocks, pools, MBConv, resolution levels in a trace",
-    "probe": "model → Trace, on meta tensors",
-    "trace": "what one forward pass does, as data",
+    "api": "the two verbs, plan and wrap",
+    "plan": "a recipe resolved on one model",
+    "surgery": "put blocks in and take them out, all or none",
+    "recipe": "what was asked for, as JSON",
+    "structure": "residual blocks, pools, MBConv, trunk: what a trace shows",
+    "probe": "model → Trace, one forward pass on meta tensors",
+    "trace": "what that pass does, as plain data",
     "blocks": "the zoo, one family a file",
     "registry": "names → blocks, names → policies",
-    "axes": "NCHW or NHWC",
-    "checks": "argument checks",
-    "example": "inputs",
-    "meta_ops": "shapes",
-    "sites": "a place",
-    "tree": "modules by path",
     "errors": "exceptions, each also a builtin",
 }
+
+WIDE = 6  # modules in one row
 
 
 def contract() -> list[list[str]]:
@@ -46,20 +39,22 @@ def contract() -> list[list[str]]:
 
 
 def layers() -> Drawing:
-    """One row a layer, highest first."""
-    rows = contract()
-    d = Drawing(900, 34 * len(rows) + 24)
-    for row, names in enumerate(rows):
+    """One row a layer, highest first; a layer of many modules takes more rows."""
+    rows = [
+        (names[start : start + WIDE], len(names) == 1)
+        for names in contract()
+        for start in range(0, len(names), WIDE)
+    ]
+    d = Drawing(900, 34 * len(rows) + 6)
+    for row, (names, alone) in enumerate(rows):
         y = 6 + 34 * row
-        alone = len(names) == 1
-        width = 150 if alone else 850 / len(names) - 6
+        width = 150 if alone else 850 / max(len(names), 3) - 6
         for column, name in enumerate(names):
             x = 10 + (width + 6) * column
             core = name in ("blocks", "policies", "plan", "surgery")
-            kind = "attention" if core else "map"
-            d.box(x, y, width, 28, name, kind, style="mono")
-            if alone:
-                d.text(x + width + 16, y + 19, PURPOSE[name], "small soft", anchor="start")
-    d.arrow((882, 40), (882, 34 * len(rows) - 60))
+            d.box(x, y, width, 28, name, "attention" if core else "map", style="mono")
+        if alone:
+            d.text(x + width + 16, y + 19, PURPOSE[names[0]], "small soft", anchor="start")
+    d.arrow((882, 40), (882, d.height - 34))
     d.text(872, 80, "imports", "small soft", anchor="end")
     return d

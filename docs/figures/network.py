@@ -17,7 +17,7 @@ def vgg16_plan() -> Drawing:
     with torch.device("meta"):
         model = torchvision.models.vgg16()
     plan = attnzoo.plan(model, policy="pre-pool", block="local", start="paper")
-    sites = {site.path: site for site in plan.sites}
+    rows = {row.site.path: row for row in plan.rows}
 
     d = Drawing(900, 268)
     d.text(14, CENTRE + 5, "image", "small bold", anchor="start")
@@ -25,13 +25,13 @@ def vgg16_plan() -> Drawing:
     x, begins, height, channels = 110.0, 110.0, 224, 3
     for name, layer in model.features.named_children():
         path = f"features.{name}"
-        if path in sites:
-            site = sites[path]
+        if path in rows:
+            row = rows[path]
             high = extent(height) + 14
             d.slab(x, CENTRE - high / 2, 17, high, "attention")
             middle = (begins + x + 17) / 2
-            d.text(middle, 226, f"{site.channels} × {height}²", "small")
-            d.text(middle, 243, f"+{site.parameters:,}", "small accent bold")
+            d.text(middle, 226, f"{row.site.channels} × {height}²", "small")
+            d.text(middle, 243, f"+{row.parameters:,}", "small accent bold")
             x += 17 + GAP
         if isinstance(layer, torch.nn.Conv2d):
             channels = layer.out_channels
@@ -46,9 +46,8 @@ def vgg16_plan() -> Drawing:
     d.box(x, CENTRE - 24, 74, 48, "classifier", style="small")
     d.text(14, 226, "feature map", "small soft", anchor="start")
     d.text(14, 243, "parameters", "small soft", anchor="start")
-    total = sum(site.parameters for site in plan.sites)
     plain = sum(parameter.numel() for parameter in model.parameters())
-    d.text(x + 37, 243, f"+{total / plain:.2%}", "small accent bold")
+    d.text(x + 37, 243, f"+{plan.parameters / plain:.2%}", "small accent bold")
     d.text(x + 37, 226, "in all", "small soft")
     return d
 

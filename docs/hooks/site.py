@@ -4,6 +4,7 @@ In a page, an HTML comment stands for what is put in its place:
 
     <!-- blocks -->                    the zoo, from the block registry
     <!-- policies -->                  the policies, from the policy registry
+    <!-- filters -->                   the options that every policy has
     <!-- changelog -->                 CHANGELOG.md
     <!-- drawing: NAME | ALT TEXT -->  docs/assets/NAME.svg, inline, so that it follows the palette
     <!-- command: attnzoo … -->        the command and what it prints
@@ -30,11 +31,12 @@ from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from attnzoo.registry import BLOCKS, POLICIES, BlockSpec
+from attnzoo.selection import FILTERS
 
 ROOT = Path(__file__).parents[2]
 ASSETS = ROOT / "docs" / "assets"
 DIRECTIVE = re.compile(
-    r"^<!-- (blocks|policies|changelog|drawing|command)(?:: (.+?))? -->$", re.MULTILINE
+    r"^<!-- (blocks|policies|filters|changelog|drawing|command)(?:: (.+?))? -->$", re.MULTILINE
 )
 CHANNELS, SIZE = 256, 56
 KINDS = {
@@ -51,6 +53,7 @@ def on_page_markdown(markdown: str, **_: object) -> str:
     generators: dict[str, Callable[[str], str]] = {
         "blocks": lambda _: blocks(),
         "policies": lambda _: policies(),
+        "filters": lambda _: filters(),
         "changelog": lambda _: changelog(),
         "drawing": drawing,
         "command": command,
@@ -141,6 +144,12 @@ def policies() -> str:
         lines += ["", f"## `{spec.name}` {{ #{anchor(spec.name)} }}", "", spec.summary]
         lines += ["", body.strip(), "", options(spec)]
     return "\n".join(lines)
+
+
+def filters() -> str:
+    """A table of the options that every policy has."""
+    rows = [f"| `{name}` | {meaning} |" for name, meaning in FILTERS.items()]
+    return "\n".join(["| filter | keeps |", "|---|---|", *rows])
 
 
 def options(spec: object) -> str:
