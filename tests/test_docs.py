@@ -5,6 +5,9 @@ from __future__ import annotations
 import doctest
 import importlib
 import pkgutil
+import re
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -57,3 +60,24 @@ def test_the_example_of_a_docstring_runs(example):
     printed: list[str] = []
     outcome = doctest.DocTestRunner(optionflags=FLAGS).run(example, out=printed.append)
     assert outcome.failed == 0, "".join(printed)
+
+
+def test_the_api_page_has_everything_public():
+    page = (ROOT / "docs" / "api.md").read_text("utf-8")
+    documented = {line.rpartition(".")[2] for line in page.splitlines() if line.startswith(":::")}
+    assert not set(attnzoo.__all__) - documented
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_the_links_of_a_page_lead_somewhere(page):
+    text = re.sub(r"^```.*?^```", "", page.read_text("utf-8"), flags=re.MULTILINE | re.DOTALL)
+    for target in re.findall(r"\]\((?!https?:)([^)#]+)", text):
+        assert (page.parent / target).exists(), target
+
+
+def test_the_drawings_are_what_their_script_draws(tmp_path):
+    script = ROOT / "docs" / "figures" / "draw.py"
+    subprocess.run([sys.executable, script, tmp_path], check=True)
+    for drawn in tmp_path.glob("*.svg"):
+        kept = ROOT / "docs" / "assets" / drawn.name
+        assert kept.read_text("utf-8") == drawn.read_text("utf-8"), f"{script} was not run"

@@ -1,7 +1,8 @@
-"""Make every drawing of the README and the site: `python docs/figures/draw.py`."""
+"""Make every drawing of the README and the site: `python docs/figures/draw.py [FOLDER]`."""
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -23,6 +24,7 @@ DRAWINGS: dict[str, Callable[[], Drawing]] = {
 }
 
 if __name__ == "__main__":
+    folder = Path(sys.argv[1]) if len(sys.argv) > 1 else ASSETS
     for name, draw in DRAWINGS.items():
-        (ASSETS / f"{name}.svg").write_text(str(draw()), encoding="utf-8")
-        print(f"docs/assets/{name}.svg")
+        (folder / f"{name}.svg").write_text(str(draw()), encoding="utf-8")
+        print(folder / f"{name}.svg")
