@@ -75,9 +75,9 @@ class VGG16WithAttention(nn.Module):
         for layer in [*self.features, *self.classifier]:  # the blocks have initialised themselves
             if isinstance(layer, nn.Conv2d):
                 nn.init.kaiming_normal_(layer.weight, mode="fan_out", nonlinearity="relu")
-                nn.init.zeros_(layer.bias)
             elif isinstance(layer, nn.Linear):
                 nn.init.normal_(layer.weight, 0, 0.01)
+            if isinstance(layer, nn.Conv2d | nn.Linear) and layer.bias is not None:
                 nn.init.zeros_(layer.bias)
 
     def forward(self, x: Tensor) -> Tensor:
