@@ -2,7 +2,9 @@
 
 from attnzoo import blocks as blocks
 from attnzoo.api import plan, wrap
-from attnzoo.plan import Plan
+from attnzoo.checkpoint import Checkpoint, load, save
+from attnzoo.costs import Cost, cost
+from attnzoo.planning import Plan
 from attnzoo.recipe import Recipe
 from attnzoo.registry import (
     create_block,
@@ -12,19 +14,31 @@ from attnzoo.registry import (
     register_policy,
 )
 from attnzoo.surgery import attention_modules, recipes, unwrap
+from attnzoo.tuning import freeze, param_groups
+from attnzoo.weights import LoadReport, backbone_state_dict, load_backbone
 
 __version__ = "0.1.0"
 __all__ = [
+    "Checkpoint",
+    "Cost",
+    "LoadReport",
     "Plan",
     "Recipe",
     "attention_modules",
+    "backbone_state_dict",
+    "cost",
     "create_block",
+    "freeze",
     "list_blocks",
     "list_policies",
+    "load",
+    "load_backbone",
+    "param_groups",
     "plan",
     "recipes",
     "register_block",
     "register_policy",
+    "save",
     "unwrap",
     "wrap",
 ]

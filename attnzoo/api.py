@@ -7,7 +7,7 @@ from typing import Any
 from torch import nn
 
 from attnzoo.attention import Start
-from attnzoo.plan import Plan, make_plan
+from attnzoo.planning import Plan, make_plan
 from attnzoo.recipe import Recipe, parse_recipe
 from attnzoo.selection import PolicyLike
 

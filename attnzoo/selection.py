@@ -1,4 +1,4 @@
-"""From what the caller asks for to sites: policy calls, the filters all policies share, and why not."""
+"""From what is asked for to sites: policy calls, the filters all policies share, and why not."""
 
 from __future__ import annotations
 

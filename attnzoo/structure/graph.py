@@ -11,20 +11,23 @@ __all__ = ["NONLINEAR", "PASSES", "ancestors", "computed_once", "dominators", "n
 
 Result = TypeVar("Result")
 
-_ACTIVATIONS = frozenset(
+_NAMES = (
     "relu gelu silu sigmoid tanh hardtanh hardswish hardsigmoid leaky_relu elu celu selu mish "
     "_prelu_kernel prelu rrelu_with_noise softplus log_sigmoid_forward threshold clamp clamp_min "
-    "clamp_max _softmax softmax softshrink hardshrink".split()
+    "clamp_max _softmax softmax softshrink hardshrink"
 )
+_ACTIVATIONS = frozenset(_NAMES.split())
 
 #: Operations that make a branch more than a linear map.
 NONLINEAR = _ACTIVATIONS
 
-#: Operations that hand a feature map on, element by element, in parts or joined with others.
-PASSES = _ACTIVATIONS | frozenset(
+_LINEAR = (
     "add sub mul div neg cat slice split split_with_sizes chunk narrow select clone contiguous "
-    "permute transpose native_dropout dropout alias detach _to_copy".split()
+    "permute transpose native_dropout dropout alias detach _to_copy"
 )
+
+#: Operations that hand a feature map on, element by element, in parts or joined with others.
+PASSES = _ACTIVATIONS | frozenset(_LINEAR.split())
 
 
 def computed_once(function: Callable[[Trace], Result]) -> Callable[[Trace], Result]:

@@ -1,4 +1,4 @@
-"""Inverted residual blocks: expand (1×1) → depthwise → project (1×1), told by their convolutions."""
+"""MBConv blocks: expand (1×1) → depthwise → project (1×1), told by their convolutions."""
 
 from __future__ import annotations
 

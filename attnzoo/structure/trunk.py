@@ -52,8 +52,9 @@ def units(trace: Trace) -> tuple[Unit, ...]:
 
     def take(call: Call) -> None:
         children = trace.children(call)
-        straight = all(any(on_trunk(trace, v) for v in c.outputs) for c in children)
-        if call.parent < 0 or (children and straight and call.index not in residual):
+        straight = bool(children) and children[-1].outputs == call.outputs
+        straight &= all(any(on_trunk(trace, v) for v in c.outputs) for c in children)
+        if call.parent < 0 or (straight and call.index not in residual):
             for child in children:
                 take(child)
             return

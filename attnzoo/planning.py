@@ -222,9 +222,8 @@ def _place(trace: Trace, selections: list[Selection]) -> list[Site]:
     for selection in selections:
         for site in selection.sites:
             twin = next((other for other in sites if _same_place(other, site)), None)
-            if twin is None and not is_occupied(trace, site):
-                sites.append(site)
-            elif selection.occupied == "stack":
+            free = twin is None and not is_occupied(trace, site)
+            if free or selection.occupied == "stack":
                 sites.append(site)
             elif selection.occupied == "refuse":
                 found = f"is named twice ({twin})" if twin else "has attention already"

@@ -1,0 +1,216 @@
+"""Saving and loading: one safetensors file with the recipe in its header. Nothing is unpickled."""
+
+from __future__ import annotations
+
+import json
+import os
+import tempfile
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor, nn
+
+from attnzoo.attention import Attention
+from attnzoo.checks import check_choice
+from attnzoo.errors import AttnzooError, CheckpointError, NotWrappedError
+from attnzoo.planning import make_plan
+from attnzoo.recipe import Recipe
+from attnzoo.surgery import Operation, operations, unwrap
+from attnzoo.tree import get_module
+
+__all__ = ["Checkpoint", "load", "save"]
+
+What = Literal["attention", "all"]
+_FORMAT = "1"
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """What a file holds.
+
+    Attributes:
+        model: class name of the model that was saved.
+        what: `"attention"` (the blocks alone) or `"all"`.
+        recipes: `(path of the wrapped module, recipe, its sites)`, in the order of wrapping; a
+            site is `"before features.4 64"`: side, path, channels.
+        tensors: key → tensor, on the CPU.
+    """
+
+    model: str
+    what: What
+    recipes: tuple[tuple[str, Recipe, tuple[str, ...]], ...]
+    tensors: dict[str, Tensor]
+
+
+def save(model: nn.Module, path: str | os.PathLike[str], what: What = "attention") -> None:
+    """Write a wrapped model's weights and recipe to one safetensors file, atomically.
+
+    Args:
+        model: a wrapped model.
+        path: the file; its folder must exist.
+        what: `"attention"`: the blocks and their γ; `"all"`: the whole state dict.
+
+    Raises:
+        NotWrappedError: the model holds no attention.
+        CheckpointError: it cannot be written; a file that was there stays as it was.
+
+    Example:
+        >>> import attnzoo, torchvision
+        >>> model = attnzoo.wrap(torchvision.models.resnet18(), "in-residual", "se")
+        >>> attnzoo.save(model, "attention.safetensors")
+        >>> again = attnzoo.load("attention.safetensors", torchvision.models.resnet18())
+        >>> len(attnzoo.attention_modules(again))
+        8
+    """
+    check_choice("save", "what", what, ("attention", "all"))
+    done = operations(model)
+    if not done:
+        raise NotWrappedError(f"{type(model).__name__} holds no attention: there is no recipe.")
+    state = _attention_state(model) if what == "attention" else model.state_dict()
+    meta = sorted(key for key, tensor in state.items() if tensor.is_meta)
+    if meta:
+        raise CheckpointError(f"cannot save tensors on the meta device: {', '.join(meta[:5])}.")
+    tensors = {key: tensor.detach().cpu().contiguous().clone() for key, tensor in state.items()}
+    header = {"attnzoo": _FORMAT, "what": what, "model": type(model).__name__}
+    try:
+        header["operations"] = json.dumps([_describe(where, op) for where, op in done])
+    except TypeError as error:
+        raise CheckpointError(f"the recipe has an option that is not plain JSON: {error}") from None
+    _write(Path(path), tensors, header)
+
+
+def load(path: str | os.PathLike[str], model: nn.Module | None = None) -> Any:
+    """Read a file that `save` wrote.
+
+    Args:
+        path: the file.
+        model: a plain model, which is wrapped as the file's recipe says, or one wrapped by the
+            same recipe; then the weights are loaded. None only reads.
+
+    Returns:
+        The model, or without one a `Checkpoint`.
+
+    Raises:
+        CheckpointError: the file is not one of ours or does not fit the model, which is then as
+            it was.
+    """
+    checkpoint = _read(Path(path))
+    if model is None:
+        return checkpoint
+    fresh = not operations(model)
+    if fresh:
+        _wrap_again(model, checkpoint)
+    try:
+        _check_same(model, checkpoint)
+        _copy(model, checkpoint)
+    except AttnzooError:
+        if fresh:
+            unwrap(model)
+        raise
+    return model
+
+
+def _attention_state(model: nn.Module) -> dict[str, Tensor]:
+    return {
+        f"{path}.{key}": tensor
+        for path, module in model.named_modules()
+        if isinstance(module, Attention)
+        for key, tensor in module.state_dict().items()
+    }
+
+
+def _describe(where: str, operation: Operation) -> dict[str, Any]:
+    return {
+        "module": where,
+        "recipe": operation.recipe.to_dict(),
+        "sites": [f"{site.where} {site.path} {site.channels}" for site in operation.sites],
+    }
+
+
+def _write(path: Path, tensors: dict[str, Tensor], header: dict[str, str]) -> None:
+    """To a temporary file beside `path` first, then renamed: whole or not at all."""
+    if not path.parent.is_dir():
+        raise CheckpointError(f"cannot write {path}: there is no folder {path.parent}.")
+    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".tmp")
+    os.close(handle)
+    try:
+        save_file(tensors, name, metadata=header)
+        os.replace(name, path)
+    except (OSError, SafetensorError) as error:
+        raise CheckpointError(f"cannot write {path}: {error}") from error
+    finally:
+        Path(name).unlink(missing_ok=True)
+
+
+def _read(path: Path) -> Checkpoint:
+    try:
+        with safe_open(path, framework="pt") as file:
+            header: Mapping[str, str] = file.metadata() or {}
+            if "attnzoo" not in header:
+                raise CheckpointError(
+                    f"{path} is a safetensors file, but attnzoo did not write it. Plain weights "
+                    f"go in by attnzoo.load_backbone(model, state_dict)."
+                )
+            if header["attnzoo"] != _FORMAT:
+                raise CheckpointError(
+                    f"{path} has format {header['attnzoo']}; this version reads {_FORMAT}."
+                )
+            tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
+        recipes = tuple(
+            (entry["module"], Recipe.from_dict(entry["recipe"]), tuple(entry["sites"]))
+            for entry in json.loads(header["operations"])
+        )
+        return Checkpoint(header["model"], header["what"], recipes, tensors)  # type: ignore[arg-type]
+    except FileNotFoundError:
+        raise CheckpointError(f"there is no file {path}.") from None
+    except (OSError, SafetensorError, KeyError, ValueError) as error:
+        if isinstance(error, AttnzooError):
+            raise
+        raise CheckpointError(f"{path} is not a checkpoint of attnzoo: {error}") from error
+
+
+def _wrap_again(model: nn.Module, checkpoint: Checkpoint) -> None:
+    try:
+        for where, recipe, _ in checkpoint.recipes:
+            make_plan(get_module(model, where), recipe, recipe.input_size).apply()
+    except AttnzooError as error:
+        if operations(model):
+            unwrap(model)
+        raise CheckpointError(
+            f"the file's recipe, made on {checkpoint.model}, does not work on this "
+            f"{type(model).__name__}: {error}"
+        ) from error
+
+
+def _check_same(model: nn.Module, checkpoint: Checkpoint) -> None:
+    here = [(where, _describe(where, op)["sites"]) for where, op in operations(model)]
+    there = [(where, list(sites)) for where, _, sites in checkpoint.recipes]
+    if here != there:
+        different = next(
+            (f"{a} here, {b} in the file" for a, b in zip(here, there, strict=False) if a != b),
+            f"{len(here)} wraps here, {len(there)} in the file",
+        )
+        raise CheckpointError(f"the model has attention at other places: {different}.")
+
+
+def _copy(model: nn.Module, checkpoint: Checkpoint) -> None:
+    everything = checkpoint.what == "all"
+    own = model.state_dict() if everything else _attention_state(model)
+    faults = [f"{key} is missing" for key in own if key not in checkpoint.tensors]
+    faults += [f"{key} is not in the model" for key in checkpoint.tensors if key not in own]
+    faults += [
+        f"{key} is {tuple(tensor.shape)}, not {tuple(own[key].shape)}"
+        for key, tensor in checkpoint.tensors.items()
+        if key in own and own[key].shape != tensor.shape
+    ]
+    if faults:
+        more = f"; … ({len(faults)} in all)" if len(faults) > 8 else ""
+        raise CheckpointError(f"the file does not fit: {'; '.join(faults[:8])}{more}.")
+    assign = any(own[key].is_meta for key in checkpoint.tensors)
+    with torch.no_grad():
+        model.load_state_dict(checkpoint.tensors, strict=False, assign=assign)

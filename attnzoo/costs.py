@@ -1,0 +1,123 @@
+"""What a model costs, and what of it is attention: parameters, MACs, bytes of activations."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import nn
+
+from attnzoo.attention import Attention
+from attnzoo.counting import Count, count
+from attnzoo.example import model_dtype, resolve_example
+from attnzoo.probe import probe
+from attnzoo.tree import get_module
+
+__all__ = ["Cost", "SiteCost", "cost"]
+
+
+@dataclass(frozen=True)
+class SiteCost:
+    """What the attention at one site costs.
+
+    Attributes:
+        path: of the attention in the module tree.
+        block: name of the block.
+        channels, height, width: of its feature map.
+        parameters: block and γ.
+        macs: multiply-accumulate operations.
+        activation_bytes: of the tensors it makes.
+    """
+
+    path: str
+    block: str
+    channels: int
+    height: int
+    width: int
+    parameters: int
+    macs: int
+    activation_bytes: int
+
+
+@dataclass(frozen=True)
+class Cost:
+    """What one forward pass of a model costs, for the whole example (one image by default).
+
+    Attributes:
+        parameters: of the model, attention included.
+        macs: multiply-accumulate operations (half the floating-point operations).
+        activation_bytes: of all tensors the forward pass makes, views and in-place results not
+            counted; training keeps at most this for the backward pass.
+        sites: the part of each attention site.
+    """
+
+    parameters: int
+    macs: int
+    activation_bytes: int
+    sites: tuple[SiteCost, ...]
+
+    def to_dict(self) -> dict[str, Any]:
+        """As plain JSON types."""
+        return {
+            "parameters": self.parameters,
+            "macs": self.macs,
+            "activation_bytes": self.activation_bytes,
+            "sites": [
+                {name: getattr(site, name) for name in SiteCost.__dataclass_fields__}
+                for site in self.sites
+            ],
+        }
+
+
+def cost(model: nn.Module, input_size: Any = None) -> Cost:
+    """Count a model's parameters, MACs and activation bytes, for the whole and per site.
+
+    No arithmetic is done: the model runs on meta tensors, in eval mode, and is left as it was.
+
+    Args:
+        model: wrapped or plain.
+        input_size: `(C, H, W)`, or any other example `wrap` takes; None for the model's default.
+
+    Raises:
+        TraceError: the forward pass failed on that input.
+        UnsupportedModelError: the model is compiled, scripted, or set up for parallel training.
+
+    Example:
+        >>> import attnzoo, torchvision
+        >>> cost = attnzoo.cost(torchvision.models.vgg16(), (3, 224, 224))
+        >>> cost.parameters, round(cost.macs / 1e9, 3)
+        (138357544, 15.47)
+    """
+    trace = probe(model, input_size)
+    args, kwargs = resolve_example(model, input_size)
+    counted = count(model, args, kwargs)
+    known: dict[tuple[Any, ...], Count] = {}
+    sites = []
+    for call in trace.calls:
+        attention = get_module(model, call.path)
+        if isinstance(attention, Attention):
+            value = trace.values[call.inputs[0]]
+            parameters = sum(p.numel() for p in attention.parameters())
+            key = (attention.name, value.shape, attention.gamma is None, parameters)
+            if key not in known:
+                x = torch.empty(value.shape, device="meta", dtype=model_dtype(model))
+                known[key] = count(attention, (x,), {})
+            sites.append(
+                SiteCost(
+                    path=call.path,
+                    block=attention.name,
+                    channels=value.channels,
+                    height=value.height,
+                    width=value.width,
+                    parameters=parameters,
+                    macs=known[key].macs,
+                    activation_bytes=known[key].activation_bytes,
+                )
+            )
+    return Cost(
+        parameters=sum(p.numel() for p in model.parameters()),
+        macs=counted.macs,
+        activation_bytes=counted.activation_bytes,
+        sites=tuple(sites),
+    )

@@ -1,0 +1,117 @@
+"""Training a model with attention: parameter groups for the optimizer, and what stays frozen."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from torch import nn
+
+from attnzoo.attention import Attention
+from attnzoo.checks import check_number, did_you_mean
+from attnzoo.errors import UnknownNameError
+
+__all__ = ["freeze", "param_groups"]
+
+
+def param_groups(
+    model: nn.Module, lr: float, weight_decay: float = 0.0, attention_lr_scale: float = 1.0
+) -> list[dict[str, Any]]:
+    """Parameter groups for any torch optimizer.
+
+    Biases, norms and γ (every parameter of fewer than two axes) are not decayed. Attention gets
+    its own learning rate: a γ that starts at zero often wants a higher one. Frozen parameters
+    are left out.
+
+    Args:
+        model: wrapped or plain.
+        lr: learning rate of the backbone.
+        weight_decay: of the parameters that are decayed.
+        attention_lr_scale: the learning rate of attention is `lr · attention_lr_scale`.
+
+    Returns:
+        Up to four groups, named `backbone`, `backbone-no-decay`, `attention` and
+        `attention-no-decay`; empty ones are left out.
+
+    Raises:
+        OptionError: if a number is negative or not a number.
+
+    Example:
+        >>> import attnzoo, torch, torchvision
+        >>> model = attnzoo.wrap(torchvision.models.resnet18(), "in-residual", "se")
+        >>> groups = attnzoo.param_groups(model, lr=0.1, weight_decay=1e-4, attention_lr_scale=5)
+        >>> optimizer = torch.optim.SGD(groups, momentum=0.9)
+        >>> {group["name"]: group["lr"] for group in groups}["attention"]
+        0.5
+    """
+    for name, value in (
+        ("lr", lr),
+        ("weight_decay", weight_decay),
+        ("attention_lr_scale", attention_lr_scale),
+    ):
+        check_number("param_groups", name, value, minimum=0.0)
+    attention = _attention_parameters(model)
+    groups = {
+        (is_attention, decayed): {
+            "name": ("attention" if is_attention else "backbone")
+            + ("" if decayed else "-no-decay"),
+            "params": [],
+            "lr": lr * attention_lr_scale if is_attention else lr,
+            "weight_decay": weight_decay if decayed else 0.0,
+        }
+        for is_attention in (False, True)
+        for decayed in (True, False)
+    }
+    for parameter in model.parameters():
+        if parameter.requires_grad:
+            key = (id(parameter) in attention, parameter.ndim >= 2)
+            groups[key]["params"].append(parameter)
+    return [group for group in groups.values() if group["params"]]
+
+
+def freeze(model: nn.Module, until: str | None = None, keep_attention: bool = True) -> nn.Module:
+    """Freeze the backbone for transfer learning: its parameters get no gradient.
+
+    BatchNorm layers go on updating their statistics in train mode; call `.eval()` on them to
+    stop that too.
+
+    Args:
+        model: changed in place and returned.
+        until: path of the last module to freeze, in registration order; what comes after it
+            stays as it is. None freezes everything.
+        keep_attention: leave attention trainable, wherever it sits.
+
+    Raises:
+        UnknownNameError: if no module has the path `until`.
+
+    Example:
+        >>> import attnzoo, torchvision
+        >>> model = attnzoo.wrap(torchvision.models.resnet18(), "in-residual", "se")
+        >>> model = attnzoo.freeze(model, until="layer3")
+        >>> model.layer3[0].conv1.weight.requires_grad, model.fc.weight.requires_grad
+        (False, True)
+    """
+    paths = [path for path, _ in model.named_modules()]
+    if until is not None and until not in paths:
+        raise UnknownNameError(
+            f"freeze: no module has the path {until!r}.{did_you_mean(until, paths)}"
+        )
+    kept = _attention_parameters(model) if keep_attention else set()
+    last = len(paths) - 1
+    if until is not None:
+        inside = [i for i, path in enumerate(paths) if f"{path}.".startswith(f"{until}.")]
+        last = max(inside)
+    for index, (_, module) in enumerate(model.named_modules()):
+        if index <= last:
+            for parameter in module.parameters(recurse=False):
+                if id(parameter) not in kept:
+                    parameter.requires_grad_(False)
+    return model
+
+
+def _attention_parameters(model: nn.Module) -> set[int]:
+    return {
+        id(parameter)
+        for module in model.modules()
+        if isinstance(module, Attention)
+        for parameter in module.parameters()
+    }
