@@ -1,0 +1,28 @@
+"""Training one network: data, recipe, loop, and one run from its description to its folder."""
+
+from attnzoo.train.data import DigitsData, FolderData, ImageData, open_data
+from attnzoo.train.digits import ClutteredDigits
+from attnzoo.train.extras import MissingExtraError
+from attnzoo.train.loop import FitResult, fit
+from attnzoo.train.recipe import TrainRecipe
+from attnzoo.train.run import train
+from attnzoo.train.spec import RunResult, RunSpec, Variant
+from attnzoo.train.watch import ProgressWatch, Watch
+
+__all__ = [
+    "ClutteredDigits",
+    "DigitsData",
+    "FitResult",
+    "FolderData",
+    "ImageData",
+    "MissingExtraError",
+    "ProgressWatch",
+    "RunResult",
+    "RunSpec",
+    "TrainRecipe",
+    "Variant",
+    "Watch",
+    "fit",
+    "open_data",
+    "train",
+]

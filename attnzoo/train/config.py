@@ -1,0 +1,60 @@
+"""What every configuration here is made of, and how a wrong one is explained."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, TypeVar
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from attnzoo.checks import did_you_mean
+from attnzoo.errors import OptionError
+
+__all__ = ["Config", "faults", "parse"]
+
+
+class Config(BaseModel):
+    """A frozen set of options that refuses keys it does not have."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+
+Parsed = TypeVar("Parsed", bound=Config)
+
+
+def parse(kind: type[Parsed], value: Parsed | Mapping[str, Any], owner: str) -> Parsed:
+    """`value` as a `kind`.
+
+    Raises:
+        OptionError: naming every fault, and for a wrong key the closest one.
+    """
+    if isinstance(value, kind):
+        return value
+    found = faults(kind, value, owner)
+    if found:
+        raise OptionError("\n".join(found))
+    return kind.model_validate(value)
+
+
+def faults(kind: type[Config], value: Any, owner: str) -> list[str]:
+    """What is wrong with `value` as a `kind`, a line a fault: where, what was given."""
+    if not isinstance(value, Mapping):
+        return [f"{owner}: {value!r} must be a mapping with keys {', '.join(kind.model_fields)}."]
+    try:
+        kind.model_validate(value)
+    except ValidationError as error:
+        return [_explain(fault, kind, owner) for fault in error.errors()]
+    return []
+
+
+def _explain(fault: Any, kind: type[Config], owner: str) -> str:
+    where = ".".join((owner, *(str(part) for part in fault["loc"])))
+    if fault["type"] == "extra_forbidden":
+        keys = list(kind.model_fields)
+        hint = did_you_mean(str(fault["loc"][-1]), keys)
+        return f"{where}: there is no such key.{hint} There are: {', '.join(keys)}."
+    if fault["type"] == "missing":
+        return f"{where}: this key is required."
+    message = fault["msg"].removeprefix("Value error, ").removeprefix("Input ")
+    given = "" if isinstance(fault["input"], Mapping) else f" (given: {fault['input']!r})"
+    return f"{where}: {message}{given}."

@@ -1,0 +1,187 @@
+"""One run, from its description to its folder: build, wrap, train, measure, write."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import platform
+import shutil
+import time
+from collections.abc import Mapping
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from attnzoo.api import wrap
+from attnzoo.backbones import create_backbone
+from attnzoo.checkpoint import save
+from attnzoo.costs import cost
+from attnzoo.surgery import attention_modules
+from attnzoo.train.config import parse
+from attnzoo.train.data import ImageData, open_data
+from attnzoo.train.loop import FitResult, fit
+from attnzoo.train.spec import RunResult, RunSpec, policy_argument, policy_title
+from attnzoo.train.watch import Watch
+
+__all__ = ["RESULT", "build", "train"]
+
+RESULT = "result.json"
+"""A run's folder that holds this file is finished; it is the last one written."""
+
+
+def train(
+    run: RunSpec | Mapping[str, Any],
+    folder: str | Path | None = None,
+    *,
+    data: ImageData | None = None,
+    watch: Watch | None = None,
+) -> RunResult:
+    """Do one run.
+
+    Args:
+        run: what to do.
+        folder: where to leave `run.json`, `metrics.csv`, `attention.safetensors` and
+            `result.json`. They appear together, when the run is over: a folder by that name is
+            a finished run. None writes nothing.
+        data: what `open_data(run.data)` returned, where it is at hand already.
+        watch: is told about the progress.
+
+    Raises:
+        AttnzooError: the run's description is wrong: an unknown name, an option that does not
+            exist, no place for attention, missing data.
+
+    Example:
+        >>> from attnzoo.train import train
+        >>> result = train({
+        ...     "backbone": "torchvision/resnet18",
+        ...     "variant": {"policy": "auto", "block": "se"},
+        ...     "data": {"name": "cluttered-digits", "size": 32, "train": 32, "test": 32},
+        ...     "train": {"epochs": 1, "batch_size": 16},
+        ... })
+        >>> result.sites
+        8
+    """
+    run = parse(RunSpec, run, "run")
+    if folder is None:
+        return _do(run, None, data or open_data(run.data), watch or Watch())[0]
+    folder = Path(folder)
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    partial = folder.with_name(f".{folder.name}.partial")
+    shutil.rmtree(partial, ignore_errors=True)  # left by a run that was interrupted
+    partial.mkdir()
+    result, model = _do(run, partial, data or open_data(run.data), watch or Watch())
+    if result.sites and result.status == "finished":
+        save(model, partial / "attention.safetensors", what="attention")
+    (partial / "run.json").write_text(run.model_dump_json(indent=2))
+    (partial / RESULT).write_text(result.model_dump_json(indent=2))
+    shutil.rmtree(folder, ignore_errors=True)
+    os.replace(partial, folder)
+    return result
+
+
+def build(run: RunSpec, classes: int) -> tuple[nn.Module, str]:
+    """The run's network and the hash of its initial backbone weights.
+
+    The backbone is built first, from the seed alone, so that every variant starts from the same.
+    """
+    torch.manual_seed(run.train.seed)
+    model = create_backbone(run.backbone, **{"num_classes": classes, **run.backbone_options})
+    fingerprint = _hash(model)
+    variant = run.variant
+    if variant.policy is not None:
+        wrap(
+            model,
+            policy_argument(variant.policy),
+            variant.block,
+            start=variant.start,
+            example=(3, run.data.size, run.data.size),
+            **variant.options,
+        )
+    return model, fingerprint
+
+
+def _do(
+    run: RunSpec, folder: Path | None, data: ImageData, watch: Watch
+) -> tuple[RunResult, nn.Module]:
+    began = time.perf_counter()
+    model, fingerprint = build(run, len(data.classes))
+    price = cost(model, (3, data.size, data.size))
+    metrics = None if folder is None else folder / "metrics.csv"
+    fitted = fit(model, data, run.train, metrics=metrics, watch=watch, name=_title(run))
+    result = _result(run, model, fingerprint, price, fitted, time.perf_counter() - began)
+    watch.end(_summary(run, result))
+    return result, model
+
+
+def _result(
+    run: RunSpec, model: nn.Module, fingerprint: str, price: Any, fitted: FitResult, seconds: float
+) -> RunResult:
+    last = fitted.epochs[-1] if fitted.epochs and fitted.status == "finished" else {}
+    plain = run.variant.policy is None
+    return RunResult(
+        backbone=run.backbone,
+        variant=run.variant.title,
+        policy="" if plain else policy_title(run.variant.policy),
+        block="" if plain else run.variant.block,
+        start="" if plain else run.variant.start,
+        seed=run.train.seed,
+        status=fitted.status,
+        message=fitted.message,
+        top1=last.get("test_top1"),
+        test_loss=last.get("test_loss"),
+        sites=len(attention_modules(model)),
+        parameters=price.parameters,
+        macs=price.macs,
+        activation_bytes=price.activation_bytes,
+        gamma=last.get("gamma"),
+        epochs=len(fitted.epochs),
+        seconds=seconds,
+        train_seconds=fitted.train_seconds,
+        images_per_second=fitted.images_per_second,
+        backbone_hash=fingerprint,
+        device=_device(model),
+        versions=_versions(),
+    )
+
+
+def _summary(run: RunSpec, result: RunResult) -> str:
+    if result.status == "diverged":
+        return f"{_title(run)}: stopped, {result.message}"
+    return (
+        f"{_title(run)}: top-1 {100 * (result.top1 or 0):.1f}%, {result.sites} sites, "
+        f"{result.parameters / 1e6:.2f} M parameters, {result.seconds:.0f} s"
+    )
+
+
+def _title(run: RunSpec) -> str:
+    return f"{run.backbone}, {run.variant.title}, seed {run.train.seed}"
+
+
+def _hash(model: nn.Module) -> str:
+    """Of names and bytes of everything in the state dict."""
+    digest = hashlib.blake2b(digest_size=8)
+    for name, tensor in model.state_dict().items():
+        digest.update(name.encode())
+        digest.update(tensor.detach().cpu().contiguous().view(-1).view(torch.uint8).numpy())
+    return digest.hexdigest()
+
+
+def _device(model: nn.Module) -> str:
+    device = next(model.parameters()).device
+    if device.type == "cuda":
+        return torch.cuda.get_device_name(device)
+    return f"{device.type}, {torch.get_num_threads()} threads"
+
+
+def _versions() -> dict[str, str]:
+    packages = ("attnzoo", "torch", "torchvision", "timm", "lightning-fabric", "numpy")
+    found = {"python": platform.python_version()}
+    for package in packages:
+        try:
+            found[package] = version(package)
+        except PackageNotFoundError:  # run from a checkout that is not installed
+            found[package] = "not installed"
+    return found
