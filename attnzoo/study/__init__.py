@@ -1,0 +1,25 @@
+"""Studies: backbones × attention × seeds, their runs, their statistics, their report."""
+
+from attnzoo.study.engine import StudyOutcome, check_study, run_study
+from attnzoo.study.folder import Record, read_folder
+from attnzoo.study.grid import Study, load_study, parse_study
+from attnzoo.study.report import study_table, write_report, write_results
+from attnzoo.study.stats import Difference, Summary, paired_difference, summarise
+
+__all__ = [
+    "Difference",
+    "Record",
+    "Study",
+    "StudyOutcome",
+    "Summary",
+    "check_study",
+    "load_study",
+    "paired_difference",
+    "parse_study",
+    "read_folder",
+    "run_study",
+    "study_table",
+    "summarise",
+    "write_report",
+    "write_results",
+]
