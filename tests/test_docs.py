@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import doctest
 import importlib
-import pkgutil
 import re
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -20,6 +18,11 @@ import attnzoo
 
 ROOT = Path(__file__).parents[1]
 PAGES = sorted([ROOT / "README.md", *(ROOT / "docs").glob("*.md")])
+MODULES = sorted(
+    ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__")
+    for path in (ROOT / "attnzoo").rglob("*.py")
+    if path.stem != "__main__"
+)
 FLAGS = doctest.ELLIPSIS | doctest.NORMALIZE_WHITESPACE
 
 
@@ -31,15 +34,6 @@ class ConsoleParser(PythonCodeBlockParser):
         self.codeblock_parser = CodeBlockParser("pycon", PythonEvaluator())
 
 
-def docstrings() -> Iterator[doctest.DocTest]:
-    """The examples of every docstring in the package."""
-    finder = doctest.DocTestFinder(exclude_empty=True)
-    for info in pkgutil.walk_packages(attnzoo.__path__, "attnzoo."):
-        if not info.name.endswith("__main__"):
-            module = importlib.import_module(info.name)
-            yield from (test for test in finder.find(module) if test.examples)
-
-
 @pytest.fixture
 def in_empty_folder(tmp_path, monkeypatch):
     """Snippets may save files."""
@@ -47,19 +41,20 @@ def in_empty_folder(tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
-@pytest.mark.usefixtures("in_empty_folder")
+@pytest.mark.usefixtures("in_empty_folder", "registries")
 def test_the_snippets_of_a_page_run(page):
     document = Sybil([PythonCodeBlockParser(), ConsoleParser(), SkipParser()]).parse(page)
     for example in document.examples():
         example.evaluate()
 
 
-@pytest.mark.parametrize("example", list(docstrings()), ids=lambda test: test.name)
+@pytest.mark.parametrize("module", MODULES)
 @pytest.mark.usefixtures("in_empty_folder", "registries")
-def test_the_example_of_a_docstring_runs(example):
-    printed: list[str] = []
-    outcome = doctest.DocTestRunner(optionflags=FLAGS).run(example, out=printed.append)
-    assert outcome.failed == 0, "".join(printed)
+def test_the_examples_in_the_docstrings_of_a_module_run(module):
+    runner, printed = doctest.DocTestRunner(optionflags=FLAGS), []
+    for example in doctest.DocTestFinder(exclude_empty=True).find(importlib.import_module(module)):
+        runner.run(example, out=printed.append)
+    assert not runner.failures, "".join(printed)
 
 
 def test_the_api_page_has_everything_public():

@@ -17,7 +17,7 @@ PURPOSE = {
     "train": "one run: data, recipe, loop",
     "backbones": "networks by name",
     "api": "the two verbs, plan and wrap",
-    "plan": "a recipe resolved on one model",
+    "planning": "a recipe resolved on one model",
     "surgery": "put blocks in and take them out, all or none",
     "recipe": "what was asked for, as JSON",
     "structure": "residual blocks, pools, MBConv, trunk: what a trace shows",
@@ -51,7 +51,7 @@ def layers() -> Drawing:
         width = 150 if alone else 850 / max(len(names), 3) - 6
         for column, name in enumerate(names):
             x = 10 + (width + 6) * column
-            core = name in ("blocks", "policies", "plan", "surgery")
+            core = name in ("blocks", "policies", "planning", "surgery")
             d.box(x, y, width, 28, name, "attention" if core else "map", style="mono")
         if alone:
             d.text(x + width + 16, y + 19, PURPOSE[names[0]], "small soft", anchor="start")
