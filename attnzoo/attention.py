@@ -30,6 +30,7 @@ class Attention(nn.Module):
         channels: C.
         gamma: whether to start from the identity by a γ.
         axes: `"NCHW"`, or `"NHWC"` where the network holds its maps channels last.
+        device: of γ.
     """
 
     is_attnzoo_attention = True
@@ -42,13 +43,16 @@ class Attention(nn.Module):
         *,
         gamma: bool = True,
         axes: str = "NCHW",
+        device: torch.device | str | None = None,
     ) -> None:
         super().__init__()
         self.block = block
         self.name = name
         self.channels = channels
         self.axes = axes
-        self.register_parameter("gamma", nn.Parameter(torch.zeros(channels)) if gamma else None)
+        self.register_parameter(
+            "gamma", nn.Parameter(torch.zeros(channels, device=device)) if gamma else None
+        )
 
     def forward(self, x: Tensor, base: Tensor | None = None) -> Tensor:
         """The attended map; `base` is what γ = 0 gives, x itself unless a module was replaced."""

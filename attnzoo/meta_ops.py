@@ -18,8 +18,13 @@ __all__ = ["SHAPE_RULES"]
 aten = torch.ops.aten
 
 
+def _empty(shape: Sequence[int], like: Tensor) -> Tensor:
+    return torch.empty(shape, dtype=like.dtype, device="meta")
+
+
 def _same(x: Tensor, *_: Any) -> Tensor:
-    return torch.empty_like(x)
+    # `empty_like` on meta takes 0.2 ms, this 2 µs
+    return torch.empty_strided(x.shape, x.stride(), dtype=x.dtype, device="meta")
 
 
 def _itself(x: Tensor, *_: Any) -> Tensor:
@@ -27,15 +32,37 @@ def _itself(x: Tensor, *_: Any) -> Tensor:
 
 
 def _binary(x: Tensor, y: Any, *_: Any) -> Tensor | None:
-    if isinstance(y, Tensor) and (x.shape != y.shape or x.dtype != y.dtype):
+    if not isinstance(y, Tensor):
+        exact = isinstance(y, int) or x.is_floating_point()
+        return _same(x) if exact and not isinstance(y, bool) else None
+    if x.dtype != y.dtype or x.ndim != y.ndim:
         return None
-    return torch.empty_like(x)
+    if x.shape == y.shape:
+        return _same(x)
+    if any(a != b and a != 1 and b != 1 for a, b in zip(x.shape, y.shape, strict=True)):
+        return None
+    return _empty([b if a == 1 else a for a, b in zip(x.shape, y.shape, strict=True)], x)
 
 
 def _binary_in_place(x: Tensor, y: Any, *_: Any) -> Tensor | None:
     if isinstance(y, Tensor) and (x.shape != y.shape or x.dtype != y.dtype):
         return None
     return x
+
+
+def _addcmul(x: Tensor, y: Tensor, z: Tensor) -> Tensor | None:
+    product = _binary(y, z)
+    same = product is not None and product.shape == x.shape and product.dtype == x.dtype
+    return _same(x) if same else None
+
+
+def _mean(x: Tensor, dims: Sequence[int] | None, keepdim: bool = False) -> Tensor | None:
+    if not dims or not x.is_floating_point() or any(not -x.ndim <= d < x.ndim for d in dims):
+        return None
+    reduced = {d % x.ndim for d in dims}
+    sizes = [(1 if d in reduced else size) for d, size in enumerate(x.shape)]
+    kept = [size for d, size in enumerate(sizes) if keepdim or d not in reduced]
+    return _empty(kept, x)
 
 
 def _convolution(
@@ -62,24 +89,24 @@ def _convolution(
     ]
     if min(sizes) < 1:
         return None
-    return x.new_empty((x.shape[0], weight.shape[0], *sizes))
+    return _empty((x.shape[0], weight.shape[0], *sizes), x)
 
 
 def _batch_norm(x: Tensor, *_: Any) -> tuple[Tensor, Tensor, Tensor]:
-    return torch.empty_like(x), x.new_empty(0), x.new_empty(0)
+    return _same(x), _empty((0,), x), _empty((0,), x)
 
 
 def _layer_norm(x: Tensor, shape: Sequence[int], *_: Any) -> tuple[Tensor, Tensor, Tensor] | None:
     if tuple(x.shape[-len(shape) :]) != tuple(shape):
         return None
     kept = (*x.shape[: x.ndim - len(shape)], *(1 for _ in shape))
-    return torch.empty_like(x), x.new_empty(kept), x.new_empty(kept)
+    return _same(x), _empty(kept, x), _empty(kept, x)
 
 
 def _addmm(bias: Tensor, x: Tensor, y: Tensor) -> Tensor | None:
     if x.ndim != 2 or y.ndim != 2 or x.shape[1] != y.shape[0] or x.dtype != y.dtype:
         return None
-    return x.new_empty((x.shape[0], y.shape[1]))
+    return _empty((x.shape[0], y.shape[1]), x)
 
 
 def _cat(tensors: Sequence[Tensor], dim: int = 0) -> Tensor | None:
@@ -94,7 +121,7 @@ def _cat(tensors: Sequence[Tensor], dim: int = 0) -> Tensor | None:
         ):
             return None
         shape[axis] += tensor.shape[axis]
-    return first.new_empty(shape) if first.ndim else None
+    return _empty(shape, first) if first.ndim else None
 
 
 _UNARY = "relu gelu silu sigmoid hardtanh hardswish hardsigmoid leaky_relu elu mish tanh clone"
@@ -107,6 +134,8 @@ SHAPE_RULES: dict[Any, Callable[..., Any]] = {
     aten.native_layer_norm.default: _layer_norm,
     aten.addmm.default: _addmm,
     aten.cat.default: _cat,
+    aten.addcmul.default: _addcmul,
+    aten.mean.dim: _mean,
     **{getattr(aten, name).Tensor: _binary for name in ("add", "sub", "mul", "div")},
     **{getattr(aten, name).Tensor: _binary_in_place for name in ("add_", "sub_", "mul_", "div_")},
     **{getattr(aten, name).default: _same for name in _UNARY.split()},

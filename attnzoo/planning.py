@@ -193,8 +193,10 @@ def make_plan(model: nn.Module, recipe: Recipe, example: Any = None) -> Plan:
     selections = [select(trace, call) for call in recipe.policies]
     sites = _place(trace, selections)
     spec = BLOCKS[recipe.block]
-    for channels, height, width in dict.fromkeys((s.channels, s.height, s.width) for s in sites):
-        _check_shape(spec, recipe.options, (1, channels, height, width))
+    shapes = dict.fromkeys((1, s.channels, s.height, s.width) for s in sites)
+    with torch.random.fork_rng(devices=[]):
+        for shape in shapes:
+            _check_shape(spec, recipe.options, shape)
     taken: set[str] = set()
     edits = tuple(choose_edit(trace, model, site, taken) for site in sites)
     resolved = Recipe(
@@ -262,7 +264,8 @@ def _check_shape(spec: BlockSpec, options: Mapping[str, Any], shape: tuple[int, 
 
 def _cost(recipe: Recipe, site: Site) -> tuple[int, int, int]:
     """`(parameters, MACs, activation bytes)` of the attention at a site, per float32 image."""
-    attention = build_attention(recipe, site, "meta")
+    with torch.random.fork_rng(devices=[]):
+        attention = build_attention(recipe, site, "meta")
     order = {"N": 1, "C": site.channels, "H": site.height, "W": site.width}
     x = torch.empty([order[axis] for axis in site.axes], device="meta")
     counted = count(attention, (x,), {})

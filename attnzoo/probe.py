@@ -70,7 +70,7 @@ def probe(model: nn.Module, example: Any = None) -> Trace:
 def meta_forward(model: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
     """The output of `model` in eval mode, its tensors replaced by meta tensors for this call."""
     tensors = {
-        name: torch.empty_like(tensor, device="meta")
+        name: torch.empty_strided(tensor.shape, tensor.stride(), dtype=tensor.dtype, device="meta")
         for name, tensor in (*model.named_parameters(), *model.named_buffers())
     }
     training = [module for module in model.modules() if module.training]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import Any
 
@@ -69,7 +70,8 @@ def operate(
             once. Whatever is raised, the model is then as it was before.
     """
     _check_unchanged(model, trace)
-    attentions = [build_attention(recipe, site, "cpu") for site in sites]
+    with torch.random.fork_rng(devices=[]):
+        attentions = [build_attention(recipe, site, "cpu") for site in sites]
     for site, edit, attention in zip(sites, edits, attentions, strict=True):
         _settle(attention, model, split(edit.path)[0] or site.path)
     done: list[Edit] = []
@@ -140,14 +142,14 @@ def attention_modules(model: nn.Module) -> dict[str, nn.Module]:
 def build_block(
     spec: BlockSpec, channels: int, options: Mapping[str, Any], device: str
 ) -> nn.Module:
-    """A block on `device`, without touching the global random state.
+    """A block on `device`.
 
     Raises:
         OptionError: the block refuses its options.
         SiteError: it cannot be built for another reason.
     """
     try:
-        with torch.random.fork_rng(devices=[]), torch.device(device):
+        with _default_device(device):
             block = spec.build(channels, **options)
     except AttnzooError:
         raise
@@ -166,8 +168,13 @@ def build_attention(recipe: Recipe, site: Site, device: str) -> Attention:
     spec = BLOCKS[recipe.block]
     block = build_block(spec, site.channels, recipe.options, device)
     gamma = recipe.start == "identity" and not spec.identity_at_init
-    with torch.device(device):
-        return Attention(block, spec.name, site.channels, gamma=gamma, axes=site.axes)
+    return Attention(block, spec.name, site.channels, gamma=gamma, axes=site.axes, device=device)
+
+
+def _default_device(device: str) -> AbstractContextManager[Any]:
+    """`torch.device(device)` as a context, which slows every torch call, only if it is needed."""
+    needed = torch.get_default_device() != torch.device(device)
+    return torch.device(device) if needed else nullcontext()
 
 
 def _check_unchanged(model: nn.Module, trace: Trace) -> None:
@@ -183,18 +190,13 @@ def _check_unchanged(model: nn.Module, trace: Trace) -> None:
 
 def _settle(attention: Attention, model: nn.Module, path: str) -> None:
     """Device, dtype, memory format and mode of the modules around the place."""
-    around, tensor = model, None
-    for name in _prefixes(path):
-        module = get_module(model, name)
-        around = module
-        tensor = next(_floating(module), None)
-        if tensor is not None:
-            break
-    if tensor is not None:
+    modules = [get_module(model, prefix) for prefix in _prefixes(path)]
+    tensor = next((t for module in modules for t in _floating(module)), None)
+    if tensor is not None and (tensor.device.type, tensor.dtype) != ("cpu", torch.float32):
         attention.to(device=tensor.device, dtype=tensor.dtype)
-    if any(_is_channels_last(t) for t in _floating(around)):
+    if any(map(_is_channels_last, modules)):
         attention.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-    attention.train(get_module(model, path).training)
+    attention.train(modules[0].training)
 
 
 def _prefixes(path: str) -> Iterator[str]:
@@ -206,14 +208,18 @@ def _prefixes(path: str) -> Iterator[str]:
 
 
 def _floating(module: nn.Module) -> Iterator[Tensor]:
-    for tensor in (*module.parameters(), *module.buffers()):
-        if tensor.is_floating_point():
-            yield tensor
+    tensors = (tensor for tensors in (module.parameters(), module.buffers()) for tensor in tensors)
+    return (tensor for tensor in tensors if tensor.is_floating_point())
 
 
-def _is_channels_last(tensor: Tensor) -> bool:
-    last = tensor.ndim == 4 and tensor.is_contiguous(memory_format=torch.channels_last)
-    return last and not tensor.is_contiguous()
+def _is_channels_last(module: nn.Module) -> bool:
+    """The memory format of the first weight whose strides tell (those of 1×1 kernels do not)."""
+    for tensor in module.parameters():
+        if tensor.ndim == 4:
+            last = tensor.is_contiguous(memory_format=torch.channels_last)
+            if last != tensor.is_contiguous():
+                return last
+    return False
 
 
 def _verify(before: Trace, after: Trace, sites: Sequence[Site], edits: Sequence[Edit]) -> None:

@@ -85,13 +85,12 @@ def test_the_backbone_starts_as_torchvisions_does(monkeypatch: pytest.MonkeyPatc
 
         def record(kind: str, log: list[tuple[object, ...]]) -> Callable[..., None]:
             def init(tensor: Tensor, *args: object, **options: object) -> None:
-                log.append((kind, tuple(tensor.shape), args, tuple(options.items())))
+                if tensor.shape[-2:] != (1, 1):  # LocalAttention's start has a test of its own
+                    log.append((kind, tuple(tensor.shape), args, tuple(options.items())))
 
             return init
 
         with monkeypatch.context() as patch, torch.device("meta"):
-            # LocalAttention's own start has a test of its own
-            patch.setattr("attnzoo.blocks.local.init_gate", lambda branch: None)
             for kind in ("kaiming_normal_", "normal_"):
                 patch.setattr(nn.init, kind, record(kind, started[owner]))
             build()

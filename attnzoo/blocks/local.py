@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from torch import Tensor, nn
 
-from attnzoo.blocks.parts import Reduction, hidden_channels, init_gate
+from attnzoo.blocks.parts import NEAR_UNIFORM, Reduction, hidden_channels, pointwise
 from attnzoo.registry import register_block
 
 __all__ = ["LocalAttention"]
@@ -44,19 +44,17 @@ class LocalAttention(nn.Module):
         hidden = hidden_channels("LocalAttention", in_channels, reduction_ratio)
         self.channel_attention = nn.Sequential(
             nn.AdaptiveAvgPool2d(1),
-            nn.Conv2d(in_channels, hidden, 1),
+            pointwise(in_channels, hidden),
             nn.ReLU(inplace=True),
-            nn.Conv2d(hidden, in_channels, 1),
+            pointwise(hidden, in_channels, scale=NEAR_UNIFORM),
             nn.Sigmoid(),
         )
         self.spatial_attention = nn.Sequential(
-            nn.Conv2d(in_channels, hidden, 1),
+            pointwise(in_channels, hidden),
             nn.ReLU(inplace=True),
-            nn.Conv2d(hidden, 1, 1),
+            pointwise(hidden, 1, scale=NEAR_UNIFORM),
             nn.Sigmoid(),
         )
-        init_gate(self.channel_attention)
-        init_gate(self.spatial_attention)
 
     def forward(self, x: Tensor) -> Tensor:
         return x * (self.channel_attention(x) * self.spatial_attention(x))

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import math
 from typing import Literal
 
-import torch
 from torch import nn
 
 from attnzoo.checks import check_int
 
-__all__ = ["Reduction", "hidden_channels", "init_gate"]
+__all__ = ["NEAR_UNIFORM", "Reduction", "hidden_channels", "pointwise"]
 
 Reduction = int | Literal["auto"]
+
+#: Scale of the last convolution before a sigmoid that should begin near ½ everywhere.
+NEAR_UNIFORM = 0.1
 
 
 def hidden_channels(owner: str, channels: int, reduction: Reduction) -> int:
@@ -33,16 +36,17 @@ def hidden_channels(owner: str, channels: int, reduction: Reduction) -> int:
     return max(channels // ratio, 1)
 
 
-def init_gate(branch: nn.Sequential, last_scale: float = 0.1) -> None:
-    """Kaiming weights and zero biases; the last convolution scaled by `last_scale`.
+class _Uninitialised(nn.Conv2d):
+    def reset_parameters(self) -> None:
+        """Leave the weights to the caller."""
 
-    With a small last convolution the sigmoid after it sits near ½ everywhere: attention starts
-    near uniform.
-    """
-    layers = [m for m in branch if isinstance(m, nn.Conv1d | nn.Conv2d | nn.Linear)]
-    for layer in layers:
-        nn.init.kaiming_normal_(layer.weight, nonlinearity="relu")
-        if layer.bias is not None:
-            nn.init.zeros_(layer.bias)
-    with torch.no_grad():
-        layers[-1].weight.mul_(last_scale)
+
+def pointwise(in_channels: int, out_channels: int, *, scale: float = 1.0) -> nn.Conv2d:
+    """A 1×1 convolution with Kaiming weights times `scale` and a zero bias."""
+    # Overwriting PyTorch's own initialisation would, on a deep network, take longer than all the
+    # surgery; what is returned is a plain Conv2d, which quantisers look for by exact type.
+    conv = _Uninitialised(in_channels, out_channels, 1)
+    conv.__class__ = nn.Conv2d
+    nn.init.normal_(conv.weight, std=scale * math.sqrt(2 / in_channels))
+    nn.init.zeros_(conv.bias)
+    return conv

@@ -11,7 +11,7 @@ from collections import OrderedDict
 
 from torch import Tensor, nn
 
-from attnzoo.blocks.parts import Reduction, hidden_channels, init_gate
+from attnzoo.blocks.parts import Reduction, hidden_channels, pointwise
 from attnzoo.registry import register_block
 
 __all__ = ["SqueezeExcitation"]
@@ -60,13 +60,12 @@ class SqueezeExcitation(nn.Module):
         self.gate = nn.Sequential(
             OrderedDict(
                 pool=nn.AdaptiveAvgPool2d(1),
-                fc1=nn.Conv2d(channels, hidden, 1),
+                fc1=pointwise(channels, hidden),
                 relu=nn.ReLU(inplace=True),
-                fc2=nn.Conv2d(hidden, channels, 1),
+                fc2=pointwise(hidden, channels),
                 sigmoid=nn.Sigmoid(),
             )
         )
-        init_gate(self.gate, last_scale=1.0)
 
     def forward(self, x: Tensor) -> Tensor:
         return x * self.gate(x)
