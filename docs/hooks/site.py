@@ -13,15 +13,16 @@ In a page, an HTML comment stands for what is put in its place:
 from __future__ import annotations
 
 import inspect
+import io
 import os
 import re
 import shlex
-import subprocess
-import sys
 from collections.abc import Callable
+from contextlib import redirect_stdout
 from functools import cache
 from pathlib import Path
 from typing import get_type_hints
+from unittest import mock
 
 import torch
 from mkdocs.config.defaults import MkDocsConfig
@@ -30,6 +31,7 @@ from mkdocs.structure.pages import Page
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
+from attnzoo.cli.app import main
 from attnzoo.registry import BLOCKS, POLICIES, BlockSpec
 from attnzoo.selection import FILTERS
 
@@ -180,18 +182,14 @@ def drawing(argument: str) -> str:
 @cache
 def command(line: str) -> str:
     """A command line and what it printed just now."""
-    words = shlex.split(line)
-    environment = {**os.environ, "COLUMNS": "96", "NO_COLOR": "1", "TERM": "dumb"}
-    done = subprocess.run(
-        [str(Path(sys.executable).with_name(words[0])), *words[1:]],
-        cwd=ROOT,
-        env=environment,
-        text=True,
-        capture_output=True,
-        check=True,
-    )
-    printed = "\n".join(text.rstrip() for text in done.stdout.splitlines()).strip("\n")
-    return f"```console\n$ {line}\n{printed}\n```"
+    printed = io.StringIO()
+    plain = {"COLUMNS": "86", "NO_COLOR": "1", "TERM": "dumb"}
+    with redirect_stdout(printed), mock.patch.dict(os.environ, plain):
+        code = main(shlex.split(line)[1:])
+    if code:
+        raise PluginError(f"{line!r} ended with exit code {code}")
+    text = "\n".join(row.rstrip() for row in printed.getvalue().splitlines()).strip("\n")
+    return f"```console\n$ {line}\n{text}\n```"
 
 
 @cache
