@@ -47,7 +47,7 @@ serve: setup ## serve the site at http://127.0.0.1:8000 and rebuild it on every 
 	$(BIN)/python -m mkdocs serve
 
 bench: $(VENV)/.installed-bench ## run the benchmarks and print their figures
-	@for script in benchmarks/*.py; do \
+	@for script in benchmarks/bench_*.py; do \
 	  echo "== $$script"; $(BIN)/python $$script || exit 1; \
 	done
 
