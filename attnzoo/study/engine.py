@@ -77,6 +77,10 @@ def run_study(
         study = parse_study(study)
     folder = Path(out) if out is not None else Path("runs") / study.name
     data = open_data(study.data)
+    sizes = {backbone.size for backbone in study.backbones if backbone.size} - {data.size}
+    opened = {data.size: data} | {
+        size: open_data(study.data.model_copy(update={"size": size})) for size in sizes
+    }
     runs = study.runs
     missing = [run for run in runs if read_run(run_folder(folder, run)) is None]
     if missing:
@@ -86,7 +90,7 @@ def run_study(
 
     def go(listener: Watch) -> None:
         for run in missing:
-            train(run, run_folder(folder, run), data=data, watch=listener)
+            train(run, run_folder(folder, run), data=opened[run.data.size], watch=listener)
             write_results(folder)
 
     if watch is not None:
@@ -114,7 +118,7 @@ def check_study(study: Study, classes: int) -> None:
 
 
 def _faults(study: Study, backbone: Backbone, classes: int) -> list[str]:
-    size = study.data.size
+    size = study.data_of(backbone).size
     try:
         with torch.random.fork_rng(devices=[]), torch.device("meta"):
             model = create_backbone(backbone.name, **{"num_classes": classes, **backbone.options})

@@ -31,11 +31,13 @@ class Backbone(Config):
         name: as in `attnzoo.create_backbone`.
         options: for the function that builds it.
         train: what to change in the study's training for this backbone.
+        size: side of its images in pixels, where it needs another than the study's.
     """
 
     name: str
     options: dict[str, Any] = Field(default_factory=dict)
     train: dict[str, Any] = Field(default_factory=dict)
+    size: int | None = Field(None, ge=8)
 
 
 class Study(Config):
@@ -59,6 +61,10 @@ class Study(Config):
     backbones: tuple[Backbone, ...]
     variants: tuple[Variant, ...]
 
+    def data_of(self, backbone: Backbone) -> DataSpec:
+        """The study's data, at the backbone's image size."""
+        return self.data.model_copy(update={"size": backbone.size or self.data.size})
+
     @property
     def runs(self) -> list[RunSpec]:
         """All runs, those to be compared with one another side by side."""
@@ -67,7 +73,7 @@ class Study(Config):
                 backbone=backbone.name,
                 backbone_options=backbone.options,
                 variant=variant,
-                data=self.data,
+                data=self.data_of(backbone),
                 train=TrainRecipe.model_validate({**self.train, **backbone.train, "seed": seed}),
             )
             for backbone in self.backbones
@@ -95,9 +101,32 @@ def load_study(path: str | Path) -> Study:
 
 def study_yaml(study: Study) -> str:
     """The study as a file that `load_study` reads."""
-    content = study.model_dump(mode="json", exclude_unset=True)
-    content["variants"] = [entry or PLAIN for entry in content["variants"]]
-    return yaml.safe_dump(content, sort_keys=False, allow_unicode=True, default_flow_style=None)
+    content = study.model_dump(mode="json", exclude_defaults=True)
+    content["data"] = {"name": study.data.name, **content["data"]}  # a default, but it decides
+    content["backbones"] = [
+        entry["name"] if len(entry) == 1 else entry for entry in content["backbones"]
+    ]
+    content["variants"] = [
+        PLAIN
+        if variant.policy is None
+        else {"policy": variant.policy, "block": variant.block} | entry
+        for variant, entry in zip(study.variants, content["variants"], strict=True)
+    ]
+    return "".join(_lines(key, value) for key, value in content.items())
+
+
+def _lines(key: str, value: Any) -> str:
+    """One key of a study file: a list of mappings with an item a line, anything else on one."""
+    if isinstance(value, list) and key != "seeds":
+        return f"{key}:\n" + "".join(f"  - {_flow(item)}\n" for item in value)
+    return f"{key}: {_flow(value)}\n"
+
+
+def _flow(value: Any) -> str:
+    text = yaml.safe_dump(
+        value, default_flow_style=True, sort_keys=False, allow_unicode=True, width=10_000
+    )
+    return text.removesuffix("\n").removesuffix("\n...")
 
 
 def parse_study(content: Any, *, source: str = "study", base: str | Path = ".") -> Study:

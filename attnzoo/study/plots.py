@@ -32,22 +32,22 @@ def accuracy_plot(records: Sequence[Record], chance: float | None = None) -> str
     rows = summarise(record.result for record in records)
     backbones = list(dict.fromkeys(row.backbone for row in rows))
     height = 0.75 + 0.30 * len(rows) + 0.16 * len(backbones)
-    figure, axes = _figure(4.6, height)
+    figure, axes = _figure(4.1, height)
     ticks, labels, y = [], [], 0.0
     for backbone in backbones:
         axes.text(0, y + 0.15, _short(backbone), fontweight="bold", color=INK, va="center")
         y += 0.85
         for row in (row for row in rows if row.backbone == backbone):
+            seeds = [
+                100 * record.result.top1
+                for record in records
+                if (record.result.backbone, record.result.variant) == (backbone, row.variant)
+                and record.result.top1 is not None
+            ]
             if row.top1 is not None:
                 axes.barh(y, 100 * row.top1, height=0.62, color=colours[row.variant], alpha=0.9)
-                axes.text(100 * row.top1 + 1, y, f"{100 * row.top1:.1f}", va="center", color=INK)
-            if row.seeds > 1:
-                seeds = [
-                    100 * r.result.top1
-                    for r in records
-                    if (r.result.backbone, r.result.variant) == (backbone, row.variant)
-                    and r.result.top1 is not None
-                ]
+                axes.text(max(seeds) + 2, y, f"{100 * row.top1:.1f}", va="center", color=INK)
+            if len(seeds) > 1:
                 axes.plot(seeds, [y] * len(seeds), "o", markersize=3, color=INK, alpha=0.75)
             ticks.append(y)
             labels.append(row.variant)
@@ -68,7 +68,7 @@ def accuracy_plot(records: Sequence[Record], chance: float | None = None) -> str
 def learning_curves(records: Sequence[Record], backbone: str) -> str:
     """Test top-1 after every epoch: a thin line a seed."""
     colours = variant_colours(records)
-    figure, axes = _figure(3.4, 2.3)
+    figure, axes = _figure(3.6, 2.4)
     seen: set[str] = set()
     longest = 1
     for record in records:
@@ -86,7 +86,7 @@ def learning_curves(records: Sequence[Record], backbone: str) -> str:
             label=None if variant in seen else variant,
         )
         seen.add(variant)
-    axes.set_title(_short(backbone), color=INK, fontsize=10, loc="left")
+    axes.set_title(_short(backbone), color=INK, fontsize=9, loc="left", fontweight="bold")
     axes.set_xlabel("epoch")
     axes.set_ylabel("test top-1, %")
     step = max(1, round(longest / 6))
@@ -101,7 +101,7 @@ def cost_plot(records: Sequence[Record]) -> str:
     colours = variant_colours(records)
     rows = [r for r in summarise(record.result for record in records) if r.top1 is not None]
     backbones = list(dict.fromkeys(row.backbone for row in rows))
-    figure, axes = _figure(4.6, 3.2)
+    figure, axes = _figure(4.1, 3.1)
     for row in rows:
         marker = MARKERS[backbones.index(row.backbone) % len(MARKERS)]
         axes.plot(

@@ -81,6 +81,7 @@ def _content(study: Study, records: Sequence[Record], data: DataRecord | None) -
             (backbone, [_row(row) for row in rows if row.backbone == backbone])
             for backbone in backbones
         ],
+        "sizes": {b.name: study.data_of(b).size for b in study.backbones},
         "planned": len(study.runs),
         "wording": _wording(study, rows, data),
         "data": data,

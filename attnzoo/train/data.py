@@ -112,7 +112,9 @@ class ImageData:
         classes: their names.
         train, test: the splits.
         size: side of the images in pixels.
+        sample: index → a test image for people.
         workers: processes that read images.
+        test_seed: of the test images' keys.
     """
 
     classes: list[str]
@@ -121,6 +123,7 @@ class ImageData:
     size: int
     sample: Callable[[int], Sample]
     workers: int = 0
+    test_seed: int = 0
 
     def loaders(self, recipe: TrainRecipe) -> tuple[Loader, Loader]:
         """Batches for training, whose sampler is a `KeySampler`, and for testing.
@@ -134,7 +137,7 @@ class ImageData:
                 f"images. Lower it."
             )
         sampler = KeySampler(len(self.train), seed=recipe.seed, shuffle=True)
-        order = KeySampler(len(self.test))
+        order = KeySampler(len(self.test), seed=self.test_seed)
         return (
             self._loader(self.train, sampler, recipe.batch_size, drop_last=True),
             self._loader(self.test, order, max(recipe.batch_size, 64), drop_last=False),
@@ -194,7 +197,7 @@ def _open_digits(spec: DigitsData) -> ImageData:
         picture = np.repeat(grey[:, :, None], 3, axis=2)
         return Sample(picture, str(batch.labels[0]), (left, top, right, bottom))
 
-    return ImageData(train.classes, train, test, spec.size, sample)
+    return ImageData(train.classes, train, test, spec.size, sample, test_seed=spec.seed)
 
 
 def _open_folder(spec: FolderData) -> ImageData:

@@ -30,8 +30,8 @@ class KeySampler(Sampler[Key]):
         self.epoch = 0
 
     def set_epoch(self, epoch: int) -> None:
-        """Which epoch the next pass is."""
-        self.epoch = epoch
+        """Which epoch the next pass is; a test set is the same in all of them."""
+        self.epoch = epoch if self.shuffle else 0
 
     def __len__(self) -> int:
         return self.length

@@ -1,0 +1,176 @@
+"""One run: the same start for every variant, and a folder that is there whole or not at all."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import load_file
+from test_train_loop import DATA
+
+import attnzoo
+from attnzoo.errors import NoSitesError, OptionError
+from attnzoo.train import ProgressWatch, RunSpec, Variant, Watch, train
+from attnzoo.train.run import build
+
+
+def spec(**changes: Any) -> dict[str, Any]:
+    return {
+        "backbone": "test_train_loop:tiny_net",
+        "data": DATA,
+        "train": {"epochs": 1, "batch_size": 16, "device": "cpu"},
+        **changes,
+    }
+
+
+SE = {"policy": "pre-pool", "block": "se", "options": {"reduction": 4}}
+
+
+def test_a_finished_run_leaves_everything(tmp_path: Path) -> None:
+    result = train(spec(variant=SE), tmp_path / "run")
+    assert sorted(entry.name for entry in tmp_path.iterdir()) == ["run"]
+    names = sorted(entry.name for entry in (tmp_path / "run").iterdir())
+    assert names == ["attention.safetensors", "metrics.csv", "result.json", "run.json"]
+    assert result.sites == 1
+    written = json.loads((tmp_path / "run" / "result.json").read_text())
+    assert written["top1"] == result.top1
+    assert (
+        RunSpec.model_validate_json((tmp_path / "run" / "run.json").read_text()).variant.block
+        == "se"
+    )
+
+
+def test_the_saved_attention_is_the_trained_one(tmp_path: Path) -> None:
+    train(spec(variant=SE), tmp_path / "run")
+    weights = load_file(tmp_path / "run" / "attention.safetensors")
+    gammas = [tensor for name, tensor in weights.items() if name.endswith("gamma")]
+    assert len(gammas) == 1
+    assert all(gamma.abs().sum() > 0 for gamma in gammas)
+
+
+def test_a_plain_run_has_no_attention_to_save(tmp_path: Path) -> None:
+    result = train(spec(), tmp_path / "run")
+    assert result.sites == 0
+    assert result.gamma is None
+    assert not (tmp_path / "run" / "attention.safetensors").exists()
+
+
+def test_variants_start_from_the_same_backbone() -> None:
+    plain, plain_hash = build(RunSpec(**spec()), 10)
+    torch.rand(9)
+    wrapped, wrapped_hash = build(RunSpec(**spec(variant=SE)), 10)
+    assert plain_hash == wrapped_hash
+    attnzoo.unwrap(wrapped)
+    for key, tensor in plain.state_dict().items():
+        assert torch.equal(tensor, wrapped.state_dict()[key]), key
+    other = spec(train={"seed": 1})
+    assert build(RunSpec(**other), 10)[1] != plain_hash
+
+
+def test_a_run_repeats_to_the_last_digit() -> None:
+    first, second = train(spec(variant=SE)), train(spec(variant=SE))
+    assert (first.top1, first.test_loss, first.gamma) == (
+        second.top1,
+        second.test_loss,
+        second.gamma,
+    )
+
+
+class Interrupt(Watch):
+    def epoch(self, row: dict[str, Any]) -> None:
+        raise KeyboardInterrupt
+
+
+def test_an_interrupted_run_is_not_there_and_starts_again(tmp_path: Path) -> None:
+    with pytest.raises(KeyboardInterrupt):
+        train(spec(), tmp_path / "run", watch=Interrupt())
+    assert not (tmp_path / "run").exists()
+    assert (tmp_path / ".run.partial" / "metrics.csv").exists()
+    train(spec(), tmp_path / "run")
+    assert [entry.name for entry in tmp_path.iterdir()] == ["run"]
+    assert len((tmp_path / "run" / "metrics.csv").read_text().splitlines()) == 2
+
+
+def test_a_diverged_run_is_a_result(tmp_path: Path) -> None:
+    hot = {"epochs": 3, "batch_size": 16, "optimizer": "sgd", "lr": 1e30, "warmup_epochs": 0}
+    result = train(spec(train=hot, variant=SE), tmp_path / "run")
+    assert result.status == "diverged"
+    assert result.top1 is None
+    assert "lower lr=1e+30" in result.message
+    assert (tmp_path / "run" / "result.json").exists()
+    assert not (tmp_path / "run" / "attention.safetensors").exists()
+
+
+def test_nothing_to_wrap_is_an_error_and_leaves_no_run(tmp_path: Path) -> None:
+    variant = {"policy": "transition", "block": "se"}
+    with pytest.raises(NoSitesError):
+        train(spec(variant=variant), tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_wrong_description() -> None:
+    with pytest.raises(OptionError, match=r"run\.backbon: there is no such key.*'backbone'"):
+        train({"backbon": "timm/resnet18", "data": DATA})
+
+
+def test_ids_tell_runs_apart() -> None:
+    runs = [
+        spec(),
+        spec(variant=SE),
+        spec(variant={**SE, "options": {}}),
+        spec(train={"seed": 1}),
+        spec(train={"lr": 0.5}),
+        spec(data={**DATA, "clutter": 2}),
+    ]
+    ids = [RunSpec(**run).id for run in runs]
+    assert len(set(ids)) == len(ids)
+    assert RunSpec(**spec()).id == ids[0]
+    assert all("/" not in name and " " not in name and ":" not in name for name in ids)
+
+
+@pytest.mark.parametrize(
+    ("variant", "title"),
+    [
+        ({}, "plain"),
+        ({"name": "mine", "policy": "auto"}, "mine"),
+        ({"policy": "auto"}, "auto + local"),
+        (SE, "pre-pool + se reduction=4"),
+        (
+            {"policy": ["in-residual", {"stages": [3, 4]}], "start": "paper"},
+            "in-residual(stages=[3, 4]) + local (paper)",
+        ),
+        ({"policy": ["pre-pool", "stage-end"]}, "pre-pool + stage-end + local"),
+    ],
+)
+def test_titles(variant: dict[str, Any], title: str) -> None:
+    assert Variant(**variant).title == title
+
+
+def test_progress_is_one_line_a_run_without_a_terminal() -> None:
+    import io
+
+    from rich.console import Console
+
+    out = io.StringIO()
+    with ProgressWatch(Console(file=out), runs=2) as watch:
+        train(spec(), watch=watch)
+        train(spec(variant=SE), watch=watch)
+    lines = out.getvalue().strip().splitlines()
+    assert len(lines) == 2
+    assert "plain, seed 0: top-1" in lines[0]
+    assert "pre-pool + se reduction=4" in lines[1]
+
+
+def test_progress_bars_in_a_terminal() -> None:
+    import io
+
+    from rich.console import Console
+
+    out = io.StringIO()
+    with ProgressWatch(Console(file=out, force_terminal=True, width=120), runs=2) as watch:
+        train(spec(), watch=watch)
+    assert "loss" in out.getvalue()
+    assert "runs" in out.getvalue()
