@@ -1,0 +1,117 @@
+"""Plain weights in and out of wrapped models."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+import timm
+import torch
+import torchvision
+from torch import nn
+
+import attnzoo
+from attnzoo.errors import CheckpointError
+
+MODELS: dict[str, Callable[[], nn.Module]] = {
+    "resnet18": lambda: torchvision.models.resnet18(num_classes=5),
+    "densenet": lambda: timm.create_model("densenet121", num_classes=5),
+    "mobilenet": lambda: timm.create_model("mobilenetv3_small_050", num_classes=5),
+    "dla": lambda: timm.create_model("dla34", num_classes=5),
+}
+#: One case for every way attention is held: slot, insert, wrap of a layer with weights, replace.
+CASES = [
+    ("resnet18", "in-residual"),
+    ("densenet", "stage-end"),
+    ("dla", "in-residual"),
+    ("mobilenet", ("mbconv", {"position": "se"})),
+]
+
+
+@pytest.mark.parametrize("start", ["identity", "paper"])
+@pytest.mark.parametrize(("name", "policy"), CASES)
+def test_plain_weights_go_in_and_come_out_again(name: str, policy: object, start: str) -> None:
+    source = MODELS[name]()
+    model = attnzoo.wrap(MODELS[name](), policy, "se", start=start)
+    attention = {
+        f"{path}.{key}": value.clone()
+        for path, block in attnzoo.attention_modules(model).items()
+        for key, value in block.state_dict().items()
+    }
+    report = attnzoo.load_backbone(model, source.state_dict())
+    assert report.complete
+    assert report.loaded == len(source.state_dict())
+
+    target = MODELS[name]()
+    assert set(attnzoo.backbone_state_dict(model)) == set(target.state_dict())
+    target.load_state_dict(attnzoo.backbone_state_dict(model), strict=True)
+    for key, value in source.state_dict().items():
+        assert torch.equal(target.state_dict()[key], value), key
+    for key, value in attention.items():
+        assert torch.equal(model.state_dict()[key], value), key
+
+
+@pytest.mark.parametrize(("name", "policy"), CASES)
+def test_torchs_own_loading_takes_plain_keys(name: str, policy: object) -> None:
+    source = MODELS[name]()
+    model = attnzoo.wrap(MODELS[name](), policy, "se")
+    result = model.load_state_dict(source.state_dict(), strict=False)
+    assert not result.unexpected_keys
+    paths = [f"{path.removesuffix('.block')}." for path in attnzoo.attention_modules(model)]
+    assert all(key.startswith(tuple(paths)) for key in result.missing_keys)
+    x = torch.randn(1, 3, 64, 64)
+    with torch.no_grad():
+        assert torch.equal(model.eval()(x), source.eval()(x))
+
+
+def test_keys_of_a_plain_model_are_its_own() -> None:
+    model = MODELS["resnet18"]()
+    assert list(attnzoo.backbone_state_dict(model)) == list(model.state_dict())
+
+
+def test_order_of_the_keys_is_the_plain_one() -> None:
+    plain = MODELS["densenet"]()
+    model = attnzoo.wrap(MODELS["densenet"](), "stage-end", "local")
+    assert list(attnzoo.backbone_state_dict(model)) == list(plain.state_dict())
+
+
+def test_strict_names_every_fault_and_loads_nothing() -> None:
+    model = attnzoo.wrap(MODELS["resnet18"](), "in-residual", "se")
+    before = {key: value.clone() for key, value in model.state_dict().items()}
+    faulty = MODELS["resnet18"]().state_dict()
+    del faulty["conv1.weight"]
+    faulty["fc.bias"] = torch.zeros(7)
+    faulty["head.weight"] = torch.zeros(1)
+    with pytest.raises(CheckpointError) as caught:
+        attnzoo.load_backbone(model, faulty)
+    for part in ("conv1.weight", "fc.bias ((7,) for (5,))", "head.weight", "nothing was loaded"):
+        assert part in str(caught.value)
+    assert all(torch.equal(value, before[key]) for key, value in model.state_dict().items())
+
+
+def test_without_strict_the_rest_is_loaded_and_reported() -> None:
+    model = attnzoo.wrap(MODELS["resnet18"](), "in-residual", "se")
+    source = torchvision.models.resnet18(num_classes=7).state_dict()
+    source["head.weight"] = torch.zeros(1)
+    report = attnzoo.load_backbone(model, source, strict=False)
+    assert report.unexpected == ("head.weight",)
+    assert len(report.mismatched) == 2
+    assert not report.missing
+    assert not report.complete
+    assert "of another shape: fc.weight" in str(report)
+    assert torch.equal(model.conv1.weight, source["conv1.weight"])
+
+
+def test_a_long_report_is_cut() -> None:
+    report = attnzoo.load_backbone(MODELS["resnet18"](), {}, strict=False)
+    assert report.loaded == 0
+    assert f"({len(report.missing)} in all)" in str(report)
+
+
+def test_a_model_on_meta_takes_the_tensors() -> None:
+    source = MODELS["resnet18"]()
+    with torch.device("meta"):
+        model = MODELS["resnet18"]()
+    attnzoo.wrap(model, "in-residual", "se")
+    attnzoo.load_backbone(model, source.state_dict())
+    assert torch.equal(model.conv1.weight, source.conv1.weight)
