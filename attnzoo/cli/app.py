@@ -1,0 +1,187 @@
+"""The commands, and what every run of one comes to: an exit code and plain words for errors."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Sequence
+from importlib.metadata import PackageNotFoundError, version
+from typing import Annotated
+
+from cyclopts import App, CycloptsError, Group, Parameter
+
+from attnzoo.cli.console import say_error
+from attnzoo.cli.options import UsageError
+from attnzoo.errors import AttnzooError
+
+__all__ = ["app", "main"]
+
+FINISHED, FAILED, MISUSED, INTERRUPTED = 0, 1, 2, 130
+
+
+def _version() -> str:
+    try:
+        return f"attnzoo {version('attnzoo')}"
+    except PackageNotFoundError:  # run from a checkout that is not installed
+        return "attnzoo (not installed)"
+
+
+def _examples(*lines: str) -> str:
+    listed = "\n".join(lines)
+    return f"Examples:\n\n```console\n{listed}\n```"
+
+
+app = App(
+    name="attnzoo",
+    version=_version,
+    help="Put attention blocks into any CNN, see what that costs, and find out whether it helps.",
+    help_epilogue=_examples(
+        "attnzoo plan torchvision/vgg16 --policy pre-pool --block local",
+        "attnzoo cost timm/resnet50 --policy in-residual --block cbam",
+        "attnzoo ablate examples/studies/quickstart.yaml",
+    )
+    + "\n\n`attnzoo COMMAND --help` explains a command.",
+    help_format="markdown",
+    default_parameter=Parameter(negative=()),
+    result_action="return_value",
+    exit_on_error=False,
+    print_error=False,
+    suppress_keyboard_interrupt=False,
+)
+LOOK = Group("Look", sort_key=1)
+TRAIN = Group("Train and compare (needs the extra 'study')", sort_key=2)
+OTHER = Group("Other", sort_key=9)
+app["--help"].group = OTHER
+app["--version"].group = OTHER
+
+app.command(
+    "attnzoo.cli.blocks:blocks",
+    group=LOOK,
+    sort_key=1,
+    help="""List the attention blocks, or explain one.
+
+    Parameters and MACs are those of one block with its default options on a map of 256 channels,
+    56 × 56. MACs count convolutions and matrix products, not element-wise operations.""",
+    help_epilogue=_examples("attnzoo blocks", "attnzoo blocks 'c*'", "attnzoo blocks cbam"),
+)
+app.command(
+    "attnzoo.cli.policies:policies",
+    group=LOOK,
+    sort_key=2,
+    help="""List the policies, which say where attention goes, or explain one.""",
+    help_epilogue=_examples("attnzoo policies", "attnzoo policies in-residual"),
+)
+app.command(
+    "attnzoo.cli.plan:plan",
+    group=LOOK,
+    sort_key=3,
+    help="""Show where a policy puts attention into a network, and how.
+
+    The network is built without memory and followed through one forward pass without arithmetic.
+    Each site is a row: the mechanism is how the block gets there; parameters, MACs and bytes of
+    activations (MB, float32, for one image) are what it adds.""",
+    help_epilogue=_examples(
+        "attnzoo plan torchvision/vgg16 --block se",
+        "attnzoo plan timm/resnet50 --policy in-residual --policy-option stages=4,5",
+        "attnzoo plan torchvision/densenet121 --block cbam --option reduction=8 --json",
+        "attnzoo plan mynets:small --backbone-option width=32 --input-size 1x64x64",
+    ),
+)
+app.command(
+    "attnzoo.cli.cost:cost",
+    group=LOOK,
+    sort_key=4,
+    help="""Show what a network costs before and after attention is put in.
+
+    Parameters, multiply-accumulate operations (MACs) and bytes of activations (float32) of one
+    forward pass of one image, for the whole and for each site.""",
+    help_epilogue=_examples(
+        "attnzoo cost torchvision/vgg16 --policy pre-pool --block local",
+        "attnzoo cost timm/efficientnet_b0 --block eca --input-size 3x320x320",
+        "attnzoo cost torchvision/resnet18 --json",
+    ),
+)
+app.command(
+    "attnzoo.cli.train:train",
+    group=TRAIN,
+    sort_key=5,
+    help="""Train one network on one data set.
+
+    The run's folder, `OUT/<run>`, gets `run.json` (everything the run depends on), `metrics.csv`
+    (a line an epoch), `attention.safetensors` and `result.json`. `--config` takes a `run.json` or
+    a YAML file of the same keys; flags go before what it says.""",
+    help_epilogue=_examples(
+        "attnzoo train torchvision/resnet18 --block cbam --epochs 3",
+        "attnzoo train torchvision/resnet18 --plain --epochs 3",
+        "attnzoo train timm/resnet50 --data photos/ --size 160 --lr 3e-4",
+        "attnzoo train --config runs/<run>/run.json --seed 1",
+    ),
+)
+app.command(
+    "attnzoo.cli.study:ablate",
+    group=TRAIN,
+    sort_key=6,
+    help="""Do a study: backbones × attention × seeds, with a table and a report.
+
+    All faults of the file are found before anything is trained. A study that was interrupted goes
+    on where it was: runs that are finished are not done again.""",
+    help_epilogue=_examples(
+        "attnzoo ablate examples/studies/quickstart.yaml --dry-run",
+        "attnzoo ablate examples/studies/quickstart.yaml --out runs/first",
+    ),
+)
+app.command(
+    "attnzoo.cli.study:report",
+    group=TRAIN,
+    sort_key=7,
+    help="""Write `results.csv` and `report.html` anew from a study's folder, finished or not.""",
+    help_epilogue=_examples("attnzoo report runs/quickstart"),
+)
+
+
+@app.meta.default
+def _launch(
+    *tokens: Annotated[str, Parameter(show=False, allow_leading_hyphen=True)],
+    debug: Annotated[
+        bool,
+        Parameter(
+            help="Show where in the code an error comes from.",
+            group=OTHER,
+            env_var="ATTNZOO_DEBUG",
+            show_default=False,
+        ),
+    ] = False,
+) -> int:
+    """Run a command; its exit code."""
+    try:
+        app(tokens)
+    except (CycloptsError, UsageError) as error:
+        command = " ".join(["attnzoo", *(token for token in tokens[:1] if token in app)])
+        say_error(str(error), hint=f"See: {command} --help")
+        return MISUSED
+    except AttnzooError as error:
+        if debug:
+            raise
+        say_error(str(error))
+        return FAILED
+    except KeyboardInterrupt as error:
+        say_error(" ".join(["interrupted.", *error.args]))
+        return INTERRUPTED
+    return FINISHED
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command line and return its exit code.
+
+    0: done. 1: it cannot be done, and stderr says why. 2: the command is wrong. 130: interrupted.
+    """
+    if "" not in sys.path:
+        sys.path.append("")  # the module of `package.module:function` may be in this folder
+    try:
+        code = app.meta(sys.argv[1:] if arguments is None else list(arguments)) or FINISHED
+        sys.stdout.flush()
+    except BrokenPipeError:
+        # Whoever read the output, such as `head`, has gone. Python must not try again at its exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return FAILED
+    return code

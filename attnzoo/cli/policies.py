@@ -1,0 +1,89 @@
+"""`attnzoo policies`: where attention can go."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated, Any
+
+from cyclopts import Parameter
+
+from attnzoo.cli.catalogue import (
+    describe,
+    find,
+    option_defaults,
+    option_text,
+    show_facts,
+    show_options,
+    show_text,
+)
+from attnzoo.cli.console import show_json, show_table, working
+from attnzoo.cli.options import Json
+
+if TYPE_CHECKING:
+    from attnzoo.registry import PolicySpec
+
+__all__ = ["policies"]
+
+
+def policies(
+    pattern: Annotated[
+        str,
+        Parameter(metavar="NAME", help="A policy, or a pattern in quotes: `'*residual'`."),
+    ] = "*",
+    /,
+    *,
+    json: Json = False,
+) -> None:
+    """List the policies, which say where attention goes, or explain one."""
+    with working("Reading the registry"):
+        from attnzoo.registry import POLICIES
+        from attnzoo.selection import FILTERS
+
+        specs, is_name = find(POLICIES, pattern)
+    if json:
+        show_json({"policies": [_as_dict(spec) for spec in specs], "filters": FILTERS})
+    elif is_name:
+        _explain(specs[0], FILTERS)
+    else:
+        _show(specs, FILTERS)
+
+
+def _as_dict(spec: PolicySpec) -> dict[str, Any]:
+    return {
+        "name": spec.name,
+        "summary": spec.summary,
+        "source": spec.source,
+        "looks_for": spec.looks_for,
+        "options": option_defaults(spec.options),
+    }
+
+
+def _show(specs: list[PolicySpec], filters: dict[str, str]) -> None:
+    columns = {"name": "left", "where": "fold", "from": "fold", "options": "fold"}
+    rows = [
+        [
+            spec.name,
+            spec.summary,
+            spec.source,
+            ", ".join(option_text(name, default) for name, default in spec.options.items()),
+        ]
+        for spec in specs
+    ]
+    show_table("Policies", columns, rows)
+    _show_filters(filters)
+    print("\nattnzoo policies NAME explains one.")
+
+
+def _explain(spec: PolicySpec, filters: dict[str, str]) -> None:
+    text, explained = describe(spec.find)
+    show_facts({"policy": spec.name, "from": spec.source, "looks for": spec.looks_for})
+    show_text(text)
+    if spec.options:
+        show_options("Options", spec.options, explained)
+    _show_filters(filters)
+    print(f"\nUse:\n  attnzoo plan BACKBONE --policy {spec.name} --policy-option stages=3,4")
+
+
+def _show_filters(filters: dict[str, str]) -> None:
+    print()
+    rows = [[name, keeps] for name, keeps in filters.items()]
+    show_table("Filters that every policy takes", {"filter": "left", "keeps": "fold"}, rows)

@@ -1,0 +1,206 @@
+"""`attnzoo train`: one run. Its flags come from the training recipe, whatever that has."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Mapping
+from contextlib import redirect_stdout
+from dataclasses import make_dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import yaml
+from cyclopts import Group, Parameter
+
+from attnzoo.cli.catalogue import describe, show_facts
+from attnzoo.cli.console import megas, progress_console, show_json
+from attnzoo.cli.options import (
+    ATTENTION,
+    BY_DEFAULT,
+    Attention,
+    Backbone,
+    BackboneOptions,
+    Json,
+    UsageError,
+    parse_options,
+)
+from attnzoo.errors import AttnzooError, OptionError
+from attnzoo.train.recipe import TrainRecipe
+
+__all__ = ["train"]
+
+DATA = Group("Data", sort_key=3)
+RECIPE = Group("Training", sort_key=4)
+RUN = Group("Run", sort_key=5)
+DIGITS = "cluttered-digits"
+
+
+def _recipe_flags() -> type:
+    """A flag for every field of `TrainRecipe`, None where it is not given."""
+    _, explained = describe(TrainRecipe)
+    fields = []
+    for name, field in TrainRecipe.model_fields.items():
+        usual = "" if field.default is None else f" By default {field.default}."
+        text = f"{explained[name][:1].upper()}{explained[name][1:]}{usual}"
+        kind: Any = field.annotation
+        kind = Annotated[kind | None, Parameter(help=text)]  # type: ignore[invalid-type-form]
+        fields.append((name, kind, None))
+    own = {"__module__": __name__}  # a class from the standard library would be no group of flags
+    flags = make_dataclass("RecipeFlags", fields, namespace=own, frozen=True, kw_only=True)
+    return Parameter(name="*", group=RECIPE)(flags)
+
+
+if TYPE_CHECKING:
+
+    class RecipeFlags: ...
+
+else:
+    RecipeFlags = _recipe_flags()
+NOTHING_GIVEN = RecipeFlags()
+
+
+def train(
+    backbone: Backbone | None = None,
+    /,
+    *,
+    backbone_option: BackboneOptions = (),
+    attention: Attention = BY_DEFAULT,
+    plain: Annotated[
+        bool,
+        Parameter(
+            help="Put nothing in: the network to compare with.",
+            group=ATTENTION,
+            show_default=False,
+        ),
+    ] = False,
+    data: Annotated[
+        str | None,
+        Parameter(
+            help="A folder with `train/<class>/*.jpg` and `test/<class>/*.jpg`; by default "
+            "`cluttered-digits`, which needs no files.",
+            metavar="FOLDER",
+            group=DATA,
+        ),
+    ] = None,
+    size: Annotated[int | None, Parameter(help="Side of the images in pixels.", group=DATA)] = None,
+    data_option: Annotated[
+        tuple[str, ...],
+        Parameter(
+            help="An option of the data, such as `train=500` or `test=200` (images).",
+            metavar="NAME=VALUE",
+            group=DATA,
+            show_default=False,
+        ),
+    ] = (),
+    recipe: RecipeFlags = NOTHING_GIVEN,
+    config: Annotated[
+        Path | None, Parameter(help="A YAML file, or a `run.json`, to start from.", group=RUN)
+    ] = None,
+    out: Annotated[Path, Parameter(help="Where the run's folder goes.", group=RUN)] = Path("runs"),
+    json: Json = False,
+) -> None:
+    """Train one network on one data set."""
+    given = _read(config) if config else {}
+    given["backbone"] = backbone or given.get("backbone")
+    if not given["backbone"]:
+        raise UsageError("name a BACKBONE, such as torchvision/resnet18, or give a --config.")
+    if backbone_option:
+        given["backbone_options"] = parse_options("--backbone-option", backbone_option)
+    given["variant"] = _variant(given.get("variant"), attention, plain)
+    given["data"] = _data(given.get("data"), data, size, data_option)
+    changed = {name: value for name, value in vars(recipe).items() if value is not None}
+    given["train"] = {**given.get("train", {}), **changed}
+
+    from attnzoo.study.folder import read_run
+    from attnzoo.train.config import parse
+    from attnzoo.train.run import train as run
+    from attnzoo.train.spec import RunSpec
+    from attnzoo.train.watch import ProgressWatch
+
+    spec = parse(RunSpec, given, "run")
+    folder = out / spec.id
+    done = read_run(folder)
+    console = progress_console()
+    if done is not None:
+        console.print(f"This run is done already; to do it again, remove {folder}", soft_wrap=True)
+        result = done.result
+    else:
+        with redirect_stdout(sys.stderr), ProgressWatch(console) as watch:
+            watch.current = watch.bars.add_task("Preparing", total=None, note="")
+            result = run(spec, folder, watch=watch)
+    if json:
+        show_json({**result.model_dump(mode="json"), "folder": str(folder)})
+    else:
+        _show(result, folder)
+    if result.status == "diverged":
+        raise AttnzooError(f"the training diverged: {result.message}")
+
+
+def _read(path: Path) -> dict[str, Any]:
+    try:
+        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise OptionError(f"--config {path} cannot be read: {error.strerror}.") from error
+    except (UnicodeDecodeError, yaml.YAMLError) as error:
+        raise OptionError(f"--config {path} is no YAML: {error}") from error
+    parts = ("variant", "data", "train")
+    if not isinstance(content, Mapping) or not all(
+        isinstance(content.get(part, {}), Mapping) for part in parts
+    ):
+        raise OptionError(
+            f"--config {path}: write a mapping with backbone, and the mappings {', '.join(parts)}."
+        )
+    return dict(content)
+
+
+def _variant(before: Mapping[str, Any] | None, attention: Attention, plain: bool) -> dict[str, Any]:
+    """What is put in: by the file, with what the flags change."""
+    if plain:
+        if attention != BY_DEFAULT:
+            raise UsageError("--plain puts no attention in; leave out the flags that describe it.")
+        return {}
+    if attention == BY_DEFAULT and before is not None:
+        return dict(before)
+    variant = {key: value for key, value in (before or {}).items() if key != "name"}
+    if attention.policy or not variant.get("policy"):
+        variant["policy"] = attention.policies
+    elif attention.policy_option:
+        raise UsageError("--policy-option: name the --policy that it belongs to.")
+    if attention.block:
+        variant["block"] = attention.block
+        variant.pop("options", None)  # they were another block's
+    if attention.option:
+        variant["options"] = attention.block_options
+    if attention.start:
+        variant["start"] = attention.start
+    return variant
+
+
+def _data(
+    before: Mapping[str, Any] | None, name: str | None, size: int | None, options: tuple[str, ...]
+) -> dict[str, Any]:
+    """What to train on: by the file, with what the flags change."""
+    if name is not None:
+        before = {"name": DIGITS} if name == DIGITS else {"name": "folder", "root": name}
+    changed = parse_options("--data-option", options)
+    if size is not None:
+        changed["size"] = size
+    return {**(before or {"name": DIGITS}), **changed}
+
+
+def _show(result: Any, folder: Path) -> None:
+    show_facts(
+        {
+            "backbone": result.backbone,
+            "variant": result.variant,
+            "seed": str(result.seed),
+            "top-1": "" if result.top1 is None else f"{100 * result.top1:.1f}%",
+            "test loss": "" if result.test_loss is None else f"{result.test_loss:.3f}",
+            "sites": str(result.sites),
+            "parameters": f"{result.parameters:,}",
+            "MMACs": megas(result.macs),
+            "mean |γ|": "" if result.gamma is None else f"{result.gamma:.4f}",
+            "seconds": f"{result.seconds:.1f} ({result.images_per_second:.0f} images/s)",
+            "folder": str(folder),
+        }
+    )
