@@ -6,6 +6,7 @@ In a page, an HTML comment stands for what is put in its place:
     <!-- policies -->                  the policies, from the policy registry
     <!-- filters -->                   the options that every policy has
     <!-- changelog -->                 CHANGELOG.md
+    <!-- file: PATH -->                a file of the repository
     <!-- drawing: NAME | ALT TEXT -->  docs/assets/NAME.svg, inline, so that it follows the palette
     <!-- command: attnzoo … -->        the command and what it prints
 """
@@ -38,7 +39,7 @@ from attnzoo.selection import FILTERS
 ROOT = Path(__file__).parents[2]
 ASSETS = ROOT / "docs" / "assets"
 DIRECTIVE = re.compile(
-    r"^<!-- (blocks|policies|filters|changelog|drawing|command)(?:: (.+?))? -->$", re.MULTILINE
+    r"^<!-- (blocks|policies|filters|changelog|file|drawing|command)(?:: (.+?))? -->$", re.MULTILINE
 )
 CHANNELS, SIZE = 256, 56
 KINDS = {
@@ -57,6 +58,7 @@ def on_page_markdown(markdown: str, **_: object) -> str:
         "policies": lambda _: policies(),
         "filters": lambda _: filters(),
         "changelog": lambda _: changelog(),
+        "file": file,
         "drawing": drawing,
         "command": command,
     }
@@ -167,6 +169,13 @@ def options(spec: object) -> str:
 def changelog() -> str:
     """CHANGELOG.md without its title, which the page has already."""
     return (ROOT / "CHANGELOG.md").read_text("utf-8").partition("\n")[2]
+
+
+def file(path: str) -> str:
+    """A file of the repository as a block of code."""
+    target = ROOT / path
+    language = {".yaml": "yaml", ".py": "python"}[target.suffix]
+    return f'```{language} title="{path}"\n{target.read_text("utf-8").rstrip()}\n```'
 
 
 def drawing(argument: str) -> str:
