@@ -30,6 +30,7 @@ class Attention(nn.Module):
         channels: C.
         gamma: whether to start from the identity by a γ.
         axes: `"NCHW"`, or `"NHWC"` where the network holds its maps channels last.
+        step: which `wrap` put it in, counted within the model that was wrapped.
         device: of γ.
     """
 
@@ -43,6 +44,7 @@ class Attention(nn.Module):
         *,
         gamma: bool = True,
         axes: str = "NCHW",
+        step: int = 1,
         device: torch.device | str | None = None,
     ) -> None:
         super().__init__()
@@ -50,6 +52,7 @@ class Attention(nn.Module):
         self.name = name
         self.channels = channels
         self.axes = axes
+        self.step = step
         self.register_parameter(
             "gamma", nn.Parameter(torch.zeros(channels, device=device)) if gamma else None
         )
@@ -97,7 +100,8 @@ class Replaced(nn.Module):
 
     With a γ the module keeps running and γ fades from it to the block: `y = m − γ·(m − block)`
     with m the module's own output. Without one the module is put aside: it does not run, has no
-    part in `parameters()` or the state dict, follows `.to()`, and comes back by `unwrap`.
+    part in `parameters()` or the state dict, follows `.to()` and `.train()`, and comes back by
+    `unwrap`.
     """
 
     def __init__(self, host: nn.Module, attention: Attention) -> None:
@@ -117,6 +121,11 @@ class Replaced(nn.Module):
         if self.attention.gamma is None:
             return self.attention(x)
         return self.attention(x, self.host(x))
+
+    def train(self, mode: bool = True) -> Replaced:
+        if "aside" in self.__dict__:
+            self.__dict__["aside"].train(mode)
+        return super().train(mode)
 
     def _apply(self, fn: Any, recurse: bool = True) -> Replaced:
         if "aside" in self.__dict__:
