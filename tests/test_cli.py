@@ -62,8 +62,10 @@ def vgg11() -> torch.nn.Module:
 
 
 def row(table: str, first: str) -> list[str]:
-    """The words of the line that starts so."""
-    return next(line.split() for line in table.splitlines() if line.startswith(first))
+    """The words of the line that starts with these words."""
+    words = first.split()
+    lines = map(str.split, table.splitlines())
+    return next(line for line in lines if line[: len(words)] == words)
 
 
 # ---- blocks
@@ -119,11 +121,14 @@ def test_blocks_that_need_an_option_are_listed_without_a_cost(ok):
     assert (entry["required"], entry["parameters"], entry["macs"]) == (["width"], None, None)
 
 
-def test_a_narrow_terminal_leaves_the_papers_to_the_details(ok, monkeypatch):
-    assert "Woo, Park" in ok("blocks")
+@pytest.mark.parametrize(
+    ("command", "detail"), [("blocks", "Woo, Park"), ("policies", "trunk_only=False")]
+)
+def test_a_narrow_terminal_leaves_something_to_the_details(ok, monkeypatch, command, detail):
+    assert detail in ok(command)
     monkeypatch.setenv("COLUMNS", "80")
-    narrow = ok("blocks")
-    assert "Woo, Park" not in narrow
+    narrow = ok(command)
+    assert detail not in narrow
     assert max(map(len, narrow.splitlines())) <= 80
 
 
