@@ -222,7 +222,7 @@ def _gamma(model: nn.Module) -> float | None:
     gammas = [
         module.gamma.detach().abs().mean()
         for module in model.modules()
-        if isinstance(module, Attention) and module.gamma is not None
+        if isinstance(module, Attention) and isinstance(module.gamma, Tensor)
     ]
     return float(torch.stack(gammas).mean()) if gammas else None
 
