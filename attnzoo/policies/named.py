@@ -148,6 +148,9 @@ def _made(trace: Trace, block: Call, value: int) -> Site | Skipped:
     """
     inside = [trace.calls[i] for i in block.inside]
     passing = [c for c in inside if c.inputs[:1] == c.outputs == (value,) and not c.ops]
+    # the block's own drop path rather than the dropout inside one of its layers, which a
+    # conversion of that layer may leave behind
+    passing.sort(key=lambda call: call.parent != block.index)
     if passing and trace.values[value].is_map and passing[0].takes_tensor:
         return trace.before(passing[0])
     for call in reversed(inside):
