@@ -30,6 +30,10 @@ from attnzoo.tree import paths_by_module
 __all__ = ["meta_forward", "probe", "refuse_unsupported"]
 
 _NESTED = (dict, list, tuple)
+
+#: Attributes of every module that no forward pass changes: hooks and flags.
+_BOOKKEEPING = frozenset(vars(nn.Module())) - {"_parameters", "_buffers", "_modules"}
+
 _POOLS = ("max_pool2d_with_indices", "max_pool2d", "avg_pool2d")
 
 
@@ -109,10 +113,9 @@ class _Attributes:
     def __init__(self, module: nn.Module) -> None:
         self._now = vars(module)
         self._before = dict(self._now)
+        self._own = [(n, value) for n, value in self._before.items() if n not in _BOOKKEEPING]
         self._contents = [
-            (value, value.copy())
-            for value in self._before.values()
-            if isinstance(value, dict | list | set)
+            (value, value.copy()) for _, value in self._own if isinstance(value, (dict, list, set))
         ]
 
     def replace(self, meta: Callable[[Any], Any]) -> None:
@@ -121,7 +124,7 @@ class _Attributes:
         for tensors in (now["_parameters"], now["_buffers"]):
             for name, tensor in tensors.items():
                 tensors[name] = meta(tensor)
-        for name, value in self._before.items():  # tensors that are not registered
+        for name, value in self._own:  # tensors that are not registered
             if isinstance(value, Tensor):
                 now[name] = meta(value)
             elif type(value) is list and any(isinstance(item, Tensor) for item in value):
@@ -189,8 +192,8 @@ def _tensors(tree: Any) -> list[Tensor]:
         for item in tree.values() if isinstance(tree, dict) else tree:
             if isinstance(item, Tensor):
                 found.append(item)
-            elif isinstance(item, _NESTED):
-                found += _tensors(item)
+            elif isinstance(item, _NESTED) and item and type(next(iter(item))) is not int:
+                found += _tensors(item)  # strides, paddings and dims are lists of int
     return found
 
 
