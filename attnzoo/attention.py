@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import torch
 from torch import Tensor, nn
@@ -35,6 +35,8 @@ class Attention(nn.Module):
     """
 
     is_attnzoo_attention = True
+    if TYPE_CHECKING:
+        gamma: nn.Parameter | None
 
     def __init__(
         self,
@@ -90,7 +92,9 @@ class Attended(nn.Module):
             return self.host(self.attention(x), *args, **kwargs)
         return self.attention(self.host(x, *args, **kwargs))
 
-    def _load_from_state_dict(self, state_dict: Any, prefix: str, *args: Any) -> None:
+    def _load_from_state_dict(  # ty: ignore[incompatible-method-override]  # a private method
+        self, state_dict: Any, prefix: str, *args: Any
+    ) -> None:
         accept_plain_keys(self, state_dict, prefix)
         super()._load_from_state_dict(state_dict, prefix, *args)
 
@@ -132,7 +136,9 @@ class Replaced(nn.Module):
             self.__dict__["aside"]._apply(fn, recurse)
         return super()._apply(fn, recurse)
 
-    def _load_from_state_dict(self, state_dict: Any, prefix: str, *args: Any) -> None:
+    def _load_from_state_dict(  # ty: ignore[incompatible-method-override]  # a private method
+        self, state_dict: Any, prefix: str, *args: Any
+    ) -> None:
         if "host" in self._modules:
             accept_plain_keys(self, state_dict, prefix)
         super()._load_from_state_dict(state_dict, prefix, *args)

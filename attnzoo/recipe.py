@@ -84,10 +84,10 @@ def parse_recipe(
         )
     else:
         policies = parse_policies(policy)
-    check_choice("wrap", "start", start, ("identity", "paper"))
+    checked: Start = check_choice("wrap", "start", start, ("identity", "paper"))
     spec = BLOCKS[block]
     spec.check_options(options)
-    return Recipe(tuple(policies), block, dict(options), start)  # type: ignore[arg-type]
+    return Recipe(tuple(policies), block, dict(options), checked)
 
 
 def _plain(options: Mapping[str, Any]) -> dict[str, Any]:

@@ -76,7 +76,8 @@ def parse_policies(policy: PolicyLike) -> tuple[PolicyCall, ...]:
     elif _is_pair(policy):
         calls = (PolicyCall(policy[0], dict(policy[1])),)
     elif isinstance(policy, list | tuple) and policy:
-        return tuple(call for item in policy for call in parse_policies(item))
+        items: list[Any] = list(policy)
+        return tuple(call for item in items for call in parse_policies(item))
     else:
         raise OptionError(
             f"policy={policy!r}: pass a name, a pair (name, {{option: value}}), or a list of these."
