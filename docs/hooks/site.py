@@ -19,9 +19,10 @@ import os
 import re
 import shlex
 from collections.abc import Callable
-from contextlib import redirect_stdout
+from contextlib import chdir, redirect_stdout
 from functools import cache
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import get_type_hints
 from unittest import mock
 
@@ -193,8 +194,11 @@ def command(line: str) -> str:
     """A command line and what it printed just now."""
     printed = io.StringIO()
     plain = {"COLUMNS": "86", "NO_COLOR": "1", "TERM": "dumb"}
-    with redirect_stdout(printed), mock.patch.dict(os.environ, plain):
-        code = main(shlex.split(line)[1:])
+    # In a folder without results, so that the page does not depend on what was run here before.
+    with TemporaryDirectory() as empty, chdir(empty):
+        Path("examples").symlink_to(ROOT / "examples")
+        with redirect_stdout(printed), mock.patch.dict(os.environ, plain):
+            code = main(shlex.split(line)[1:])
     if code:
         raise PluginError(f"{line!r} ended with exit code {code}")
     text = "\n".join(row.rstrip() for row in printed.getvalue().splitlines()).strip("\n")
