@@ -178,7 +178,8 @@ def _is_parallel(cls: type[nn.Module]) -> bool:
 def _data_dependent(error: Exception) -> str:
     """Why a forward pass cannot be followed on meta tensors, or "" for an ordinary failure."""
     first = str(error).partition("\n")[0]
-    if isinstance(error, NotImplementedError | RuntimeError) and "meta" in first.lower():
+    refused = isinstance(error, NotImplementedError | RuntimeError | TypeError)
+    if refused and "meta" in first.lower():
         return first
     return ""
 
@@ -192,9 +193,16 @@ def _tensors(tree: Any) -> list[Tensor]:
         for item in tree.values() if isinstance(tree, dict) else tree:
             if isinstance(item, Tensor):
                 found.append(item)
-            elif isinstance(item, _NESTED) and item and type(next(iter(item))) is not int:
+            elif isinstance(item, _NESTED) and not _only_numbers(item):
                 found += _tensors(item)  # strides, paddings and dims are lists of int
     return found
+
+
+def _only_numbers(items: Any) -> bool:
+    """Whether this is a stride, a padding or the like, as most lists among arguments are."""
+    if not items or isinstance(items, dict):
+        return not items
+    return type(items[0]) is type(items[-1]) is int
 
 
 def _kind(module: nn.Module) -> Kind:
@@ -266,7 +274,8 @@ class _Recorder(TorchDispatchMode):
     @contextmanager
     def listening(self) -> Iterator[None]:
         before = register_module_forward_pre_hook(self._enter)
-        after = register_module_forward_hook(self._leave)
+        # also for a call that raises: the model may catch that and go on
+        after = register_module_forward_hook(self._leave, always_call=True)
         try:
             yield
         finally:
