@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import functools
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator
 from contextlib import contextmanager
 from typing import Any
 
@@ -80,7 +80,7 @@ def meta_forward(model: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]
 
 
 @contextmanager
-def _on_meta(model: nn.Module) -> Iterator[None]:
+def _on_meta(model: nn.Module) -> Generator[None]:
     """Meta tensors for all tensors of `model`, and eval mode; on leaving, every module as it was.
 
     Not `torch.func.functional_call`: it leaves meta tensors in a module that is registered under
@@ -272,7 +272,7 @@ class _Recorder(TorchDispatchMode):
         self._new_value(tensor, axes, -1)
 
     @contextmanager
-    def listening(self) -> Iterator[None]:
+    def listening(self) -> Generator[None]:
         before = register_module_forward_pre_hook(self._enter)
         # also for a call that raises: the model may catch that and go on
         after = register_module_forward_hook(self._leave, always_call=True)
