@@ -146,6 +146,7 @@ def test_hooks_registered_after_unpickling_leave_attention_alone(tmp_path: Path)
     torch.save((model, x, outputs(model, x), _calls(model.eval(), x)), path)
     script = f"""
         import sys, torch
+        torch.set_num_threads({torch.get_num_threads()})
         model, x, expected, ran = torch.load({str(path)!r}, weights_only=False)
         seen, calls = [], []
         for name, module in model.named_modules():
