@@ -84,6 +84,7 @@ def save(model: nn.Module, path: str | os.PathLike[str], what: What = "attention
     _write(Path(path), tensors, header)
 
 
+@torch.inference_mode(False)
 def load(path: str | os.PathLike[str], model: nn.Module | None = None) -> Any:
     """Read a file that `save` wrote.
 

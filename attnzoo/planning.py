@@ -180,6 +180,7 @@ class Plan:
         return "\n".join(lines)
 
 
+@torch.inference_mode(False)  # whose tensors know no versions, and could not be trained
 def make_plan(model: nn.Module, recipe: Recipe, example: Any = None) -> Plan:
     """Resolve a recipe on a model, without changing it.
 

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Generator, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from typing import Any
 
@@ -59,6 +59,7 @@ class Operation:
     step: int = 1
 
 
+@torch.inference_mode(False)  # parameters made in that mode could never be trained
 def operate(
     model: nn.Module,
     recipe: Recipe,
@@ -94,7 +95,9 @@ def operate(
         for edit, attention in zip(edits, attentions, strict=True):
             edit.apply(model, attention)
             done.append(edit)
-        _verify(trace, _probe_again(model, example), sites, edits)
+        with _first_of_a_kind(attentions, sites):
+            after = _probe_again(model, example)
+        _verify(trace, after, sites, edits)
     except BaseException:
         for edit in reversed(done):
             edit.undo(model)
@@ -238,6 +241,21 @@ def _is_channels_last(module: nn.Module) -> bool:
             if last != tensor.is_contiguous():
                 return last
     return False
+
+
+@contextmanager
+def _first_of_a_kind(attentions: Sequence[Attention], sites: Sequence[Site]) -> Generator[None]:
+    """One block for each shape of map: the others would only do the same thing again."""
+    kinds = [(site.channels, site.height, site.width, site.axes) for site in sites]
+    repeated = [a for i, a in enumerate(attentions) if kinds[i] in kinds[:i]]
+    blocks = [attention.block for attention in repeated]
+    for attention in repeated:
+        attention.block = nn.Identity()
+    try:
+        yield
+    finally:
+        for attention, block in zip(repeated, blocks, strict=True):
+            attention.block = block
 
 
 def _probe_again(model: nn.Module, example: Any) -> Trace:

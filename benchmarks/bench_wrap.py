@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import statistics
 import time
+from functools import partial
 
 import torch
 import torchvision
@@ -29,7 +30,12 @@ def main() -> None:
     torch.set_num_threads(2)
     for name in ("resnet152", "densenet201"):
         build = getattr(torchvision.models, name)
-        runs = {"wrap": attnzoo.wrap, "plan": attnzoo.plan, "lora": lora}
+        runs = {
+            "wrap local": attnzoo.wrap,
+            "wrap se": partial(attnzoo.wrap, block="se"),
+            "plan": attnzoo.plan,
+            "lora": lora,
+        }
         seconds: dict[str, list[float]] = {run: [] for run in runs}
         for number in range(ROUNDS + 1):
             for run, change in runs.items():
@@ -39,11 +45,10 @@ def main() -> None:
                 if number:  # the first round warms up
                     seconds[run].append(time.perf_counter() - begin)
         sites = len(attnzoo.plan(build()).sites)
-        print(f"{name}: {sites} sites of policy auto with block local")
+        print(f"{name}: {sites} sites of policy auto")
         for run, taken in seconds.items():
-            print(f"  {run:6}{summary(taken)}")
-        ratios = [a / b for a, b in zip(seconds["wrap"], seconds["lora"], strict=True)]
-        print(f"  wrap / lora, median of the rounds: {statistics.median(ratios):.2f}")
+            ratios = [a / b for a, b in zip(taken, seconds["lora"], strict=True)]
+            print(f"  {run:10}{summary(taken)}  / lora: {statistics.median(ratios):.2f}")
 
 
 if __name__ == "__main__":

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import runpy
 import subprocess
 import sys
 from importlib.metadata import version
@@ -426,11 +425,10 @@ def test_in_a_terminal_progress_is_shown_and_taken_away(run, monkeypatch):
     assert f"Following {VGG}" in err
 
 
-def test_python_dash_m_is_the_same(monkeypatch, capsys):
-    monkeypatch.setattr(sys, "argv", ["attnzoo", "policies", "auto", "--json"])
-    with pytest.raises(SystemExit, match="0"):
-        runpy.run_module("attnzoo.cli", run_name="__main__")
-    assert json.loads(capsys.readouterr().out)["policies"][0]["name"] == "auto"
+def test_python_dash_m_is_the_same():
+    command = [sys.executable, "-m", "attnzoo", "policies", "auto", "--json"]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert json.loads(done.stdout)["policies"][0]["name"] == "auto"
 
 
 def test_the_console_script_works():

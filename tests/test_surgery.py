@@ -97,6 +97,20 @@ def test_identity_start_changes_no_bit_for_any_block(name: str, block: str) -> N
     assert snapshot(attnzoo.unwrap(model)) == untouched
 
 
+def test_what_is_wrapped_in_inference_mode_can_be_trained() -> None:
+    model = torchvision.models.resnet18()
+    with torch.inference_mode():
+        attnzoo.wrap(model, "in-residual", "se", example=(3, 32, 32))
+        of_this_mode = torchvision.models.resnet18().eval()
+        before = of_this_mode(torch.ones(1, 3, 32, 32))
+        attnzoo.wrap(of_this_mode, "in-residual", "se")
+        assert torch.equal(of_this_mode(torch.ones(1, 3, 32, 32)), before)
+    model(torch.randn(2, 3, 32, 32)).sum().backward()
+    attentions = [module for module in model.modules() if isinstance(module, Attention)]
+    assert all(module.gamma.grad.isfinite().all() for module in attentions)
+    assert len(attentions) == 8
+
+
 def test_gradients_reach_gamma_and_the_backbone_trains_as_before() -> None:
     plain, wrapped = _twins()
     attnzoo.wrap(wrapped, "pre-pool", "se", example=SIZE)

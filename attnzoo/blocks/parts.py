@@ -42,12 +42,13 @@ class _Uninitialised(nn.Conv2d):
 
 
 def pointwise(in_channels: int, out_channels: int, *, scale: float = 1.0) -> nn.Conv2d:
-    """A 1×1 convolution with Kaiming weights times `scale` and a zero bias."""
+    """A 1×1 convolution with (uniform) Kaiming weights times `scale` and a zero bias."""
     # Overwriting PyTorch's own initialisation would, on a deep network, take longer than all the
     # surgery; what is returned is a plain Conv2d, which quantisers look for by exact type.
     conv = _Uninitialised(in_channels, out_channels, 1)
     conv.__class__ = nn.Conv2d
-    nn.init.normal_(conv.weight, std=scale * math.sqrt(2 / in_channels))
+    bound = scale * math.sqrt(6 / in_channels)
+    nn.init.uniform_(conv.weight, -bound, bound)
     if conv.bias is not None:  # always; a type checker cannot know
         nn.init.zeros_(conv.bias)
     return conv
