@@ -90,6 +90,8 @@ def cost(model: nn.Module, input_size: Any = None) -> Cost:
         (138357544, 15.47)
     """
     trace = probe(model, input_size)
+    if input_size is None and len(trace.inputs) == 1:
+        input_size = trace.inputs[0].shape
     args, kwargs = resolve_example(model, input_size)
     counted = count(model, args, kwargs)
     known: dict[tuple[Any, ...], Count] = {}

@@ -10,7 +10,13 @@ from torch import Tensor, nn
 
 from attnzoo.errors import OptionError
 
-__all__ = ["default_input_size", "describe", "model_dtype", "resolve_example"]
+__all__ = [
+    "default_input_size",
+    "describe",
+    "model_dtype",
+    "published_input_size",
+    "resolve_example",
+]
 
 
 def resolve_example(
@@ -55,13 +61,22 @@ def default_input_size(model: nn.Module) -> tuple[int, int, int]:
 
     C is what the model's first convolution takes.
     """
+    channels, height, width = published_input_size(model)
+    first = next((m for m in model.modules() if isinstance(m, nn.Conv2d)), None)
+    return (first.in_channels if first is not None else channels), height, width
+
+
+def published_input_size(model: nn.Module) -> tuple[int, int, int]:
+    """`(C, H, W)` that the published weights take, whatever the first convolution takes.
+
+    The two differ where pixels are folded into channels first, and where the model was built for
+    another number of channels.
+    """
     config = getattr(model, "pretrained_cfg", None) or getattr(model, "default_cfg", None)
     if isinstance(config, dict) and len(config.get("input_size") or ()) == 3:
         channels, height, width = config["input_size"]
-    else:
-        channels, height, width = 3, *_torchvision_size(model)
-    first = next((m for m in model.modules() if isinstance(m, nn.Conv2d)), None)
-    return (first.in_channels if first is not None else channels), height, width
+        return channels, height, width
+    return 3, *_torchvision_size(model)
 
 
 def _torchvision_size(model: nn.Module) -> tuple[int, int]:

@@ -281,5 +281,5 @@ def _cost(recipe: Recipe, site: Site) -> tuple[int, int, int]:
 
 
 def _input_size(trace: Trace) -> tuple[int, ...] | None:
-    inputs = [value for value in trace.values if value.op < 0]
-    return inputs[0].shape[1:] if len(inputs) == 1 and len(inputs[0].shape) == 4 else None
+    shapes = [value.shape for value in trace.inputs]
+    return shapes[0][1:] if len(shapes) == 1 and len(shapes[0]) == 4 else None

@@ -6,6 +6,7 @@ state and every train/eval flag are as before when `probe` returns or raises.
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import threading
 from collections.abc import Callable, Generator
@@ -22,7 +23,12 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from attnzoo.axes import derive_axes
 from attnzoo.errors import TraceError, UnsupportedModelError
-from attnzoo.example import describe, resolve_example
+from attnzoo.example import (
+    default_input_size,
+    describe,
+    published_input_size,
+    resolve_example,
+)
 from attnzoo.meta_ops import SHAPE_RULES
 from attnzoo.trace import Call, Kind, ModuleInfo, Op, Trace, Value
 from attnzoo.tree import paths_by_module
@@ -53,7 +59,17 @@ def probe(model: nn.Module, example: Any = None) -> Trace:
         TraceError: the forward pass failed on this example.
     """
     refuse_unsupported(model)
-    args, kwargs = resolve_example(model, example)
+    try:
+        return _follow(model, *resolve_example(model, example))
+    except TraceError:
+        # Where pixels are folded into channels first, the first convolution's are not the input's.
+        if example is None and published_input_size(model) != default_input_size(model):
+            with contextlib.suppress(TraceError):
+                return _follow(model, *resolve_example(model, published_input_size(model)))
+        raise
+
+
+def _follow(model: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Trace:
     recorder = _Recorder(model)
     for tensor in _tensors((args, kwargs)):
         recorder.add_input(tensor)
@@ -224,10 +240,13 @@ def _is_torch_layer(cls: type[nn.Module]) -> bool:
 
 def _module_infos(paths: dict[nn.Module, tuple[str, ...]]) -> dict[str, ModuleInfo]:
     infos: dict[str, ModuleInfo] = {}
+    learned: dict[nn.Module, bool] = {}
     stateful: dict[nn.Module, bool] = {}
     for module in reversed(paths):  # children come after their parents, so visit them first
-        stateful[module] = bool(module._parameters or module._buffers) or any(
-            stateful.get(child, False) for child in module._modules.values() if child is not None
+        below = [child for child in module._modules.values() if child is not None]
+        learned[module] = bool(module._parameters) or any(learned.get(m, False) for m in below)
+        stateful[module] = (
+            learned[module] or bool(module._buffers) or any(stateful.get(m, False) for m in below)
         )
     for module, where in paths.items():
         cls = type(module)
@@ -237,6 +256,7 @@ def _module_infos(paths: dict[nn.Module, tuple[str, ...]]) -> dict[str, ModuleIn
             qualname=f"{cls.__module__}.{cls.__qualname__}",
             kind=_kind(module),
             has_state=stateful[module],
+            has_parameters=learned[module],
             is_attention=getattr(module, "is_attnzoo_attention", False),
         )
         infos[where[0]] = info

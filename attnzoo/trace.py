@@ -134,6 +134,7 @@ class ModuleInfo:
             modules; `leaf` has no children or derives from one of torch's own layers;
             `composite` is everything else.
         has_state: whether it, or a module below it, has parameters or buffers.
+        has_parameters: whether it, or a module below it, has parameters.
         is_attention: whether attnzoo put it in.
     """
 
@@ -142,6 +143,7 @@ class ModuleInfo:
     qualname: str
     kind: Kind
     has_state: bool
+    has_parameters: bool
     is_attention: bool = False
 
 
@@ -157,6 +159,11 @@ class Trace:
     outputs: tuple[int, ...]
     stopped: str = ""
     _users: dict[int, tuple[int, ...]] = field(default_factory=dict, repr=False)
+
+    @property
+    def inputs(self) -> tuple[Value, ...]:
+        """The tensors that the model was given."""
+        return tuple(value for value in self.values if value.op < 0)
 
     # --- places -----------------------------------------------------------------------------
 

@@ -17,6 +17,7 @@ from attnzoo.structure import (
     on_trunk,
     pool_calls,
     residual_blocks,
+    stage_ends,
     transitions,
     units,
 )
@@ -216,27 +217,94 @@ def test_a_pool_over_a_sequence_is_none() -> None:
 @pytest.mark.parametrize("name", ["densenet121", "timm/densenet121"])
 def test_transitions(name: str) -> None:
     found = transitions(_trace(name))
-    assert [layer.call.path for layer in found] == [f"features.transition{i}" for i in (1, 2, 3)]
+    assert [layer.convolution.path for layer in found] == [
+        f"features.transition{i}.conv" for i in (1, 2, 3)
+    ]
     assert [layer.pool.path for layer in found] == [
         f"features.transition{i}.pool" for i in (1, 2, 3)
     ]
     assert transitions(_trace("vgg11")) == transitions(_trace("resnet18")) == ()
 
 
+def test_transitions_without_a_pool() -> None:
+    found = transitions(_trace("timm/rdnet_tiny"))
+    assert [layer.convolution.path for layer in found] == [
+        f"dense_stages.{i}.1" for i in range(1, 7)
+    ]
+    assert {layer.pool for layer in found} == {None}
+    for name in ("timm/dpn48b", "timm/ese_vovnet19b_slim", "timm/cspresnet50", "timm/dla34"):
+        assert transitions(_trace(name)) == (), name
+
+
 def test_mbconv_blocks_and_their_excitation() -> None:
-    blocks = mbconvs(_trace("efficientnet_b0"))
+    trace = _trace("efficientnet_b0")
+    blocks = mbconvs(trace)
     assert len(blocks) == 16
     assert all(block.excite.type == "SqueezeExcitation" for block in blocks)
-    assert all(block.project.groups == 1 for block in blocks)
+    assert all(trace.values[block.middle].is_map for block in blocks)
     blocks = mbconvs(_trace("mobilenet_v2"))
     assert [block.call.path for block in blocks] == [f"features.{i}" for i in range(1, 18)]
     assert all(block.excite is None for block in blocks)
     blocks = mbconvs(_trace("timm/efficientnetv2_rw_t"))
-    assert {block.project is None for block in blocks} == {False}  # fused blocks are another class
+    assert {block.middle is None for block in blocks} == {False}  # fused blocks are another class
     blocks = mbconvs(_trace("timm/mobilenetv3_small_050"))
     assert sum(block.excite is not None for block in blocks) == 9
     for name in ("resnet18", "mnasnet0_5", "timm/convnext_atto", "timm/regnety_002"):
         assert (mbconvs(_trace(name)) == ()) == (name != "mnasnet0_5"), name
+
+
+@pytest.mark.parametrize(
+    ("name", "count"),
+    [
+        ("timm/mixnet_s", 16),  # several convolutions side by side, each on some of the channels
+        ("timm/mobilenetv4_conv_medium", 21),  # a depthwise convolution before the expansion
+        ("timm/efficientnet_b0_g8_gn", 16),  # groups of eight channels
+        ("timm/dpn48b", 0),  # groups in a bottleneck
+        ("timm/resnext26ts", 0),
+    ],
+)
+def test_mbconv_blocks_of_other_convolutions(name: str, count: int) -> None:
+    blocks = mbconvs(_trace(name))
+    assert len(blocks) == count
+
+
+# --- where resolution levels end ------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("name", "paths"),
+    [
+        (
+            "timm/hrnet_w18_small",
+            ["act1", "layer1.0", "stage3.0.branches.1.1", "stage4.0.branches.2.1", "final_layer.2"],
+        ),
+        (
+            "timm/selecsls42",
+            [
+                "stem.2",
+                *(f"features.{i}.conv6.2" for i in (1, 3, 5)),
+                "head.1.2",
+                "head.3.2",
+            ],
+        ),
+        ("timm/nasnetalarge", ["conv0.bn.act", "cell_stem_0", "cell_5", "cell_11", "cell_17"]),
+        ("timm/ghostnetv2_100", [f"blocks.{i}" for i in ("0.0", "2.0", "4.0", "6.4", "8.3")]),
+        ("lraspp_mobilenet_v3_large", [f"backbone.{i}" for i in (1, 3, 6, 15)]),
+        (
+            "fasterrcnn_resnet50_fpn",
+            ["backbone.body.relu"]
+            + [f"backbone.body.layer{i}.{n}" for i, n in enumerate([2, 3, 5, 2], 1)],
+        ),
+    ],
+)
+def test_stage_ends_beside_a_trunk(name: str, paths: list[str]) -> None:
+    with torch.device("meta"):
+        if name.startswith("timm/"):
+            model = timm.create_model(name.removeprefix("timm/"))
+        else:
+            none = {"weights_backbone": None} if "_" in name else {}
+            model = torchvision.models.get_model(name, **none)
+    assert [unit.call.path for unit in stage_ends(probe(model))] == paths
 
 
 def test_separable_convolutions_are_no_mbconv() -> None:

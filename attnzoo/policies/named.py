@@ -14,11 +14,11 @@ from attnzoo.structure import (
     on_trunk,
     pool_calls,
     residual_blocks,
+    stage_ends,
     transitions,
-    units,
 )
 from attnzoo.structure.graph import PASSES
-from attnzoo.trace import LEVEL_RATIO, Call, Trace
+from attnzoo.trace import Call, Trace
 
 __all__ = ["in_residual", "mbconv", "post_residual", "pre_pool", "stage_end", "transition"]
 
@@ -70,8 +70,14 @@ def in_residual(trace: Trace) -> Found:
 
 @register_policy("transition", source="DenseNet", looks_for="DenseNet transition layers")
 def transition(trace: Trace) -> Found:
-    """In every DenseNet transition layer, before its pool."""
-    return [trace.before(layer.pool) for layer in transitions(trace)]
+    """In every DenseNet transition layer, before its pool.
+
+    Where the convolution strides and no pool follows, as in RDNet, after the convolution.
+    """
+    return [
+        _after(trace, layer.convolution) if layer.pool is None else trace.before(layer.pool)
+        for layer in transitions(trace)
+    ]
 
 
 @register_policy("mbconv", source="EfficientNet, MobileNet", looks_for="MBConv blocks")
@@ -86,37 +92,24 @@ def mbconv(trace: Trace, position: str = "after") -> Found:
         return [_after(trace, block.call) for block in mbconvs(trace)]
     found: Found = []
     for block in mbconvs(trace):
-        if block.project is None:
+        if block.middle is None:
             found.append(Skipped(block.call.path, "it has no depthwise convolution"))
         elif block.excite is not None:
             found.append(trace.replace(block.excite))
         else:
-            found.append(_made(trace, block.call, block.project.inputs[0]))
+            found.append(_made(trace, block.call, block.middle))
     return found
 
 
-@register_policy("stage-end", source="BAM (2018)", looks_for="feature maps along a trunk")
+@register_policy("stage-end", source="BAM (2018)", looks_for="feature maps that layers make")
 def stage_end(trace: Trace) -> Found:
     """After the last feature map of every resolution level.
 
     Levels at which the network only pools are left out; where a level has blocks, the last of
-    them is taken rather than a layer that prepares the next level.
+    them is taken rather than a layer that prepares the next level. Where branches of several
+    resolutions run side by side, it is the last map before a coarser one flows in.
     """
-    levels: list[list] = []
-    for unit in units(trace):
-        if (unit.output.height, unit.output.width) == (1, 1):
-            continue
-        if levels and unit.output.height >= levels[-1][-1].output.height * LEVEL_RATIO:
-            break  # a decoder begins: its resolutions have been met on the way down
-        if not levels or unit.output.height * LEVEL_RATIO <= levels[-1][-1].output.height:
-            levels.append([])
-        levels[-1].append(unit)
-    found: Found = []
-    for level in levels:
-        blocks = [unit for unit in level if unit.is_block]
-        if any(trace.info(unit.call).has_state for unit in level):
-            found.append(_after(trace, (blocks or level)[-1].call))
-    return found
+    return [_after(trace, unit.call) for unit in stage_ends(trace)]
 
 
 def _after(trace: Trace, call: Call) -> Site | Skipped:

@@ -4,6 +4,7 @@ from attnzoo.structure.dense import Transition, transitions
 from attnzoo.structure.mbconv import MBConv, mbconvs
 from attnzoo.structure.pools import FunctionalPool, functional_pools, pool_calls
 from attnzoo.structure.residual import Addition, ResidualBlock, residual_blocks
+from attnzoo.structure.stages import stage_ends
 from attnzoo.structure.trunk import Unit, on_trunk, units
 
 __all__ = [
@@ -18,6 +19,7 @@ __all__ = [
     "on_trunk",
     "pool_calls",
     "residual_blocks",
+    "stage_ends",
     "transitions",
     "units",
 ]

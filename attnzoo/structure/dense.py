@@ -1,4 +1,4 @@
-"""Transition layers of DenseNet: a 1×1 convolution and a pool, on a concatenation of features."""
+"""Transition layers of densely connected networks: they narrow a dense block's concatenation."""
 
 from __future__ import annotations
 
@@ -6,48 +6,57 @@ from dataclasses import dataclass
 
 from attnzoo.structure.graph import computed_once
 from attnzoo.structure.pools import pool_calls
-from attnzoo.trace import Call, Trace
+from attnzoo.structure.trunk import on_trunk
+from attnzoo.trace import Call, Op, Trace
 
 __all__ = ["Transition", "transitions"]
 
-#: What may stand between the concatenation and the 1×1 convolution: norm and activation.
+#: What may stand between the concatenation and the convolution: norm and activation.
 _BETWEEN = 6
+
+#: Connections are dense where the features of one layer go into this many concatenations.
+_DENSE = 3
 
 
 @dataclass(frozen=True, slots=True)
 class Transition:
-    """A transition layer and the pool at its end."""
+    """A transition layer: its convolution's call, and the pool after it, if there is one."""
 
-    call: Call
-    pool: Call
+    convolution: Call
+    pool: Call | None
 
 
 @computed_once
 def transitions(trace: Trace) -> tuple[Transition, ...]:
-    """The transition layers of a densely connected network, in forward order."""
+    """The transition layers of a densely connected network, in forward order.
+
+    That is a convolution on the trunk which narrows the concatenation of a dense block. A pool
+    follows, or the convolution strides itself (RDNet).
+    """
+    pools = {pool.inputs[0]: pool for pool in pool_calls(trace)}
     found = []
-    for pool in pool_calls(trace):
-        host = trace.parent(pool)
-        if host is not None and host.parent >= 0 and pool.outputs == host.outputs:
-            made_by = trace.values[pool.inputs[0]].op
-            op = trace.ops[made_by] if made_by >= 0 else None
-            pointwise = op is not None and op.name == "convolution" and set(op.kernel) == {1}
-            if op is not None and pointwise and made_by in host.ops:
-                narrows = op.weight[0] < op.weight[1]
-                if narrows and _from_concatenation(trace, op.inputs[0]):
-                    found.append(Transition(host, pool))
+    for op in trace.ops:
+        if op.name == "convolution" and op.groups == 1 and op.weight[0] < op.weight[1]:
+            value = op.outputs[0]
+            if on_trunk(trace, value) and _from_dense_concatenation(trace, op.inputs[0]):
+                found.append(Transition(trace.calls[op.call], pools.get(value)))
     return tuple(found)
 
 
-def _from_concatenation(trace: Trace, value: int) -> bool:
+def _from_dense_concatenation(trace: Trace, value: int) -> bool:
     for _ in range(_BETWEEN):
         made_by = trace.values[value].op
         if made_by < 0:
             return False
         op = trace.ops[made_by]
         if op.name == "cat":
-            return True
+            return any(_concatenations(trace, source) >= _DENSE for source in op.inputs)
         if len(op.inputs) != 1 or op.name == "convolution":
             return False
         value = op.inputs[0]
     return False
+
+
+def _concatenations(trace: Trace, value: int) -> int:
+    ops: list[Op] = [trace.ops[user] for user in trace.users(value)]
+    return sum(op.name == "cat" for op in ops)

@@ -33,7 +33,8 @@ class FunctionalPool:
 def pool_calls(trace: Trace) -> tuple[Call, ...]:
     """Calls of spatial pooling modules, innermost ones, in forward order.
 
-    A module without parameters or buffers whose result has the same channels and is smaller.
+    A module without parameters (an anti-aliased pool has a buffer) whose result has the same
+    channels and is smaller.
     Adaptive pools do not count: they fix the size a classifier needs, whatever comes in.
     """
     found = [call for call in trace.calls if _pools(trace, call)]
@@ -56,7 +57,7 @@ def functional_pools(trace: Trace) -> tuple[FunctionalPool, ...]:
 
 def _pools(trace: Trace, call: Call) -> bool:
     taken, made = trace.input_map(call), trace.output_map(call)
-    if taken is None or made is None or call.parent < 0 or trace.info(call).has_state:
+    if taken is None or made is None or call.parent < 0 or trace.info(call).has_parameters:
         return False
     if not _shrinks(taken, made) or _adaptive(trace, call):
         return False

@@ -1,0 +1,139 @@
+"""Where the resolution levels of a network end, on a trunk and on branches side by side."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterator
+
+from attnzoo.structure.graph import ancestors, computed_once
+from attnzoo.structure.residual import residual_blocks
+from attnzoo.structure.trunk import Unit, units
+from attnzoo.trace import LEVEL_RATIO, Call, Trace, Value
+
+__all__ = ["stage_ends"]
+
+
+@computed_once
+def stage_ends(trace: Trace) -> tuple[Unit, ...]:
+    """The last unit of every resolution level, in forward order.
+
+    First of the levels along the trunk, up to where a decoder brings a finer one back. Then, of
+    the levels that have no unit on the trunk (networks of parallel branches, detectors), the last
+    unit anywhere that no coarser map has gone into. Of a level's units the last block is taken
+    rather than a layer that prepares the next level. Levels at which the network only pools are
+    left out.
+    """
+    levels: list[list[Unit]] = []
+    for unit in units(trace):
+        if _is_point(unit.output) or not _is_fine(trace, unit):
+            continue
+        if levels and unit.output.height >= levels[-1][-1].output.height * LEVEL_RATIO:
+            break  # a decoder begins: its resolutions have been met on the way down
+        if not levels or unit.output.height * LEVEL_RATIO <= levels[-1][-1].output.height:
+            levels.append([])
+        levels[-1].append(unit)
+    levels = [level for level in levels if _has_weights(trace, level)]
+    heights = {unit.output.height for level in levels for unit in level}
+    beside = [
+        unit
+        for unit in _beside_the_trunk(trace)
+        if _is_fine(trace, unit) and not _same_level(unit.output.height, heights)
+    ]
+    beside.sort(key=lambda unit: -unit.output.height)
+    for unit in beside:
+        if not _same_level(unit.output.height, heights):
+            levels.append([])
+            heights = {unit.output.height}
+        levels[-1].append(unit)
+    ends = []
+    for level in levels:
+        if _has_weights(trace, level):
+            level.sort(key=lambda unit: unit.call.last)
+            blocks = [unit for unit in level if unit.is_block]
+            ends.append((blocks or level)[-1])
+    return tuple(sorted(ends, key=lambda unit: unit.call.last))
+
+
+def _is_point(value: Value) -> bool:
+    return value.height == value.width == 1
+
+
+def _has_weights(trace: Trace, level: list[Unit]) -> bool:
+    return any(trace.info(unit.call).has_state for unit in level)
+
+
+def _is_fine(trace: Trace, unit: Unit) -> bool:
+    """Whether nothing coarser than the unit's map has gone into it, as into that of a decoder."""
+    return _coarsest(trace)[unit.call.outputs[0]] * LEVEL_RATIO > unit.output.height
+
+
+def _same_level(height: int, heights: set[int]) -> bool:
+    return any(height < other * LEVEL_RATIO and other < height * LEVEL_RATIO for other in heights)
+
+
+def _beside_the_trunk(trace: Trace) -> Iterator[Unit]:
+    """Units outside those of the trunk whose map goes on into another one."""
+    closed = {unit.call.index for unit in units(trace)}
+    blocks = {block.call.index for block in residual_blocks(trace)}
+    goes_on = _goes_on(trace)
+
+    def inside(call: Call) -> Iterator[Call]:
+        if call.index in closed:
+            return
+        children, is_map = trace.children(call), trace.output_map(call) is not None
+        apart = not is_map or call.index == 0 or _is_straight(trace, call, children)
+        if apart and call.index not in blocks:
+            for child in children:
+                yield from inside(child)
+        elif is_map:
+            yield call
+
+    for call in inside(trace.calls[0]) if trace.calls else ():
+        output = trace.values[call.outputs[0]]
+        once = trace.times_called[call.path] == 1
+        if once and not _is_point(output) and goes_on >> call.outputs[0] & 1:
+            yield Unit(call, output, is_block=trace.info(call).kind != "leaf")
+
+
+def _is_straight(trace: Trace, call: Call, children: list[Call]) -> bool:
+    """Whether the call's children follow one after the other, and the last one's result is its."""
+    sets = ancestors(trace)
+    return (
+        bool(children)
+        and children[-1].outputs == call.outputs
+        and all(
+            one.outputs and other.inputs and sets[other.inputs[0]] >> one.outputs[0] & 1
+            for one, other in itertools.pairwise(children)
+        )
+    )
+
+
+@computed_once
+def _coarsest(trace: Trace) -> list[int]:
+    """Per value, the least height above 1 of the maps that it was computed from, itself included.
+
+    Maps within a unit of the trunk do not count: a gate that looks at a smaller map is no decoder.
+    """
+    hidden = {op for unit in units(trace) for op in unit.call.ops}
+    shown = {value for unit in units(trace) for value in unit.call.outputs}
+    heights: list[int] = []
+    for index, value in enumerate(trace.values):
+        sources = trace.ops[value.op].inputs if value.op >= 0 else ()
+        known = [heights[source] for source in sources]
+        if value.is_map and not _is_point(value) and (value.op not in hidden or index in shown):
+            known.append(value.height)
+        heights.append(min(known, default=1 << 30))
+    return heights
+
+
+def _goes_on(trace: Trace) -> int:
+    """The values that some convolution made a map from which leads to an output, as bits."""
+    sets, bits = ancestors(trace), 0
+    known = not trace.stopped and trace.outputs
+    used = 0
+    for value in trace.outputs:
+        used |= sets[value]
+    for op in trace.ops:
+        if op.name == "convolution" and (not known or used >> op.outputs[0] & 1):
+            bits |= sets[op.inputs[0]]
+    return bits | (used if known else 0)
