@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 
+import onnxruntime
 import pytest
 import timm.layers
 import timm.layers.cbam
@@ -487,6 +488,57 @@ def test_a_block_that_starts_as_the_identity_leaves_it_at_the_first_step(name: s
         for parameter in block.parameters():
             parameter.sub_(0.1 * parameter.grad)
     assert (block(x) - x).abs().max() > 1e-4
+
+
+VARIANTS = [
+    ("ge", {"variant": "minus"}),
+    ("ge", {"variant": "minus", "extent": 4}),
+    ("ge", {"variant": "theta"}),
+    ("ge", {"variant": "theta", "extent": 8}),
+    ("ge", {"variant": "plus", "extent": 2}),
+    ("polarized", {"mode": "sequential"}),
+]
+
+
+@pytest.mark.parametrize(("name", "options"), VARIANTS)
+@pytest.mark.filterwarnings("ignore")  # the exporter's own deprecations
+def test_variants_keep_the_contract_too(name: str, options: dict[str, object]) -> None:
+    block = randomised(name, 8, **options).float()
+    for training in (True, False):
+        for shape in ((1, 8, 1, 1), (2, 8, 1, 7), (2, 8, 9, 6)):
+            x = torch.randn(shape).contiguous(memory_format=torch.channels_last)
+            y = block.train(training)(x)
+            assert y.shape == x.shape
+            assert y.is_contiguous(memory_format=torch.channels_last)
+            torch.testing.assert_close(y, block(x.contiguous()), rtol=1e-4, atol=1e-4)
+    large = (1e3 * torch.randn(2, 8, 12, 12)).half().requires_grad_()
+    with torch.autocast("cpu", dtype=torch.float16):
+        y = block(large)
+    y.float().mean().backward()
+    assert y.dtype == torch.float16
+    assert y.isfinite().all()
+    assert large.grad.isfinite().all()
+
+    x = torch.randn(4, 8, 9, 9, requires_grad=True)
+    block.train().zero_grad()
+    block(x).square().sum().backward()
+    assert all(tensor.grad.abs().max() > 0 for tensor in (x, *block.parameters()))
+
+    dynamic = dict.fromkeys((0, 2, 3), torch.export.Dim.DYNAMIC)
+    x = torch.randn(2, 8, 12, 10)
+    program = torch.export.export(block.eval(), (x,), dynamic_shapes=(dynamic,))
+    model = torch.onnx.export(program, dynamo=True, verbose=False).model_proto
+    session = onnxruntime.InferenceSession(
+        model.SerializeToString(), providers=["CPUExecutionProvider"]
+    )
+    shapes = [(3, 8, 9, 33), (1, 8, 17, 16)]
+    shapes += [(1, 8, 1, 1)] if options.get("extent", "global") == "global" else []
+    for shape in shapes:
+        x = torch.randn(shape)
+        expected = block(x)
+        torch.testing.assert_close(program.module()(x), expected)
+        (y,) = session.run(None, {session.get_inputs()[0].name: x.numpy()})
+        torch.testing.assert_close(torch.from_numpy(y), expected, rtol=1e-5, atol=1e-5)
 
 
 def test_groups_are_the_largest_divisor_that_leaves_enough_channels() -> None:

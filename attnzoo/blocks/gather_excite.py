@@ -142,6 +142,10 @@ class GatherExcite(nn.Module):
     single value per channel (N = 1 with the global extent) is normalised with the running
     statistics, because it has no variance.
 
+    `torch.export` fixes whether the gathered map has a height and a width of 1. With an extent,
+    a program exported from a map larger than e on both sides takes all such maps, and no others;
+    with the global extent it takes every size.
+
     Parameters: s²·C + 2·C + 2·C·h + h + C, with h = max(C // r, 1).
     MACs: s²·C·H + s·C·H·W + 2·C·h.
 
