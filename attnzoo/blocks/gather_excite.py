@@ -122,12 +122,9 @@ class GatherExcite(nn.Module):
 
         gate = σ(interpolate(excite(gather(x))))
         y = x · gate
-
-    | variant | gather | excite |
-    |---|---|---|
-    | `"minus"` (θ−) | means | nothing: no parameters at all |
-    | `"theta"` (θ) | depthwise convolutions | nothing |
-    | `"plus"` (θ+) | depthwise convolutions | W₂ relu(W₁ v + b₁) + b₂,  C → C//r → C |
+        "minus" (θ−):  gather means;                  excite nothing: no parameters at all
+        "theta" (θ):   gather by depthwise conv;      excite nothing
+        "plus" (θ+):   gather by depthwise conv;      excite W₂ relu(W₁ v + b₁) + b₂, C → C//r → C
 
     Means are taken over the whole map, or over windows of 2e − 1 every e positions for an extent
     of e. The convolutions for an extent of e are log₂ e depthwise 3×3 ones of stride 2, each
