@@ -81,7 +81,7 @@ def standardised(x: Tensor, dims: tuple[int, ...]) -> Tensor:
 
 
 def gct(x: Tensor, w: Weights) -> Tensor:
-    """Equations 1 to 4 of the paper, with √C as it stands there."""
+    """The paper's equations, with √C as it stands there."""
     alpha, beta, gamma = (per_channel(w[f"gate.{name}"]) for name in ("alpha", "beta", "gamma"))
     s = alpha * (x.pow(2).sum((2, 3), keepdim=True) + 1e-5).pow(0.5)
     channels = x.shape[1]
@@ -137,7 +137,7 @@ def gather_excite(variant: str, extent: int | None) -> Callable[[Tensor, Weights
 
 
 def simam(x: Tensor, w: Weights) -> Tensor:
-    """The listing in the paper's appendix."""
+    """The authors' code."""
     n = x.shape[2] * x.shape[3] - 1
     d = (x - x.mean((2, 3), keepdim=True)).pow(2)
     v = d.sum((2, 3), keepdim=True) / n
@@ -182,7 +182,7 @@ def scse(x: Tensor, w: Weights) -> Tensor:
 
 
 def ela(groups: int, padding: int) -> Callable[[Tensor, Weights], Tensor]:
-    """The listing in the paper."""
+    """The authors' code."""
 
     def formula(x: Tensor, w: Weights) -> Tensor:
         n, channels = x.shape[:2]
@@ -245,7 +245,7 @@ def shuffle(groups: int) -> Callable[[Tensor, Weights], Tensor]:
 
 
 def polarized(mode: str) -> Callable[[Tensor, Weights], Tensor]:
-    """Equations 1 to 4 in the paper's order: every layer at every position first."""
+    """The paper's equations in its own order: every layer at every position first."""
 
     def channel(x: Tensor, w: Weights) -> Tensor:
         value = w.dense("channel_gate.value", x).flatten(2)

@@ -16,7 +16,7 @@ from attnzoo.registry import register_block
 
 __all__ = ["CoordinateAttention"]
 
-NARROWEST = 8  # of the paper and the authors' code
+NARROWEST = 8  # of the authors' code
 
 
 class CoordinateGate(nn.Module):
@@ -54,7 +54,7 @@ class CoordinateAttention(nn.Module):
         gate = σ(W_h rows + b_h) · σ(W_w columns + b_w)                       (N, C, H, W)
         y = x · gate
 
-    The width h is at least 8, as in the paper. The bias before the BatchNorm, which cancels it,
+    The width h is at least 8, as in the authors' code. The bias before the BatchNorm, which cancels it,
     is left out. With the same widths the arithmetic is that of `timm.layers.CoordAttn(bias=True)`,
     whose reduction is 24 by default. All weights have PyTorch's default initialisation.
 

@@ -55,7 +55,7 @@ class GatedChannelTransformation(nn.Module):
 
     α, β and γ are one number per channel; they start at 1, 0 and 0, so that the block starts as
     the identity. ε is 1e-5. The formula is that of the paper with its ℓ₂ norms, √C written into
-    the mean. Energies are computed in float32 at least.
+    the mean as in the authors' code. Energies are computed in float32 at least.
 
     Parameters: 3·C.
     MACs: 0.

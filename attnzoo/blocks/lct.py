@@ -15,7 +15,7 @@ from attnzoo.registry import register_block
 
 __all__ = ["LinearContextTransform"]
 
-SMALLEST_GROUP = 4  # of the paper: 64 groups of the 256 channels of ResNet-50's first stage
+SMALLEST_GROUP = 4  # as 64 groups of the 256 channels of ResNet-50's first stage
 
 
 class LinearContextGate(nn.Module):
@@ -49,8 +49,8 @@ class LinearContextTransform(nn.Module):
         y = x · gate
 
     w and b are one number per channel and start at 0 and 1, so every gate starts at 0.73. The
-    number of groups is the largest divisor of C up to G that leaves 4 channels in a group, the
-    fewest the paper has (256 channels in 64 groups): the mean of one channel normalises to zero,
+    number of groups is the largest divisor of C up to G that leaves 4 channels in a group, as many
+    as 256 channels in 64 groups have: the mean of one channel normalises to zero,
     that of two to ±1, whatever they are. Below 4 channels there is one group, and with C = 1 the
     gate is constant.
 

@@ -70,7 +70,7 @@ class PolarizedSelfAttention(nn.Module):
         sequential:  y = z · spatial(z) with z = x · channel
 
     q_c: C → 1; V_c, V_s, Q_s: C → C//2; W_z: C//2 → C; all 1×1 convolutions without bias, as in
-    the authors' code. The gates are the paper's equations 1 and 2, with its LayerNorm over the
+    the authors' code. The gates are the paper's equations, with its LayerNorm over the
     channels after W_z (the authors' code has a second bottleneck there). The products are taken
     in the order that costs least, which the linear layers allow: V_c after the pooling, Q_s after
     the mean, V_s before the product with the map.

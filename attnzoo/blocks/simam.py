@@ -53,7 +53,7 @@ class SimAM(nn.Module):
         gate = σ(d / (4·(v + λ)) + ½)     (N, C, H, W)
         y = x · gate
 
-    The formula is that of the paper's equation 5 and of the authors' code. At 1×1, where
+    The formula is that of the paper and of the authors' code. At 1×1, where
     H·W − 1 is 0, v is 0. Squares are computed in float32 at least.
 
     Parameters: 0.
