@@ -54,9 +54,10 @@ class CoordinateAttention(nn.Module):
         gate = σ(W_h rows + b_h) · σ(W_w columns + b_w)                       (N, C, H, W)
         y = x · gate
 
-    The width h is at least 8, as in the authors' code. The bias before the BatchNorm, which cancels it,
-    is left out. With the same widths the arithmetic is that of `timm.layers.CoordAttn(bias=True)`,
-    whose reduction is 24 by default. All weights have PyTorch's default initialisation.
+    The width h is at least 8, as in the authors' code. The bias before the BatchNorm, which
+    cancels it, is left out. With the same widths the arithmetic is that of
+    `timm.layers.coord_attn.CoordAttn(bias=True)`, whose reduction is 24 by default. All weights
+    have PyTorch's default initialisation.
 
     Parameters: 3·C·h + 2·h + 2·C, with h = max(C // r, 8).
     MACs: 2·C·h·(H + W).

@@ -60,8 +60,8 @@ class EfficientLocalAttention(nn.Module):
     conv_k is a depthwise 1-D convolution without bias; it and the group normalisation serve both
     axes, as in the authors' code. The defaults are the paper's ELA-B; ELA-T is `kernel_size=5,
     groups=32`. The number of groups is the largest divisor of C up to G; a group of a single
-    value is normalised to zero. (`timm.layers.EfficientLocalAttn` differs: weights of its own
-    for each axis, one group, and a SiLU before σ.)
+    value is normalised to zero. (`timm.layers.coord_attn.EfficientLocalAttn` differs: weights of
+    its own for each axis, one group, and a SiLU before σ.)
 
     Parameters: k·C + 2·C.
     MACs: k·C·(H + W).

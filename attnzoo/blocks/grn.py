@@ -45,8 +45,8 @@ class GlobalResponseNorm(nn.Module):
         y = x + γ · (x · response) + β
 
     γ and β are one number per channel and start at 0, so that the block starts as the identity;
-    ε is 1e-6. Equal to `timm.layers.GlobalResponseNorm(C, channels_last=False)`, but computed as
-    β + x · (1 + γ · response), in one pass over the map, and in float32 at least, since 1 + a
+    ε is 1e-6. Equal to `timm.layers.grn.GlobalResponseNorm(C, channels_last=False)`, but computed
+    as β + x · (1 + γ · response), in one pass over the map, and in float32 at least, since 1 + a
     small step is still 1 in bfloat16.
 
     Parameters: 2·C.

@@ -50,9 +50,9 @@ class LinearContextTransform(nn.Module):
 
     w and b are one number per channel and start at 0 and 1, so every gate starts at 0.73. The
     number of groups is the largest divisor of C up to G that leaves 4 channels in a group, as many
-    as 256 channels in 64 groups have: the mean of one channel normalises to zero,
-    that of two to ±1, whatever they are. Below 4 channels there is one group, and with C = 1 the
-    gate is constant.
+    as 256 channels in 64 groups have: the mean of one channel normalises to zero, those of two to
+    ±1, whatever they are. Below 4 channels there is one group, and with C = 1 the gate is
+    constant.
 
     Parameters: 2·C.
     MACs: 0.
