@@ -5,8 +5,9 @@ from __future__ import annotations
 import fnmatch
 import re
 import warnings
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
+from functools import cache
 from importlib.metadata import entry_points
 from types import MappingProxyType
 from typing import Any, Generic, Literal, TypeVar, get_args
@@ -133,6 +134,7 @@ class Registry(Generic[Spec]):
         self.noun = noun
         self.group = group
         self._specs: dict[str, Spec] = {}
+        self._families: dict[str, tuple[tuple[str, ...], Callable[[str], Spec]]] = {}
         self._entry_points_read = False
 
     def add(self, spec: Spec, *, overwrite: bool = False) -> None:
@@ -152,11 +154,27 @@ class Registry(Generic[Spec]):
             )
         self._specs[spec.name] = spec
 
+    def add_family(self, prefix: str, members: Iterable[str], make: Callable[[str], Spec]) -> None:
+        """Register the names `prefix:member`, whose specs `make(member)` builds when asked for.
+
+        They are listed only by patterns that begin with the prefix: they are another library's.
+        """
+        self._families[prefix] = (tuple(members), cache(make))
+
+    def _member(self, name: object) -> Spec | None:
+        prefix, _, member = str(name).partition(":")
+        members, make = self._families.get(prefix, ((), None))
+        return make(member) if make is not None and member in members else None
+
     def __getitem__(self, name: str) -> Spec:
         if name not in self._specs:
+            spec = self._member(name)
+            if spec is not None:
+                return spec
             self._read_entry_points()
         if name not in self._specs:
-            known = self.names()
+            prefix = str(name).partition(":")[0]
+            known = self.names(f"{prefix}:*" if prefix in self._families else "*")
             raise UnknownNameError(
                 f"no {self.noun} is called {name!r}.{did_you_mean(str(name), known)} "
                 f"There are: {', '.join(known)}."
@@ -165,7 +183,7 @@ class Registry(Generic[Spec]):
 
     def __contains__(self, name: object) -> bool:
         self._read_entry_points()
-        return name in self._specs
+        return name in self._specs or self._member(name) is not None
 
     def __iter__(self) -> Iterator[Spec]:
         return (self[name] for name in self.names())
@@ -173,7 +191,11 @@ class Registry(Generic[Spec]):
     def names(self, pattern: str = "*") -> list[str]:
         """Registered names that match the wildcard `pattern`, in natural order."""
         self._read_entry_points()
-        return sorted((n for n in self._specs if fnmatch.fnmatchcase(n, pattern)), key=_natural)
+        names = set(self._specs)
+        for prefix, (members, _) in self._families.items():
+            if pattern.startswith(f"{prefix}:"):
+                names.update(f"{prefix}:{member}" for member in members)
+        return sorted((n for n in names if fnmatch.fnmatchcase(n, pattern)), key=_natural)
 
     def _read_entry_points(self) -> None:
         """Load what other packages offer.
@@ -285,7 +307,10 @@ def register_policy(
 
 
 def list_blocks(pattern: str = "*") -> list[str]:
-    """Names of the registered blocks that match the wildcard `pattern`, in natural order."""
+    """Names of the registered blocks that match the wildcard `pattern`, in natural order.
+
+    timm's own layers are blocks too, `timm:se` and so on; `list_blocks("timm:*")` lists them.
+    """
     return BLOCKS.names(pattern)
 
 
