@@ -39,8 +39,9 @@ format: setup ## rewrite the code in the house format
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
+# Not --quiet: that also silences the warnings which --strict counts.
 docs: setup ## build the site into site/
-	$(BIN)/python -m mkdocs build --strict --quiet
+	$(BIN)/python -m mkdocs build --strict
 	@echo "The site: site/index.html"
 
 serve: setup ## serve the site at http://127.0.0.1:8000 and rebuild it on every change

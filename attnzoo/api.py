@@ -75,7 +75,8 @@ def wrap(
         TraceError: the forward pass failed on the example.
         UnsupportedModelError: the model is compiled, scripted, or set up for parallel training.
         SurgeryError: the model did not run as planned afterwards.
-        Whatever is raised, the model is as it was.
+
+    Whatever is raised, the model is as it was.
 
     Example:
         >>> import attnzoo, torchvision

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import torch
 from torch import Tensor, nn
@@ -30,10 +30,13 @@ class Attention(nn.Module):
         channels: C.
         gamma: whether to start from the identity by a γ.
         axes: `"NCHW"`, or `"NHWC"` where the network holds its maps channels last.
+        step: which `wrap` put it in, counted within the model that was wrapped.
         device: of γ.
     """
 
     is_attnzoo_attention = True
+    if TYPE_CHECKING:
+        gamma: nn.Parameter | None
 
     def __init__(
         self,
@@ -43,6 +46,7 @@ class Attention(nn.Module):
         *,
         gamma: bool = True,
         axes: str = "NCHW",
+        step: int = 1,
         device: torch.device | str | None = None,
     ) -> None:
         super().__init__()
@@ -50,6 +54,7 @@ class Attention(nn.Module):
         self.name = name
         self.channels = channels
         self.axes = axes
+        self.step = step
         self.register_parameter(
             "gamma", nn.Parameter(torch.zeros(channels, device=device)) if gamma else None
         )
@@ -87,7 +92,9 @@ class Attended(nn.Module):
             return self.host(self.attention(x), *args, **kwargs)
         return self.attention(self.host(x, *args, **kwargs))
 
-    def _load_from_state_dict(self, state_dict: Any, prefix: str, *args: Any) -> None:
+    def _load_from_state_dict(  # ty: ignore[incompatible-method-override]  # a private method
+        self, state_dict: Any, prefix: str, *args: Any
+    ) -> None:
         accept_plain_keys(self, state_dict, prefix)
         super()._load_from_state_dict(state_dict, prefix, *args)
 
@@ -97,7 +104,8 @@ class Replaced(nn.Module):
 
     With a γ the module keeps running and γ fades from it to the block: `y = m − γ·(m − block)`
     with m the module's own output. Without one the module is put aside: it does not run, has no
-    part in `parameters()` or the state dict, follows `.to()`, and comes back by `unwrap`.
+    part in `parameters()` or the state dict, follows `.to()` and `.train()`, and comes back by
+    `unwrap`.
     """
 
     def __init__(self, host: nn.Module, attention: Attention) -> None:
@@ -118,12 +126,19 @@ class Replaced(nn.Module):
             return self.attention(x)
         return self.attention(x, self.host(x))
 
+    def train(self, mode: bool = True) -> Replaced:
+        if "aside" in self.__dict__:
+            self.__dict__["aside"].train(mode)
+        return super().train(mode)
+
     def _apply(self, fn: Any, recurse: bool = True) -> Replaced:
         if "aside" in self.__dict__:
             self.__dict__["aside"]._apply(fn, recurse)
         return super()._apply(fn, recurse)
 
-    def _load_from_state_dict(self, state_dict: Any, prefix: str, *args: Any) -> None:
+    def _load_from_state_dict(  # ty: ignore[incompatible-method-override]  # a private method
+        self, state_dict: Any, prefix: str, *args: Any
+    ) -> None:
         if "host" in self._modules:
             accept_plain_keys(self, state_dict, prefix)
         super()._load_from_state_dict(state_dict, prefix, *args)

@@ -38,8 +38,8 @@ def create_backbone(name: str, **options: Any) -> nn.Module:
         OptionError: the network has no such option, or refuses its value.
 
     Example:
-        >>> import attnzoo
-        >>> model = attnzoo.create_backbone("torchvision/resnet18", num_classes=10)
+        >>> from attnzoo.backbones import create_backbone
+        >>> model = create_backbone("torchvision/resnet18", num_classes=10)
         >>> model.fc.out_features
         10
     """

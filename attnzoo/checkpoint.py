@@ -219,5 +219,10 @@ def _copy(model: nn.Module, checkpoint: Checkpoint) -> None:
         more = f"; … ({len(faults)} in all)" if len(faults) > 8 else ""
         raise CheckpointError(f"the file does not fit: {'; '.join(faults[:8])}{more}.")
     assign = any(own[key].is_meta for key in checkpoint.tensors)
+    # A tensor of the file is a view into it, at any address: taken over as it is, it would follow
+    # the file's fate, and kernels that look at alignment would round otherwise.
+    tensors = checkpoint.tensors
+    if assign:
+        tensors = {key: tensor.clone() for key, tensor in tensors.items()}
     with torch.no_grad():
-        model.load_state_dict(checkpoint.tensors, strict=False, assign=assign)
+        model.load_state_dict(tensors, strict=False, assign=assign)

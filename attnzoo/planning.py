@@ -240,7 +240,7 @@ def _place(trace: Trace, selections: list[Selection]) -> list[Site]:
 
 
 def _same_place(one: Site, other: Site) -> bool:
-    if one.where == "before" and other.where == "before":
+    if one.where == other.where != "after":
         return one.value == other.value and one.path == other.path
     return one.value == other.value and "replace" not in (one.where, other.where)
 
@@ -248,8 +248,10 @@ def _same_place(one: Site, other: Site) -> bool:
 def _check_shape(spec: BlockSpec, options: Mapping[str, Any], shape: tuple[int, ...]) -> None:
     """Build the block on meta tensors and see that it keeps the shape of its input."""
     block = build_block(spec, shape[1], options, "meta")
+    x = torch.empty(shape, device="meta")
+    version = x._version
     try:
-        result = meta_forward(block, (torch.empty(shape, device="meta"),), {})
+        result = meta_forward(block, (x,), {})
     except Exception as error:
         raise SiteError(
             f"block {spec.name!r} fails on a map of shape {shape}: {type(error).__name__}: {error}"
@@ -259,6 +261,11 @@ def _check_shape(spec: BlockSpec, options: Mapping[str, Any], shape: tuple[int, 
         raise SiteError(
             f"block {spec.name!r} turns a map of shape {shape} into {got}; a block must keep the "
             f"shape of its input."
+        )
+    if x._version != version:
+        raise SiteError(
+            f"block {spec.name!r} changes its input in place, which others read too. Let it begin "
+            f"with an operation that makes a new tensor (inplace=False)."
         )
 
 

@@ -6,8 +6,9 @@ state and every train/eval flag are as before when `probe` returns or raises.
 
 from __future__ import annotations
 
+import functools
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Generator
 from contextlib import contextmanager
 from typing import Any
 
@@ -27,6 +28,11 @@ from attnzoo.trace import Call, Kind, ModuleInfo, Op, Trace, Value
 from attnzoo.tree import paths_by_module
 
 __all__ = ["meta_forward", "probe", "refuse_unsupported"]
+
+_NESTED = (dict, list, tuple)
+
+#: Attributes of every module that no forward pass changes: hooks and flags.
+_BOOKKEEPING = frozenset(vars(nn.Module())) - {"_parameters", "_buffers", "_modules"}
 
 _POOLS = ("max_pool2d_with_indices", "max_pool2d", "avg_pool2d")
 
@@ -69,19 +75,71 @@ def probe(model: nn.Module, example: Any = None) -> Trace:
 
 def meta_forward(model: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
     """The output of `model` in eval mode, its tensors replaced by meta tensors for this call."""
-    tensors = {
-        name: torch.empty_strided(tensor.shape, tensor.stride(), dtype=tensor.dtype, device="meta")
-        for name, tensor in (*model.named_parameters(), *model.named_buffers())
-    }
-    training = [module for module in model.modules() if module.training]
+    with _on_meta(model), torch.no_grad(), torch.random.fork_rng(devices=[]):
+        return model(*args, **kwargs)
+
+
+@contextmanager
+def _on_meta(model: nn.Module) -> Generator[None]:
+    """Meta tensors for all tensors of `model`, and eval mode; on leaving, every module as it was.
+
+    Not `torch.func.functional_call`: it leaves meta tensors in a module that is registered under
+    two names, and in whatever a forward pass keeps on its modules (anchors, caches, counters).
+    """
+    kept = [_Attributes(module) for module in model.modules()]
+    metas: dict[int, Tensor] = {}
+
+    def meta(item: Any) -> Any:
+        if not isinstance(item, Tensor):
+            return item
+        if id(item) not in metas:  # tied tensors stay tied
+            metas[id(item)] = torch.empty_strided(
+                item.shape, item.stride(), dtype=item.dtype, device="meta"
+            )
+        return metas[id(item)]
+
     try:
-        for module in training:
-            module.training = False
-        with torch.no_grad(), torch.random.fork_rng(devices=[]):
-            return torch.func.functional_call(model, tensors, args, kwargs)
+        for attributes in kept:
+            attributes.replace(meta)
+        yield
     finally:
-        for module in training:
-            module.training = True
+        for attributes in kept:
+            attributes.restore()
+
+
+class _Attributes:
+    """The attributes of a module, with what its dicts and lists hold, to put back later."""
+
+    def __init__(self, module: nn.Module) -> None:
+        self._now = vars(module)
+        self._before = dict(self._now)
+        self._own = [(n, value) for n, value in self._before.items() if n not in _BOOKKEEPING]
+        self._contents = [
+            (value, value.copy()) for _, value in self._own if isinstance(value, (dict, list, set))
+        ]
+
+    def replace(self, meta: Callable[[Any], Any]) -> None:
+        now = self._now
+        now["training"] = False
+        for tensors in (now["_parameters"], now["_buffers"]):
+            for name, tensor in tensors.items():
+                tensors[name] = meta(tensor)
+        for name, value in self._own:  # tensors that are not registered
+            if isinstance(value, Tensor):
+                now[name] = meta(value)
+            elif type(value) is list and any(isinstance(item, Tensor) for item in value):
+                now[name] = [meta(item) for item in value]
+
+    def restore(self) -> None:
+        now, before = self._now, self._before
+        if len(now) != len(before) or any(now.get(n, now) is not v for n, v in before.items()):
+            now.clear()
+            now.update(before)
+        for value, contents in self._contents:
+            if not (value or contents):
+                continue
+            value.clear()
+            value.extend(contents) if isinstance(value, list) else value.update(contents)
 
 
 def refuse_unsupported(model: nn.Module) -> None:
@@ -90,13 +148,12 @@ def refuse_unsupported(model: nn.Module) -> None:
         raise UnsupportedModelError(f"expected an nn.Module, got {type(model).__name__}.")
     for path, module in model.named_modules():
         where = f"{path!r} ({type(module).__name__})" if path else type(module).__name__
-        origins = {base.__module__.rpartition(".")[0] for base in type(module).__mro__}
         if hasattr(module, "_orig_mod") or module._compiled_call_impl is not None:
             raise UnsupportedModelError(
                 f"{where} is compiled: the compiled code would not see the attention. "
                 f"Wrap the plain model first, then compile it."
             )
-        if any(o.startswith(("torch.distributed", "torch.nn.parallel")) for o in origins):
+        if _is_parallel(type(module)):
             raise UnsupportedModelError(
                 f"{where} is set up for parallel training: gradients of attention added now would "
                 f"not be synchronised. Wrap the plain model first, then parallelise it."
@@ -112,24 +169,40 @@ def refuse_unsupported(model: nn.Module) -> None:
             )
 
 
+@functools.cache
+def _is_parallel(cls: type[nn.Module]) -> bool:
+    packages = ("torch.distributed.", "torch.nn.parallel.")
+    return any(base.__module__.startswith(packages) for base in cls.__mro__)
+
+
 def _data_dependent(error: Exception) -> str:
     """Why a forward pass cannot be followed on meta tensors, or "" for an ordinary failure."""
     first = str(error).partition("\n")[0]
-    if isinstance(error, NotImplementedError | RuntimeError) and "meta" in first.lower():
+    refused = isinstance(error, NotImplementedError | RuntimeError | TypeError)
+    if refused and "meta" in first.lower():
         return first
     return ""
 
 
-def _tensors(tree: Any) -> Iterator[Tensor]:
+def _tensors(tree: Any) -> list[Tensor]:
     """The tensors in nested tuples, lists and dicts."""
     if isinstance(tree, Tensor):
-        yield tree
-    elif isinstance(tree, list | tuple):
-        for item in tree:
-            yield from _tensors(item)
-    elif isinstance(tree, dict):
-        for item in tree.values():
-            yield from _tensors(item)
+        return [tree]
+    found: list[Tensor] = []
+    if isinstance(tree, _NESTED):
+        for item in tree.values() if isinstance(tree, dict) else tree:
+            if isinstance(item, Tensor):
+                found.append(item)
+            elif isinstance(item, _NESTED) and not _only_numbers(item):
+                found += _tensors(item)  # strides, paddings and dims are lists of int
+    return found
+
+
+def _only_numbers(items: Any) -> bool:
+    """Whether this is a stride, a padding or the like, as most lists among arguments are."""
+    if not items or isinstance(items, dict):
+        return not items
+    return type(items[0]) is type(items[-1]) is int
 
 
 def _kind(module: nn.Module) -> Kind:
@@ -137,13 +210,16 @@ def _kind(module: nn.Module) -> Kind:
         return "container"
     if isinstance(module, nn.Sequential) and type(module).forward is nn.Sequential.forward:
         return "sequential"
-    torch_layer = any(
-        base.__module__.startswith("torch.nn.modules")
-        for base in type(module).__mro__
-        if base not in (nn.Module, nn.Sequential)
-    )
     has_children = any(child is not None for child in module._modules.values())
-    return "composite" if has_children and not torch_layer else "leaf"
+    return "composite" if has_children and not _is_torch_layer(type(module)) else "leaf"
+
+
+@functools.cache
+def _is_torch_layer(cls: type[nn.Module]) -> bool:
+    """Whether `cls` is, or derives from, one of torch's own layers."""
+    containers = (nn.Module, nn.Sequential)
+    layers = [base for base in cls.__mro__ if base.__module__.startswith("torch.nn.modules")]
+    return any(base not in containers for base in layers)
 
 
 def _module_infos(paths: dict[nn.Module, tuple[str, ...]]) -> dict[str, ModuleInfo]:
@@ -196,9 +272,10 @@ class _Recorder(TorchDispatchMode):
         self._new_value(tensor, axes, -1)
 
     @contextmanager
-    def listening(self) -> Iterator[None]:
+    def listening(self) -> Generator[None]:
         before = register_module_forward_pre_hook(self._enter)
-        after = register_module_forward_hook(self._leave)
+        # also for a call that raises: the model may catch that and go on
+        after = register_module_forward_hook(self._leave, always_call=True)
         try:
             yield
         finally:
@@ -237,7 +314,9 @@ class _Recorder(TorchDispatchMode):
                 "last": index,
                 "first_op": len(self._ops),
                 "end_op": len(self._ops),
-                "takes_tensor": bool(args) and isinstance(args[0], Tensor),
+                "takes_tensor": bool(args)
+                and isinstance(args[0], Tensor)
+                and bool(self._known(args[0])),
                 "returns_tensor": False,
             }
         )

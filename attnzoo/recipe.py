@@ -8,6 +8,7 @@ from typing import Any
 
 from attnzoo.attention import Start
 from attnzoo.checks import check_choice
+from attnzoo.errors import OptionError
 from attnzoo.registry import BLOCKS
 from attnzoo.selection import PolicyCall, PolicyLike, parse_policies
 
@@ -70,6 +71,11 @@ def parse_recipe(
         OptionError: an option or `start` is wrong.
     """
     if isinstance(policy, Recipe):
+        if options:
+            raise OptionError(
+                f"wrap: a Recipe brings its own block options; {', '.join(options)} would be "
+                f"ignored. Make another one by dataclasses.replace(recipe, options=…)."
+            )
         policies, block, start, options = (
             policy.policies,
             policy.block,
@@ -78,10 +84,10 @@ def parse_recipe(
         )
     else:
         policies = parse_policies(policy)
-    check_choice("wrap", "start", start, ("identity", "paper"))
+    checked: Start = check_choice("wrap", "start", start, ("identity", "paper"))
     spec = BLOCKS[block]
     spec.check_options(options)
-    return Recipe(tuple(policies), block, dict(options), start)  # type: ignore[arg-type]
+    return Recipe(tuple(policies), block, dict(options), checked)
 
 
 def _plain(options: Mapping[str, Any]) -> dict[str, Any]:

@@ -293,7 +293,8 @@ def register_policy(
         >>> import attnzoo, torchvision
         >>> @attnzoo.register_policy("after-relu")
         ... def after_relu(trace):
-        ...     return [trace.after(call) for call in trace.calls if call.type == "ReLU"]
+        ...     relus = [call for call in trace.calls if call.type == "ReLU"]
+        ...     return [trace.after(call) for call in relus if trace.output_map(call)]
         >>> len(attnzoo.plan(torchvision.models.vgg11(), "after-relu", "se").sites)
         8
     """

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import fnmatch
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -76,7 +76,8 @@ def parse_policies(policy: PolicyLike) -> tuple[PolicyCall, ...]:
     elif _is_pair(policy):
         calls = (PolicyCall(policy[0], dict(policy[1])),)
     elif isinstance(policy, list | tuple) and policy:
-        return tuple(call for item in policy for call in parse_policies(item))
+        items: list[Any] = list(policy)
+        return tuple(call for item in items for call in parse_policies(item))
     else:
         raise OptionError(
             f"policy={policy!r}: pass a name, a pair (name, {{option: value}}), or a list of these."
@@ -98,14 +99,17 @@ def select(trace: Trace, call: PolicyCall) -> Selection:
     spec = POLICIES[call.name]
     name = spec.delegate(trace) if spec.delegate else call.name
     own = {key: value for key, value in call.options.items() if key not in FILTERS}
-    found = list(spec.find(trace, **own))
+    returned = spec.find(trace, **own)
+    found = list(returned) if isinstance(returned, Iterable) else [returned]
     for item in found:
-        if not isinstance(item, Site | Skipped):
+        traced = isinstance(item, Site) and item.call >= 0
+        if not traced and not isinstance(item, Skipped):
             raise SiteError(
                 f"policy {call.name!r} returned {item!r}; a policy returns a list of sites, made "
                 f"by trace.before(call), trace.after(call) or trace.replace(call)."
             )
     sites = [item for item in found if isinstance(item, Site)]
+    sites.sort(key=lambda site: (site.value, site.call))
     skipped = tuple(item for item in found if isinstance(item, Skipped))
     kept, dropped = _filter(sites, call.options)
     if not kept:
@@ -201,7 +205,10 @@ def _others(trace: Trace, tried: str) -> list[str]:
     for spec in POLICIES:
         if spec.name in (tried, "match") or spec.delegate is not None:
             continue
-        count = sum(isinstance(item, Site) for item in spec.find(trace))
+        try:
+            count = sum(isinstance(item, Site) for item in spec.find(trace))
+        except Exception:  # it needs options, or is broken: neither is what this message is about
+            continue
         if count:
             matching.append(f"{spec.name} ({count})")
     return matching

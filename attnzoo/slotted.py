@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from torch import Tensor
+from typing import TYPE_CHECKING
+
+from torch import Tensor, nn
 from torchvision.models.resnet import BasicBlock, Bottleneck
 
 __all__ = ["AttendedBasicBlock", "AttendedBottleneck"]
@@ -10,6 +12,9 @@ __all__ = ["AttendedBasicBlock", "AttendedBottleneck"]
 
 class AttendedBasicBlock(BasicBlock):
     """torchvision's BasicBlock with attention on the branch, before the addition."""
+
+    if TYPE_CHECKING:
+        attn: nn.Module
 
     def forward(self, x: Tensor) -> Tensor:
         identity = x
@@ -23,6 +28,9 @@ class AttendedBasicBlock(BasicBlock):
 
 class AttendedBottleneck(Bottleneck):
     """torchvision's Bottleneck with attention on the branch, before the addition."""
+
+    if TYPE_CHECKING:
+        attn: nn.Module
 
     def forward(self, x: Tensor) -> Tensor:
         identity = x

@@ -19,11 +19,26 @@ _POSITIONAL = {"enumerate", "len", "zip", "list", "tuple", "iter", "reversed", "
 
 @functools.cache
 def iterates_children(cls: type[nn.Module]) -> bool:
-    """Whether a forward method runs over `children()`: a child added to it would run as well."""
-    return any(
-        name.startswith("forward") and not _ITERATORS.isdisjoint(function.__code__.co_names)
-        for name, function in _methods(cls)
-    )
+    """Whether a forward method runs over its children: a child added to it would run as well.
+
+    Looks for `self.children()` and the like, there and in the methods it calls, and for the module
+    itself as an iterable where it is a container.
+    """
+    methods: dict[str, FunctionType] = {}
+    for name, function in _methods(cls):
+        methods.setdefault(name, function)
+    container = issubclass(cls, nn.Sequential | nn.ModuleList | nn.ModuleDict)
+    waiting = {name for name in methods if name.startswith("forward")}
+    seen: set[str] = set()
+    while waiting:
+        name = waiting.pop()
+        seen.add(name)
+        names = set(methods[name].__code__.co_names)
+        runs_all = container and ("super" in names or _iterates_self(methods[name]))
+        if runs_all or not _ITERATORS.isdisjoint(names):
+            return True
+        waiting |= (names & methods.keys()) - seen
+    return False
 
 
 @functools.cache
@@ -51,11 +66,27 @@ def _methods(cls: type[nn.Module]) -> Iterator[tuple[str, FunctionType]]:
                 yield name, function
 
 
-def _reads_positions(function: FunctionType, attribute: str) -> bool:
+def _parse(function: FunctionType) -> ast.AST | None:
     try:
-        tree = ast.parse(textwrap.dedent(inspect.getsource(function)))
+        return ast.parse(textwrap.dedent(inspect.getsource(function)))
     except (OSError, TypeError, SyntaxError):
+        return None
+
+
+def _iterates_self(function: FunctionType) -> bool:
+    """Whether `self` occurs other than in `self.attribute`: in a loop, an index or a call."""
+    tree = _parse(function)
+    if tree is None:
         return True  # no source to look at: take no risk
+    owned = {id(node.value) for node in ast.walk(tree) if isinstance(node, ast.Attribute)}
+    names = (node for node in ast.walk(tree) if isinstance(node, ast.Name) and node.id == "self")
+    return any(id(node) not in owned for node in names)
+
+
+def _reads_positions(function: FunctionType, attribute: str) -> bool:
+    tree = _parse(function)
+    if tree is None:
+        return True
     parents = {child: node for node in ast.walk(tree) for child in ast.iter_child_nodes(node)}
     return any(
         _is_positional(node, parents)

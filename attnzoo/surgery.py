@@ -12,12 +12,19 @@ from torch import Tensor, nn
 
 from attnzoo.attention import Attended, Attention, Replaced
 from attnzoo.edits import Edit
-from attnzoo.errors import AttnzooError, NotWrappedError, OptionError, SiteError, SurgeryError
+from attnzoo.errors import (
+    AttnzooError,
+    NotWrappedError,
+    OptionError,
+    SiteError,
+    SurgeryError,
+    TraceError,
+)
 from attnzoo.probe import probe
 from attnzoo.recipe import Recipe
 from attnzoo.registry import BLOCKS, BlockSpec
 from attnzoo.sites import Site
-from attnzoo.trace import Trace
+from attnzoo.trace import Call, Trace
 from attnzoo.tree import get_module, join, paths_by_module, split
 
 __all__ = [
@@ -40,11 +47,16 @@ _RECORD = "_attnzoo_operations"
 
 @dataclass(frozen=True)
 class Operation:
-    """What one `wrap` did: the recipe, the sites it found, the edits it made."""
+    """What one `wrap` did: the recipe, the sites it found, the edits it made.
+
+    `step` is higher than that of all attention that was there before: edits may stand on others,
+    made through the whole model or a part of it, and are undone the other way round.
+    """
 
     recipe: Recipe
     sites: tuple[Site, ...]
     edits: tuple[Edit, ...]
+    step: int = 1
 
 
 def operate(
@@ -72,19 +84,22 @@ def operate(
     _check_unchanged(model, trace)
     with torch.random.fork_rng(devices=[]):
         attentions = [build_attention(recipe, site, "cpu") for site in sites]
+    there = (module.step for module in model.modules() if isinstance(module, Attention))
+    step = 1 + max(there, default=0)
     for site, edit, attention in zip(sites, edits, attentions, strict=True):
+        attention.step = step
         _settle(attention, model, split(edit.path)[0] or site.path)
     done: list[Edit] = []
     try:
         for edit, attention in zip(edits, attentions, strict=True):
             edit.apply(model, attention)
             done.append(edit)
-        _verify(trace, probe(model, example), sites, edits)
+        _verify(trace, _probe_again(model, example), sites, edits)
     except BaseException:
         for edit in reversed(done):
             edit.undo(model)
         raise
-    operation = Operation(recipe, tuple(sites), tuple(edits))
+    operation = Operation(recipe, tuple(sites), tuple(edits), step)
     model.__dict__[_RECORD] = (*model.__dict__.get(_RECORD, ()), operation)
     return model
 
@@ -106,23 +121,26 @@ def unwrap(model: nn.Module) -> nn.Module:
     """
     wrapped = [module for module in model.modules() if _RECORD in module.__dict__]
     if not wrapped:
+        inside = any(isinstance(module, Attention) for module in model.modules())
         raise NotWrappedError(
-            f"{type(model).__name__} holds no attention that attnzoo.wrap put in."
+            f"{type(model).__name__} holds no attention that attnzoo.wrap put in"
+            + (" through it: a module around it was wrapped. Unwrap that one." if inside else ".")
         )
-    for module in wrapped:
-        for operation in reversed(module.__dict__.pop(_RECORD)):
-            for edit in reversed(operation.edits):
-                edit.undo(module)
+    done = [(operation, module) for module in wrapped for operation in module.__dict__.pop(_RECORD)]
+    for operation, module in sorted(done, key=lambda item: item[0].step, reverse=True):
+        for edit in reversed(operation.edits):
+            edit.undo(module)
     return model
 
 
 def operations(model: nn.Module) -> tuple[tuple[str, Operation], ...]:
     """`(path of the module that was wrapped, what was done)`, in order."""
-    return tuple(
+    done = (
         (path, operation)
         for path, module in model.named_modules()
         for operation in module.__dict__.get(_RECORD, ())
     )
+    return tuple(sorted(done, key=lambda item: item[1].step))
 
 
 def recipes(model: nn.Module) -> list[Recipe]:
@@ -222,10 +240,24 @@ def _is_channels_last(module: nn.Module) -> bool:
     return False
 
 
+def _probe_again(model: nn.Module, example: Any) -> Trace:
+    try:
+        return probe(model, example)
+    except TraceError as error:
+        cause = error.__cause__
+        raise SurgeryError(
+            f"with attention in place the forward pass of {type(model).__name__} fails: "
+            f"{type(cause).__name__}: {cause}\nThe model was put back as it was."
+        ) from error
+
+
 def _verify(before: Trace, after: Trace, sites: Sequence[Site], edits: Sequence[Edit]) -> None:
     """Every block ran once, on a map of the shape that was planned; the outputs kept theirs."""
+    runs: dict[str, list[Call]] = {}
+    for call in after.calls:
+        runs.setdefault(call.path, []).append(call)
     for site, edit in zip(sites, edits, strict=True):
-        calls = [call for call in after.calls if call.path == edit.path]
+        calls = runs.get(edit.path, [])
         if len(calls) != 1:
             raise SurgeryError(
                 f"attention {site} ran {len(calls)} times in one forward pass instead of once; "

@@ -50,7 +50,7 @@ def param_groups(
     ):
         check_number("param_groups", name, value, minimum=0.0)
     attention = _attention_parameters(model)
-    groups = {
+    groups: dict[tuple[bool, bool], dict[str, Any]] = {
         (is_attention, decayed): {
             "name": ("attention" if is_attention else "backbone")
             + ("" if decayed else "-no-decay"),

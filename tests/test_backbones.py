@@ -63,7 +63,7 @@ def test_nothing_is_downloaded_unasked(name: str, monkeypatch: pytest.MonkeyPatc
         ("timm/resnet81", ["'timm/resnet18'"]),
         ("torchvison/vgg16", ["no library 'torchvison'", "Did you mean 'torchvision'?"]),
         ("no_such_package.nets:small", ["no module 'no_such_package'", "PYTHONPATH"]),
-        ("test_backbones:smal", ["no function 'smal'", "'small'"]),
+        ("test_backbones:smaal", ["no function 'smaal'", "'small'"]),
         ("qqqq", ["'package.module:function'"]),
     ],
 )
@@ -78,9 +78,9 @@ def test_unknown_names_say_what_is_near(name: str, says: list[str]) -> None:
     ("name", "options", "says"),
     [
         ("torchvision/vgg11", {"num_clases": 3}, "Did you mean 'num_classes'"),
-        ("torchvision/vgg11", {"weights": "DEFUALT"}, "weights='DEFUALT'"),
+        ("torchvision/vgg11", {"weights": "DEFAULTT"}, "weights='DEFAULTT'"),
         ("timm/resnet18", {"num_clases": 3}, "Did you mean 'num_classes'"),
-        ("test_backbones:small", {"widht": 3}, "Did you mean 'width'"),
+        ("test_backbones:small", {"wiidth": 3}, "Did you mean 'width'"),
         ("test_backbones:small", {"width": 0}, "width must be positive"),
         ("test_backbones:no_module", {}, "returned a str"),
     ],

@@ -47,13 +47,13 @@ def test_a_study_survives_its_own_yaml() -> None:
 def test_all_faults_come_at_once() -> None:
     bad = {
         "dat": {},
-        "data": {"name": "cluttered-digits", "sise": 32},
+        "data": {"name": "cluttered-digits", "sizze": 32},
         "train": {"epoch": 3},
         "seeds": [0, 0],
-        "backbones": [{"nam": "timm/resnet18"}],
+        "backbones": [{"naame": "timm/resnet18"}],
         "variants": [
             "nothing",
-            {"polcy": "auto"},
+            {"policyy": "auto"},
             {"policy": "pre-pol", "block": "cbm"},
             {"policy": "auto", "block": "se", "options": {"reducton": 3}},
         ],
@@ -64,13 +64,13 @@ def test_all_faults_come_at_once() -> None:
     assert text.startswith("bad.yaml: ")
     for part in (
         "dat: there is no such key. Did you mean 'data'",
-        "data.sise: there is no such key. Did you mean 'size'",
+        "data.sizze: there is no such key. Did you mean 'size'",
         "train.epoch: there is no such key. Did you mean 'epochs'",
         "seeds: each only once",
-        "backbones[0].nam: there is no such key. Did you mean 'name'",
+        "backbones[0].naame: there is no such key. Did you mean 'name'",
         "backbones[0].name: this key is required",
         "variants[0]: 'nothing' is no variant. Write plain",
-        "variants[1].polcy: there is no such key. Did you mean 'policy'",
+        "variants[1].policyy: there is no such key. Did you mean 'policy'",
         "variants[2]: no policy is called 'pre-pol'",
         "variants[2]: no block is called 'cbm'",
         "variants[3]: block 'se' has no option 'reducton'. Did you mean 'reduction'",

@@ -25,6 +25,7 @@ def result(variant: str, seed: int, top1: float | None, **changes: object) -> Ru
         "top1": top1,
         "test_loss": 1.0,
         "sites": 0 if variant == "plain" else 3,
+        "places": "" if variant == "plain" else "pre-pool",
         "parameters": 1000 if variant == "plain" else 1100,
         "macs": 5000 if variant == "plain" else 5050,
         "activation_bytes": 1,

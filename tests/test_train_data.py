@@ -118,7 +118,7 @@ def test_keys_are_a_permutation_that_seed_and_epoch_settle() -> None:
 
 def test_test_keys_are_in_order_and_the_same_in_every_epoch() -> None:
     sampler = KeySampler(3, seed=2)
-    sampler.set_epoch(5)  # Fabric does this to every sampler
+    sampler.set_epoch(5)
     assert list(sampler) == [(2, 0, 0), (2, 0, 1), (2, 0, 2)]
 
 

@@ -34,7 +34,7 @@ def test_a_finished_run_leaves_everything(tmp_path: Path) -> None:
     assert sorted(entry.name for entry in tmp_path.iterdir()) == ["run"]
     names = sorted(entry.name for entry in (tmp_path / "run").iterdir())
     assert names == ["attention.safetensors", "metrics.csv", "result.json", "run.json"]
-    assert result.sites == 1
+    assert (result.sites, result.places) == (1, "pre-pool")
     written = json.loads((tmp_path / "run" / "result.json").read_text())
     assert written["top1"] == result.top1
     assert (
@@ -53,7 +53,7 @@ def test_the_saved_attention_is_the_trained_one(tmp_path: Path) -> None:
 
 def test_a_plain_run_has_no_attention_to_save(tmp_path: Path) -> None:
     result = train(spec(), tmp_path / "run")
-    assert result.sites == 0
+    assert (result.sites, result.places) == (0, "")
     assert result.gamma is None
     assert not (tmp_path / "run" / "attention.safetensors").exists()
 

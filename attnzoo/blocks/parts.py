@@ -139,5 +139,6 @@ def pointwise(in_channels: int, out_channels: int, *, scale: float = 1.0) -> nn.
     conv = _Uninitialised(in_channels, out_channels, 1)
     conv.__class__ = nn.Conv2d
     nn.init.normal_(conv.weight, std=scale * math.sqrt(2 / in_channels))
-    nn.init.zeros_(conv.bias)
+    if conv.bias is not None:  # always; a type checker cannot know
+        nn.init.zeros_(conv.bias)
     return conv

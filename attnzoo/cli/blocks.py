@@ -16,7 +16,7 @@ from attnzoo.cli.catalogue import (
     show_options,
     show_text,
 )
-from attnzoo.cli.console import megas, result_console, show_json, show_table, working
+from attnzoo.cli.console import WIDE, megas, result_console, show_json, show_table, working
 from attnzoo.cli.options import Json
 from attnzoo.errors import AttnzooError
 
@@ -28,7 +28,6 @@ __all__ = ["blocks"]
 
 CHANNELS, SIDE = 256, 56
 MAP = f"{CHANNELS}×{SIDE}×{SIDE}"
-WIDE = 110  # columns from which the papers have room beside the titles
 
 
 def blocks(

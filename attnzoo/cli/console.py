@@ -14,6 +14,7 @@ from rich.table import Table
 from rich.text import Text
 
 __all__ = [
+    "WIDE",
     "megas",
     "percent",
     "progress_console",
@@ -24,6 +25,7 @@ __all__ = [
     "working",
 ]
 
+WIDE = 110  # columns from which a list has room for all that is known
 PIPE_WIDTH = 160  # a pipe has no width; rich's guess of 80 would cut what grep looks for
 
 
@@ -53,7 +55,6 @@ def show_table(title: str, columns: dict[str, str], rows: list[list[str]], total
         total: a last row, set apart.
     """
     table = Table(title=title, title_justify="left", title_style="bold", box=None, pad_edge=False)
-    table.padding = (0, 2, 0, 0)
     for heading, kind in columns.items():
         table.add_column(
             heading,
@@ -67,6 +68,10 @@ def show_table(title: str, columns: dict[str, str], rows: list[list[str]], total
     if total:
         table.add_row(*(Text(cell, style="bold") for cell in total))
     console = result_console()
+    table.padding = (0, 2, 0, 0)
+    unlimited = console.options.update(width=10_000)
+    if console.measure(table, options=unlimited).maximum > console.width:
+        table.padding = (0, 1, 0, 0)
     with console.capture() as captured:
         console.print(table)
     # rich fills lines up with spaces, which are in the way where the text is pasted

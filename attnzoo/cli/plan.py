@@ -9,7 +9,8 @@ from attnzoo.cli.options import AS_IT_IS, BY_DEFAULT, Attention, Backbone, Json,
 __all__ = ["plan"]
 
 COLUMNS = {
-    "site": "fold",
+    "site": "left",
+    "": "fold",
     "C": "right",
     "H×W": "right",
     "stage": "right",
@@ -35,7 +36,8 @@ def plan(
         return
     rows = [
         [
-            f"{row.site.where} {row.site.path or '(root)'}",
+            row.site.where,
+            row.site.path or "(root)",
             str(row.site.channels),
             f"{row.site.height}×{row.site.width}",
             str(row.site.stage),
@@ -48,6 +50,6 @@ def plan(
     ]
     sites = f"{len(rows)} site" + "s" * (len(rows) > 1)
     added = (f"{made.parameters:,}", megas(made.macs), megas(made.activation_bytes))
-    show_table(f"{backbone}: {made.recipe}", COLUMNS, rows, (sites, "", "", "", "", *added))
+    show_table(f"{backbone}: {made.recipe}", COLUMNS, rows, ("", sites, "", "", "", "", *added))
     for place in made.skipped:
         result_console().print(f"left out: {place}")

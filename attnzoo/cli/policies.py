@@ -15,7 +15,7 @@ from attnzoo.cli.catalogue import (
     show_options,
     show_text,
 )
-from attnzoo.cli.console import show_json, show_table, working
+from attnzoo.cli.console import WIDE, result_console, show_json, show_table, working
 from attnzoo.cli.options import Json
 
 if TYPE_CHECKING:
@@ -58,19 +58,21 @@ def _as_dict(spec: PolicySpec) -> dict[str, Any]:
 
 
 def _show(specs: list[PolicySpec], filters: dict[str, str]) -> None:
-    columns = {"name": "left", "where": "fold", "from": "fold", "options": "fold"}
+    columns = {"name": "left", "where": "fold", "from": "fold"}
+    wide = result_console().width >= WIDE
+    if wide:
+        columns["options"] = "fold"
     rows = [
-        [
-            spec.name,
-            spec.summary,
-            spec.source,
-            ", ".join(option_text(name, default) for name, default in spec.options.items()),
-        ]
+        [spec.name, spec.summary, spec.source, *[_options_text(spec)][: int(wide)]]
         for spec in specs
     ]
     show_table("Policies", columns, rows)
     _show_filters(filters)
-    print("\nattnzoo policies NAME explains one.")
+    print("\nattnzoo policies NAME explains one, with its options.")
+
+
+def _options_text(spec: PolicySpec) -> str:
+    return ", ".join(option_text(name, default) for name, default in spec.options.items())
 
 
 def _explain(spec: PolicySpec, filters: dict[str, str]) -> None:

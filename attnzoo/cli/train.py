@@ -106,18 +106,27 @@ def train(
         raise UsageError("name a BACKBONE, such as torchvision/resnet18, or give a --config.")
     if backbone_option:
         given["backbone_options"] = parse_options("--backbone-option", backbone_option)
-    given["variant"] = _variant(given.get("variant"), attention, plain)
-    given["data"] = _data(given.get("data"), data, size, data_option)
+    variant = _variant(given.get("variant"), attention, plain)
+    images = _data(given.get("data"), data, size, data_option)
     changed = {name: value for name, value in vars(recipe).items() if value is not None}
-    given["train"] = {**given.get("train", {}), **changed}
+    training = {**given.get("train", {}), **changed}
 
     from attnzoo.study.folder import read_run
     from attnzoo.train.config import parse
+    from attnzoo.train.data import data_faults
     from attnzoo.train.run import train as run
-    from attnzoo.train.spec import RunSpec
+    from attnzoo.train.spec import RunSpec, Variant
     from attnzoo.train.watch import ProgressWatch
 
-    spec = parse(RunSpec, given, "run")
+    # Part by part: each then explains a wrong key by the keys that it has itself.
+    if found := data_faults(images, "data"):
+        raise OptionError("\n".join(found))
+    parts = {
+        "variant": parse(Variant, variant, "variant"),
+        "data": images,
+        "train": parse(TrainRecipe, training, "train"),
+    }
+    spec = parse(RunSpec, {**given, **parts}, "run")
     folder = out / spec.id
     done = read_run(folder)
     console = progress_console()

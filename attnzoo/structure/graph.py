@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 from typing import TypeVar
 
@@ -32,15 +33,14 @@ PASSES = _ACTIVATIONS | frozenset(_LINEAR.split())
 
 def computed_once(function: Callable[[Trace], Result]) -> Callable[[Trace], Result]:
     """Keep the result of a function of a trace on the trace itself."""
-    name = f"_{function.__module__}.{function.__name__}"
+    name = f"_{function.__module__}.{function.__name__}"  # ty: ignore[missing-attribute]
 
+    @functools.wraps(function)
     def cached(trace: Trace) -> Result:
         if name not in trace.__dict__:
             trace.__dict__[name] = function(trace)
         return trace.__dict__[name]
 
-    cached.__doc__ = function.__doc__
-    cached.__name__ = function.__name__
     return cached
 
 

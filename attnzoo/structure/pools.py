@@ -64,6 +64,8 @@ def _pools(trace: Trace, call: Call) -> bool:
 
 
 def _shrinks(taken: Value, made: Value) -> bool:
+    if not (taken.is_map and made.is_map):  # a pool over a sequence runs as a 2-D one
+        return False
     smaller = made.height < taken.height or made.width < taken.width
     grows = made.height > taken.height or made.width > taken.width
     return taken.channels == made.channels and smaller and not grows

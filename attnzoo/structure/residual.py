@@ -47,7 +47,7 @@ def residual_blocks(trace: Trace) -> tuple[ResidualBlock, ...]:
         if op.name == "add" and len(op.inputs) == 2:
             host = _host(trace, op)
             addition = _residual(trace, op, host) if host is not None else None
-            if addition is not None:
+            if host is not None and addition is not None:
                 found.setdefault(host.index, []).append(addition)
 
     blocks: dict[int, ResidualBlock] = {}

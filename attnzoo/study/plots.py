@@ -35,7 +35,7 @@ def accuracy_plot(records: Sequence[Record], chance: float | None = None) -> str
     figure, axes = _figure(4.1, height)
     ticks, labels, y = [], [], 0.0
     for backbone in backbones:
-        axes.text(0, y + 0.15, _short(backbone), fontweight="bold", color=INK, va="center")
+        axes.text(1.5, y + 0.15, _short(backbone), fontweight="bold", color=INK, va="center")
         y += 0.85
         for row in (row for row in rows if row.backbone == backbone):
             seeds = [
@@ -105,9 +105,17 @@ def cost_plot(records: Sequence[Record]) -> str:
     for row in rows:
         marker = MARKERS[backbones.index(row.backbone) % len(MARKERS)]
         axes.plot(
-            row.macs / 1e6, 100 * (row.top1 or 0), marker, color=colours[row.variant], markersize=7
+            row.macs / 1e6,
+            100 * (row.top1 or 0),
+            marker,
+            color=colours[row.variant],
+            markersize=7,
+            alpha=0.85,
         )
     axes.set_xscale("log")
+    axes.xaxis.set_major_locator(
+        require("matplotlib.ticker", "matplotlib").LogLocator(subs=(1, 2, 5))
+    )
     axes.margins(x=0.18, y=0.15)
     for backbone in backbones:
         best = max((r for r in rows if r.backbone == backbone), key=lambda r: r.top1 or 0)

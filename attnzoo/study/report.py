@@ -107,6 +107,7 @@ def _row(row: Summary) -> dict[str, Any]:
         "top1": accuracy_text(row),
         "difference": "" if row.plain else difference_text(row.difference),
         "sites": row.sites or "",
+        "places": row.places,
         "parameters": f"{row.parameters / 1e6:.2f} M",
         "added_parameters": added_text(row, row.added_parameters, row.parameters),
         "macs": f"{row.macs / 1e6:.1f} M",

@@ -51,6 +51,7 @@ class Summary:
     deviation: float | None
     difference: Difference | None
     sites: int
+    places: str
     parameters: int
     macs: int
     seconds: float
@@ -83,6 +84,7 @@ def _summary(runs: list[RunResult], plain: list[RunResult]) -> Summary:
         deviation=statistics.stdev(top1.values()) if len(top1) > 1 else None,
         difference=None if is_plain else paired_difference(_by_seed(plain), top1),
         sites=first.sites,
+        places=first.places,
         parameters=first.parameters,
         macs=first.macs,
         seconds=statistics.fmean(run.seconds for run in runs),

@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, Protocol
+from typing import Any, Literal, Protocol, cast
 
 import numpy as np
 import torch
 from pydantic import Field, field_validator
-from torch.utils.data import DataLoader
+from torch.utils.data import DataLoader, Dataset
 
 from attnzoo.checks import did_you_mean
 from attnzoo.errors import DataError, OptionError
@@ -148,7 +148,7 @@ class ImageData:
     ) -> Loader:
         made_whole = isinstance(images, ClutteredDigits)  # draws a batch at once, faster
         return DataLoader(
-            images,  # type: ignore[arg-type]  # keyed by Key, which DataLoader passes through
+            cast(Dataset[Any], images),  # keyed by Key, which DataLoader passes through
             batch_size=batch_size,
             sampler=sampler,
             drop_last=drop_last,

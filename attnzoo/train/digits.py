@@ -169,7 +169,7 @@ def _cut(digits: np.ndarray, corner: np.ndarray, side: int) -> np.ndarray:
 
 def _boxes(target: np.ndarray) -> np.ndarray:
     ink = target > INK
-    columns, rows = ink.any(axis=1), ink.any(axis=2)
+    columns, rows = np.any(ink, axis=1), np.any(ink, axis=2)
     size = target.shape[-1]
     left, top = columns.argmax(axis=1), rows.argmax(axis=1)
     right = size - columns[:, ::-1].argmax(axis=1)

@@ -7,7 +7,7 @@ on nothing that happens in the model, so two variants trained with one seed see 
 from __future__ import annotations
 
 import random
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from contextlib import contextmanager
 
 import numpy as np
@@ -45,7 +45,7 @@ class KeySampler(Sampler[Key]):
 
 
 @contextmanager
-def drawing(key: Key) -> Iterator[None]:
+def drawing(key: Key) -> Generator[None]:
     """Random draws inside depend on `key` alone; the global generators are as before afterwards.
 
     torchvision's transforms draw from torch, timm's from torch, `random` and numpy.

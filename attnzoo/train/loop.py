@@ -85,10 +85,8 @@ def fit(
     optimizer = _optimizer(model, recipe)
     network, optimizer = fabric.setup(model, optimizer)
     train_loader, test_loader = data.loaders(recipe)
+    # The loaders stay outside Fabric, which would number the epochs by its own count.
     sampler: Any = train_loader.sampler
-    train_loader, test_loader = fabric.setup_dataloaders(
-        train_loader, test_loader, use_distributed_sampler=False
-    )
     schedule = _schedule(optimizer, recipe, len(train_loader))
 
     result = FitResult()
@@ -110,7 +108,7 @@ def fit(
                 f"(epoch {epoch + 1}); lower lr={recipe.lr:g} or lengthen the warm-up."
             )
             break
-        test_loss, test_top1 = _evaluate(network, test_loader)
+        test_loss, test_top1 = _evaluate(fabric, network, test_loader)
         row = {
             "epoch": epoch + 1,
             "step": step,
@@ -184,7 +182,8 @@ def _train_epoch(
     losses: list[float] = []
     waiting: list[Tensor] = []
     hits: Tensor | int = 0
-    for number, (images, labels) in enumerate(loader, start=1):
+    for number, batch in enumerate(loader, start=1):
+        images, labels = fabric.to_device(batch)
         outputs = network(images.contiguous(memory_format=torch.channels_last))
         loss = F.cross_entropy(outputs, labels, label_smoothing=recipe.label_smoothing)
         optimizer.zero_grad()
@@ -205,11 +204,12 @@ def _train_epoch(
 
 
 @torch.inference_mode()
-def _evaluate(network: nn.Module, loader: Any) -> tuple[float, float]:
+def _evaluate(fabric: Any, network: nn.Module, loader: Any) -> tuple[float, float]:
     """Mean cross-entropy and top-1 share over all test images."""
     network.eval()
     loss, hits, count = 0.0, 0, 0
-    for images, labels in loader:
+    for batch in loader:
+        images, labels = fabric.to_device(batch)
         outputs = network(images.contiguous(memory_format=torch.channels_last)).float()
         loss += F.cross_entropy(outputs, labels, reduction="sum").item()
         hits += int((outputs.argmax(1) == labels).sum())
@@ -222,7 +222,7 @@ def _gamma(model: nn.Module) -> float | None:
     gammas = [
         module.gamma.detach().abs().mean()
         for module in model.modules()
-        if isinstance(module, Attention) and module.gamma is not None
+        if isinstance(module, Attention) and isinstance(module.gamma, Tensor)
     ]
     return float(torch.stack(gammas).mean()) if gammas else None
 

@@ -19,7 +19,7 @@ from attnzoo.api import wrap
 from attnzoo.backbones import create_backbone
 from attnzoo.checkpoint import save
 from attnzoo.costs import cost
-from attnzoo.surgery import attention_modules
+from attnzoo.surgery import attention_modules, recipes
 from attnzoo.train.config import parse
 from attnzoo.train.data import ImageData, open_data
 from attnzoo.train.loop import FitResult, fit
@@ -133,6 +133,7 @@ def _result(
         top1=last.get("test_top1"),
         test_loss=last.get("test_loss"),
         sites=len(attention_modules(model)),
+        places=" + ".join(str(call) for recipe in recipes(model) for call in recipe.policies),
         parameters=price.parameters,
         macs=price.macs,
         activation_bytes=price.activation_bytes,

@@ -81,6 +81,7 @@ class RunResult(Config):
             choosing that by the test set would flatter).
         test_loss: cross-entropy then.
         sites: blocks put in.
+        places: the policies that placed them, `auto` resolved.
         parameters, macs, activation_bytes: of the whole network, for one image of the run's size.
         gamma: mean |γ| at the end; None without γ.
         epochs: that were trained.
@@ -102,6 +103,7 @@ class RunResult(Config):
     top1: float | None
     test_loss: float | None
     sites: int
+    places: str
     parameters: int
     macs: int
     activation_bytes: int

@@ -6,6 +6,7 @@ In a page, an HTML comment stands for what is put in its place:
     <!-- policies -->                  the policies, from the policy registry
     <!-- filters -->                   the options that every policy has
     <!-- changelog -->                 CHANGELOG.md
+    <!-- file: PATH -->                a file of the repository
     <!-- drawing: NAME | ALT TEXT -->  docs/assets/NAME.svg, inline, so that it follows the palette
     <!-- command: attnzoo … -->        the command and what it prints
 """
@@ -18,9 +19,10 @@ import os
 import re
 import shlex
 from collections.abc import Callable
-from contextlib import redirect_stdout
+from contextlib import chdir, redirect_stdout
 from functools import cache
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import get_type_hints
 from unittest import mock
 
@@ -38,7 +40,7 @@ from attnzoo.selection import FILTERS
 ROOT = Path(__file__).parents[2]
 ASSETS = ROOT / "docs" / "assets"
 DIRECTIVE = re.compile(
-    r"^<!-- (blocks|policies|filters|changelog|drawing|command)(?:: (.+?))? -->$", re.MULTILINE
+    r"^<!-- (blocks|policies|filters|changelog|file|drawing|command)(?:: (.+?))? -->$", re.MULTILINE
 )
 CHANNELS, SIZE = 256, 56
 KINDS = {
@@ -57,6 +59,7 @@ def on_page_markdown(markdown: str, **_: object) -> str:
         "policies": lambda _: policies(),
         "filters": lambda _: filters(),
         "changelog": lambda _: changelog(),
+        "file": file,
         "drawing": drawing,
         "command": command,
     }
@@ -169,6 +172,13 @@ def changelog() -> str:
     return (ROOT / "CHANGELOG.md").read_text("utf-8").partition("\n")[2]
 
 
+def file(path: str) -> str:
+    """A file of the repository as a block of code."""
+    target = ROOT / path
+    language = {".yaml": "yaml", ".py": "python"}[target.suffix]
+    return f'```{language} title="{path}"\n{target.read_text("utf-8").rstrip()}\n```'
+
+
 def drawing(argument: str) -> str:
     """An SVG as part of the page: `NAME | ALT TEXT`."""
     name, _, alt = (part.strip() for part in argument.partition("|"))
@@ -184,8 +194,11 @@ def command(line: str) -> str:
     """A command line and what it printed just now."""
     printed = io.StringIO()
     plain = {"COLUMNS": "86", "NO_COLOR": "1", "TERM": "dumb"}
-    with redirect_stdout(printed), mock.patch.dict(os.environ, plain):
-        code = main(shlex.split(line)[1:])
+    # In a folder without results, so that the page does not depend on what was run here before.
+    with TemporaryDirectory() as empty, chdir(empty):
+        Path("examples").symlink_to(ROOT / "examples")
+        with redirect_stdout(printed), mock.patch.dict(os.environ, plain):
+            code = main(shlex.split(line)[1:])
     if code:
         raise PluginError(f"{line!r} ended with exit code {code}")
     text = "\n".join(row.rstrip() for row in printed.getvalue().splitlines()).strip("\n")

@@ -1,0 +1,304 @@
+"""The commands that train: one run, a study, its report. With a network of three layers."""
+
+from __future__ import annotations
+
+import csv
+import json
+import sys
+from pathlib import Path
+
+import pytest
+import yaml
+from rich.console import Console
+
+import attnzoo.study
+import attnzoo.train.run
+from attnzoo.checkpoint import load
+from attnzoo.cli import main
+from attnzoo.cli import study as cli_study
+from attnzoo.cli import train as cli_train
+from attnzoo.errors import OptionError
+from attnzoo.train import TrainRecipe
+from attnzoo.train.extras import MissingExtraError
+
+MODULE = """
+from torch import nn
+
+def build(num_classes: int = 10, width: int = 8):
+    return nn.Sequential(
+        nn.Conv2d(3, width, 3, stride=4), nn.ReLU(), nn.MaxPool2d(2),
+        nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(width, num_classes),
+    )
+"""
+NETWORK = "networks_of_cli_study_tests:build"
+DATA = {"name": "cluttered-digits", "size": 16, "train": 16, "test": 8}
+QUICK = (
+    *("--size", "16", "--data-option", "train=16", "--data-option", "test=8"),
+    *("--epochs", "1", "--batch-size", "8"),
+)
+
+
+@pytest.fixture(autouse=True)
+def folder(tmp_path, monkeypatch) -> Path:
+    """An empty folder with the network's module in it, as the current one."""
+    monkeypatch.setenv("COLUMNS", "160")
+    monkeypatch.setattr(sys, "path", list(sys.path))
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "networks_of_cli_study_tests.py").write_text(MODULE)
+    yield tmp_path
+    sys.modules.pop("networks_of_cli_study_tests", None)
+
+
+@pytest.fixture
+def run(capsys):
+    """Run the command line: `(exit code, stdout, stderr)`."""
+
+    def run(*arguments: str) -> tuple[int, str, str]:
+        code = main(arguments)
+        out, err = capsys.readouterr()
+        return code, out, err
+
+    return run
+
+
+@pytest.fixture
+def trained(monkeypatch):
+    """What `attnzoo train` asks for, without the training."""
+    asked = []
+
+    def train(spec, folder, *, watch):
+        asked.append(spec)
+        raise OptionError("far enough")
+
+    monkeypatch.setattr(attnzoo.train.run, "train", train)
+    return asked
+
+
+def study_file(folder: Path, **changes: object) -> str:
+    content = {
+        "name": "tiny",
+        "data": DATA,
+        "train": {"epochs": 1, "batch_size": 8},
+        "backbones": [NETWORK],
+        "variants": ["plain", {"policy": "auto", "block": "affine"}],
+    }
+    path = folder / "study.yaml"
+    path.write_text(yaml.safe_dump({**content, **changes}))
+    return path.name
+
+
+# ---- train
+
+
+def test_train_leaves_a_run(run):
+    code, out, err = run("train", NETWORK, "--block", "affine", "--seed", "3", *QUICK, "--json")
+    assert code == 0, err
+    told = json.loads(out)
+    assert (told["variant"], told["seed"], told["sites"]) == ("auto + affine", 3, 1)
+    spec = json.loads((Path(told["folder"]) / "run.json").read_text())
+    assert spec["train"] == {**TrainRecipe(epochs=1, batch_size=8, seed=3).model_dump()}
+    assert spec["data"]["train"] == 16
+    assert len(load(Path(told["folder"]) / "attention.safetensors").recipes) == 1
+    assert "top-1" in err
+
+    # The same again, from the file that the run left: nothing to do.
+    code, out, err = run("train", "--config", f"{told['folder']}/run.json")
+    assert code == 0
+    assert "done already" in err
+    assert "sites       1\n" in out
+    assert told["folder"] in out
+
+
+def test_train_says_when_the_loss_is_no_number_any_more(run):
+    options = ("--plain", "--lr", "1e30", "--optimizer", "sgd", "--warmup-epochs", "0")
+    code, out, err = run("train", NETWORK, *options, *QUICK)
+    assert code == 1, err
+    assert "error: the training diverged: the loss was" in err
+    assert "plain" in out
+
+
+def test_the_recipe_has_a_flag_for_each_of_its_fields(trained, run):
+    given = {
+        "epochs": 7,
+        "batch_size": 9,
+        "optimizer": "sgd",
+        "lr": 0.2,
+        "momentum": 0.8,
+        "weight_decay": 0.3,
+        "warmup_epochs": 2.5,
+        "label_smoothing": 0.2,
+        "attention_lr_scale": 10.0,
+        "freeze": "0",
+        "precision": "fp32",
+        "device": "cpu",
+        "seed": 5,
+    }
+    assert set(given) == set(TrainRecipe.model_fields)
+    flags = [f"--{name.replace('_', '-')}={value}" for name, value in given.items()]
+    run("train", NETWORK, *flags)
+    assert trained[0].train == TrainRecipe(**given)
+
+
+def test_flags_go_before_what_the_file_says(trained, run, folder):
+    (folder / "photos").mkdir()
+    content = {
+        "backbone": NETWORK,
+        "backbone_options": {"width": 4},
+        "variant": {
+            "name": "mine",
+            "policy": "pre-pool",
+            "block": "se",
+            "options": {"reduction": 2},
+        },
+        "data": {"name": "folder", "root": "photos", "size": 64},
+        "train": {"epochs": 20, "seed": 1},
+    }
+    (folder / "run.yaml").write_text(yaml.safe_dump(content))
+
+    def specs(*flags: str):
+        trained.clear()
+        code, _, err = run("train", "--config", "run.yaml", *flags)
+        assert err == "error: far enough\n", err
+        assert code == 1
+        return trained[0].model_dump(mode="json", exclude_unset=True)
+
+    assert specs() == content
+    # Ten epochs of warm-up are more than the recipe's usual epochs, but not than the file's.
+    assert specs("--warmup-epochs", "10")["train"] == {"epochs": 20, "seed": 1, "warmup_epochs": 10}
+    assert specs("--option", "reduction=4")["variant"] == {
+        **{"policy": "pre-pool", "block": "se", "options": {"reduction": 4}},
+    }
+    assert specs("--block", "eca", "--start", "paper")["variant"] == {
+        **{"policy": "pre-pool", "block": "eca", "start": "paper"},
+    }
+    assert specs("--policy", "stage-end", "--policy-option", "every=2")["variant"]["policy"] == [
+        *("stage-end", {"every": 2}),
+    ]
+    assert specs("--plain")["variant"] == {}
+    assert specs("--size", "32", "--data-option", "hflip=0")["data"] == {
+        **{"name": "folder", "root": "photos", "size": 32, "hflip": 0},
+    }
+    assert specs("--data", "cluttered-digits")["data"] == {"name": "cluttered-digits"}
+    assert specs("--data", "other")["data"] == {"name": "folder", "root": "other"}
+    assert specs("--backbone-option", "width=8")["backbone_options"] == {"width": 8}
+
+
+@pytest.mark.parametrize(
+    ("content", "flags", "code", "said"),
+    [
+        ("[1, 2]", [], 1, "write a mapping"),
+        ("train: 3", [], 1, "write a mapping"),
+        ("{", [], 1, "is no YAML"),
+        (None, [], 1, "cannot be read: No such file"),
+        ("backbone: x:y\ntrain: {epoch: 3}", [], 1, "Did you mean 'epochs'"),
+        ("backbone: x:y\nbackbones: 3", [], 1, "Did you mean 'backbone'"),
+        ("backbone: x:y\nvariant: {blok: se}", [], 1, "Did you mean 'block'"),
+        ("backbone: x:y", ["--data-option", "clutte=3"], 1, "Did you mean 'clutter'"),
+        ("data: {name: cluttered-digits}", [], 2, "name a BACKBONE"),
+        ("backbone: x:y", ["--epochs", "0"], 1, "train.epochs: should be"),
+        ("backbone: x:y", ["--plain", "--block", "se"], 2, "--plain"),
+        ("backbone: x:y\nvariant: {policy: auto}", ["--policy-option", "every=2"], 2, "--policy"),
+        ("backbone: x:y", ["--optimizer", "adm"], 2, "adamw"),
+    ],
+)
+def test_what_is_wrong_with_a_run_is_told(run, folder, content, flags, code, said):
+    if content is not None:
+        (folder / "run.yaml").write_text(content)
+    done = run("train", "--config", "run.yaml", *flags)
+    assert done[:2] == (code, "")
+    assert said in done[2]
+
+
+def test_a_missing_extra_is_named(run, monkeypatch):
+    def missing(*_, **__):
+        raise MissingExtraError("scikit-learn … pip install 'attnzoo[study]'")
+
+    monkeypatch.setattr(attnzoo.train.run, "open_data", missing)
+    code, _, err = run("train", NETWORK, *QUICK)
+    assert code == 1
+    assert "pip install 'attnzoo[study]'" in err
+
+
+def test_help_of_train_explains_every_flag(run):
+    _, out, _ = run("train", "--help")
+    for name in TrainRecipe.model_fields:
+        assert f"--{name.replace('_', '-')} " in out
+    assert "By default 0.001." in out
+    assert cli_train.RecipeFlags() == cli_train.NOTHING_GIVEN
+
+
+# ---- ablate, report
+
+
+def test_ablate_does_a_study_and_report_tells_of_it(run, folder):
+    name = study_file(folder)
+    code, out, err = run("ablate", name, "--dry-run")
+    assert code == 0, err
+    assert "tiny: 2 runs, 2 of them to do" in out
+    assert not (folder / "runs").exists()
+
+    code, out, err = run("ablate", name, "--out", "here")
+    assert code == 0, err
+    assert "auto + affine" in out
+    assert "here/report.html" in out
+    with (folder / "here" / "results.csv").open() as file:
+        assert [row["variant"] for row in csv.DictReader(file)] == ["plain", "auto + affine"]
+
+    code, out, err = run("ablate", name, "--out", "here", "--dry-run")
+    assert "tiny: 2 runs, 0 of them to do" in out
+    assert out.count(" done") == 2
+
+    (folder / "here" / "report.html").unlink()
+    code, out, err = run("report", "here")
+    assert (code, err) == (0, "")
+    assert "auto + affine" in out
+    assert (folder / "here" / "report.html").exists()
+
+
+def test_an_interrupted_study_says_that_nothing_is_lost(run, folder, monkeypatch):
+    def interrupt(*_, **__):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(attnzoo.study, "run_study", interrupt)
+    code, _, err = run("ablate", study_file(folder))
+    assert code == 130
+    assert "Finished runs are kept" in err
+
+
+@pytest.mark.parametrize("flags", [[], ["--dry-run"]])
+def test_a_wrong_study_is_refused_before_anything_is_done(run, folder, flags):
+    code, out, err = run("ablate", study_file(folder, variants=[{"policy": "autp"}]), *flags)
+    assert (code, out) == (1, "")
+    assert "Did you mean 'auto'" in err
+    code, out, err = run("ablate", study_file(folder, variants=[{"policy": "mbconv"}]), *flags)
+    assert (code, out) == (1, "")
+    assert "found no site" in err
+    assert not list(folder.glob("runs/*/runs"))
+
+
+def test_there_must_be_a_study(run, folder):
+    study_file(folder)
+    code, _, err = run("ablate", "studi.yaml")
+    assert code == 1
+    assert "Did you mean 'study.yaml'" in err
+    code, _, err = run("report", ".")
+    assert code == 1
+    assert "study.json is missing" in err
+
+
+@pytest.mark.parametrize("width", [50, 80, 100, 160])
+def test_the_table_of_a_study_fits_the_terminal(width, monkeypatch, capsys, folder):
+    from rich.table import Table
+
+    table = Table("backbone", "variant", "seeds", "top-1 %", "sites", "parameters", "seconds")
+    row = ("torchvision/resnet18", "auto + se", "1", "71.3", "8", "11.27 M (+0.81%)", "12")
+    table.add_row(*row, end_section=True)
+    table.add_row(*row)
+    monkeypatch.setattr(attnzoo.study, "study_table", lambda _: table)
+    monkeypatch.setattr(cli_study, "result_console", lambda: Console(width=width))
+    cli_study._show_outcome(Path("here"), Path("here/report.html"))
+    out = capsys.readouterr().out
+    assert max(map(len, out.splitlines())) <= width
+    assert out.count("71.3") == 2  # in one line each, not folded
+    assert ("seconds" in out) == (width >= 100)
+    assert ("A wider terminal" in out) == (width < 100) or width == 50
