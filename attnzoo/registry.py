@@ -22,6 +22,7 @@ __all__ = [
     "POLICIES",
     "BlockKind",
     "BlockSpec",
+    "Limit",
     "MapKind",
     "PolicySpec",
     "create_block",
@@ -33,6 +34,7 @@ __all__ = [
 
 BlockKind = Literal["channel", "spatial", "both", "context", "control"]
 MapKind = Literal["channel", "spatial", "both", "pairwise"]
+Limit = Literal["shapes", "options", "determinism", "compile", "export", "onnx", "maps"]
 Decorated = TypeVar("Decorated", bound=Callable[..., Any])
 
 
@@ -52,6 +54,9 @@ class BlockSpec:
         maps: submodule path → kind of the attention map which that submodule outputs.
         identity_at_init: whether the freshly built block returns its input unchanged. Such a
             block needs no γ to start from the identity (and with one could never leave it).
+        limits: what the block does not keep of that which blocks promise (any shape, working
+            options, identical gradients in every run, torch.compile, torch.export, ONNX, a
+            submodule that returns the attention map) → why, in a sentence or two.
     """
 
     name: str
@@ -63,6 +68,7 @@ class BlockSpec:
     arxiv: str | None = None
     maps: Mapping[str, MapKind] = field(default_factory=lambda: MappingProxyType({}))
     identity_at_init: bool = False
+    limits: Mapping[Limit, str] = field(default_factory=lambda: MappingProxyType({}))
 
     @property
     def options(self) -> dict[str, Any]:
@@ -238,6 +244,7 @@ def register_block(
     arxiv: str | None = None,
     maps: Mapping[str, MapKind] | None = None,
     identity_at_init: bool = False,
+    limits: Mapping[Limit, str] | None = None,
     overwrite: bool = False,
 ) -> Callable[[Decorated], Decorated]:
     """Register an `nn.Module` class (or function) as the block `name`.
@@ -246,7 +253,8 @@ def register_block(
     `(N, C, H, W)` to the same shape. See `BlockSpec` for the other arguments.
 
     Raises:
-        OptionError: if the name is taken (and `overwrite` is false) or `kind` is unknown.
+        OptionError: if the name is taken (and `overwrite` is false), or a kind or a limit is
+            unknown.
 
     Example:
         >>> import torch, attnzoo
@@ -264,10 +272,22 @@ def register_block(
     check_choice(owner, "kind", kind, get_args(BlockKind))
     for emitter, map_kind in (maps or {}).items():
         check_choice(owner, f"maps[{emitter!r}]", map_kind, get_args(MapKind))
+    for limit in limits or {}:
+        check_choice(owner, "limits", limit, get_args(Limit))
 
     def decorate(factory: Decorated) -> Decorated:
-        frozen = MappingProxyType(dict(maps or {}))
-        spec = BlockSpec(name, factory, kind, title, paper, year, arxiv, frozen, identity_at_init)
+        spec = BlockSpec(
+            name=name,
+            factory=factory,
+            kind=kind,
+            title=title,
+            paper=paper,
+            year=year,
+            arxiv=arxiv,
+            maps=MappingProxyType(dict(maps or {})),
+            identity_at_init=identity_at_init,
+            limits=MappingProxyType(dict(limits or {})),
+        )
         BLOCKS.add(spec, overwrite=overwrite)
         return factory
 

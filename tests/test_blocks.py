@@ -32,15 +32,28 @@ MAP_SHAPES = {
     "spatial": lambda n, c, h, w: (n, 1, h, w),
     "both": lambda n, c, h, w: (n, c, h, w),
 }
-# Channel counts that a block cannot take, and what its refusal says.
+# Channel counts that a block with a limit on shapes cannot take, and what its refusal says.
 REFUSED: dict[str, tuple[Callable[[int], bool], str]] = {
     "shuffle": (lambda channels: channels % 2 == 1, "must be even"),
 }
 # In the formulas of docstrings: symbol → option, and functions.
-SYMBOLS = {"r": "reduction", "k": "kernel_size", "G": "groups", "s": "resolution"}
+SYMBOLS = {
+    "r": "reduction",
+    "k": "kernel_size",
+    "G": "groups",
+    "M": "heads",
+    "R": "recurrence",
+    "S": "span",
+    "s": "resolution",
+    "like": "like",
+}
 FUNCTIONS = {
     "max": max,
     "min": min,
+    "round": round,
+    "parameters": lambda name, c: sum(
+        p.numel() for p in attnzoo.create_block(name, c).parameters()
+    ),
     "divisor": lambda n, limit: max(d for d in range(1, limit + 1) if n % d == 0),
 }
 BAD_VALUES = {
@@ -48,10 +61,15 @@ BAD_VALUES = {
     "e_lambda": (0, -1e-4, True, None, "small", math.nan),
     "extent": (0, 1, -2, 3, 6, 2.0, True, None, "local"),
     "groups": (0, -8, 2.0, True, None, "many"),
+    "heads": (0, -4, 2.0, True, None, "auto"),
     "kernel_size": (0, -3, 2, 3.0, True, None, "seven"),
+    "like": (0, True, None, "conv", "lcoal"),
+    "like_options": (0, True, "reduction", [("reduction", 4)]),
     "mode": (0, True, None, "Parallel", "both"),
+    "recurrence": (0, -2, 2.0, True, None, "two"),
     "reduction": (0, -1, 1.5, True, None, "automatic"),
     "resolution": (0, -7, 7.0, True, None, "auto"),
+    "span": (0, -1, 7.0, True, None, "all"),
     "variant": (0, True, None, "θ+", "Plus"),
 }
 # Operations that torch.use_deterministic_algorithms refuses, or documents as random, on CUDA.
@@ -97,7 +115,13 @@ def deterministic() -> Iterator[None]:
 
 
 def test_the_sweep_covers_the_blocks_of_the_package() -> None:
-    assert {"affine", "cbam", "eca", "local", "none", "se"} <= set(NAMES)
+    expected = (
+        "a2 affine axial bam cbam conv coord crisscross danet eca ela ema ese gam gc gct ge grn "
+        "lct lka local local-dynamic local-self lsk mhsa nam none nonlocal polarized scse se sge "
+        "shuffle simam spatial srm strip triplet"
+    )
+    assert " ".join(sorted(NAMES)) == expected
+    assert not [name for name in attnzoo.list_blocks() if name.startswith("timm:")]
 
 
 @every_block
@@ -274,10 +298,61 @@ def test_declared_maps_are_what_those_submodules_return(name: str) -> None:
         assert len(emitted[path]) == 1, f"{path} ran {len(emitted[path])} times"
         if kind in MAP_SHAPES:
             assert emitted[path][0].shape == MAP_SHAPES[kind](*shape)
-        else:  # pairwise: positions or channels on both of the last two axes
-            assert emitted[path][0].ndim >= 3
-            assert emitted[path][0].shape[-1] in (8, 5, 7, 35)
-    assert bool(spec.maps) == (spec.kind != "control"), "attention without a map, or the reverse"
+        else:  # pairwise: each row or column of the last two axes shares out a weight of 1
+            attention = emitted[path][0]
+            assert attention.ndim >= 3
+            assert attention.min() >= 0
+            assert any(
+                torch.allclose(sums, torch.ones_like(sums))
+                for sums in (attention.sum(-1), attention.sum(-2))
+            )
+    expected = spec.kind != "control" and "maps" not in spec.limits
+    assert bool(spec.maps) == expected, "attention without a map, or the reverse"
+
+
+def odd_channels_are_refused() -> None:
+    for channels in (1, 17):
+        with pytest.raises(OptionError, match="must be even"):
+            attnzoo.create_block("shuffle", channels)
+
+
+def no_submodule_returns_the_attention() -> None:
+    block, returned = randomised("mhsa", 8), []
+    for module in block.modules():
+        module.register_forward_hook(lambda module, args, output: returned.append(output))
+    block(torch.randn(2, 8, 5, 7))
+    assert not [y for y in returned if y.shape[-2:] == (35, 35)]
+
+
+def a_program_of_several_windows_refuses_one_window() -> None:
+    block = randomised("ge", 8, extent=4).eval()
+    example = torch.randn(2, 8, 12, 10)
+    module = torch.export.export(block, (example,), dynamic_shapes=(DYNAMIC,)).module()
+    larger = torch.randn(1, 8, 5, 9)
+    torch.testing.assert_close(module(larger), block(larger))
+    for size in ((4, 9), (1, 1)):
+        assert block(torch.randn(1, 8, *size)).isfinite().all()
+        with pytest.raises((AssertionError, RuntimeError)):
+            module(torch.randn(1, 8, *size))
+
+
+# Each limit, shown: one that no longer holds is noticed.
+LIMITS: dict[tuple[str, str], Callable[[], None]] = {
+    ("ge", "export"): a_program_of_several_windows_refuses_one_window,
+    ("mhsa", "maps"): no_submodule_returns_the_attention,
+    ("shuffle", "shapes"): odd_channels_are_refused,
+}
+
+
+def test_every_limit_is_shown_here() -> None:
+    assert {(name, what) for name in NAMES for what in BLOCKS[name].limits} == set(LIMITS)
+    assert {name for name, what in LIMITS if what == "shapes"} == set(REFUSED)
+
+
+@pytest.mark.parametrize(("name", "what"), LIMITS)
+def test_a_limit_is_as_the_spec_says(name: str, what: str) -> None:
+    assert re.fullmatch(r"[^.].+\.", BLOCKS[name].limits[what], re.DOTALL)
+    LIMITS[name, what]()
 
 
 @every_block
@@ -316,7 +391,7 @@ def test_parameters_and_macs_follow_the_docstring(name: str, channels: int) -> N
         return eval(expression, {"__builtins__": {}}, scope)
 
     # as in "Parameters: 10·w² + 4·w, with g = divisor(C, G) and w = C // g."
-    parameters = re.search(r"Parameters: ([^,\n]+)(?:, with (.+))?\.\n", doc)
+    parameters = re.search(r"Parameters: ([^,\n]+)(?:,\s+with (.+))?\.\n", doc)
     macs = re.search(r"MACs: (.+)\.\n", doc)
     assert parameters, f"the docstring of {type(block).__name__} lacks a line Parameters: …"
     assert macs, f"the docstring of {type(block).__name__} lacks a line MACs: …"

@@ -116,6 +116,11 @@ class GatherExciteGate(nn.Module):
     year=2018,
     arxiv="1810.12348",
     maps={"gate": "channel"},
+    limits={
+        "export": "torch.export fixes whether the gathered map has a height and a width of 1. With "
+        "an extent, a program exported from a map larger than the extent on both sides takes all "
+        "such maps, and no others; with the global extent, the default, it takes every size.",
+    },
 )
 class GatherExcite(nn.Module):
     """Gate from context gathered per channel, over the whole map or over windows of an extent.
@@ -138,10 +143,6 @@ class GatherExcite(nn.Module):
     θ− is equal to `timm.layers.GatherExcite(extra_params=False, use_mlp=False)`. In training, a
     single value per channel (N = 1 with the global extent) is normalised with the running
     statistics, because it has no variance.
-
-    `torch.export` fixes whether the gathered map has a height and a width of 1. With an extent,
-    a program exported from a map larger than e on both sides takes all such maps, and no others;
-    with the global extent it takes every size.
 
     Parameters: s²·C + 2·C + 2·C·h + h + C, with h = max(C // r, 1).
     MACs: s²·C·H + s·C·H·W + 2·C·h.

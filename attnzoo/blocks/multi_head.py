@@ -26,6 +26,10 @@ __all__ = ["MultiHeadSelfAttention"]
     paper="Srinivas, Lin, Parmar, Shlens, Abbeel, Vaswani: Bottleneck Transformers (CVPR 2021)",
     year=2021,
     arxiv="2101.11605",
+    limits={
+        "maps": "The attention runs in scaled_dot_product_attention, whose fused kernels never "
+        "form the attention matrix.",
+    },
 )
 class MultiHeadSelfAttention(nn.Module):
     """All-to-all attention of n heads, with learned relative positions along height and width.
@@ -39,9 +43,9 @@ class MultiHeadSelfAttention(nn.Module):
     one set of weights. The number of heads is the largest divisor of C up to M. Weights start as
     in timm: normal, of variance 1/C for q, k, v and 1/d for the positions.
 
-    The attention runs in `torch.nn.functional.scaled_dot_product_attention`, whose fused kernels
-    never form the attention matrix: it hides the attention map, and the registry declares none.
-    In half precision logits and attention are in float32.
+    The attention runs in `torch.nn.functional.scaled_dot_product_attention`, which hides the
+    attention map: the registry declares none. In half precision logits and attention are in
+    float32.
 
     Parameters: 3·C² + (4·S + 2)·d, with d = C // divisor(C, M).
     MACs: H·W·(3·C² + C·(H + W) + 2·H·W·C) + (H² + W²)·(2·S + 1)·d.

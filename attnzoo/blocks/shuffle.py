@@ -49,6 +49,10 @@ class HalvesGate(nn.Module):
     year=2021,
     arxiv="2102.00240",
     maps={"gate": "both"},
+    limits={
+        "shapes": "C must be even: one half of the channels gets channel gates and the other "
+        "spatial ones.",
+    },
 )
 class ShuffleAttention(nn.Module):
     """Channel gates on one half of each group, spatial gates on the other, then a shuffle.

@@ -9,13 +9,14 @@ from __future__ import annotations
 import functools
 import inspect
 from collections.abc import Callable
+from types import MappingProxyType
 from typing import Any
 
 from torch import nn
 
 from attnzoo.checks import check_int, check_number
 from attnzoo.errors import OptionError
-from attnzoo.registry import BLOCKS, BlockKind, BlockSpec
+from attnzoo.registry import BLOCKS, BlockKind, BlockSpec, Limit
 
 __all__ = ["TIMM_LAYERS", "TIMM_LIMITS"]
 
@@ -45,26 +46,44 @@ TIMM_LAYERS: dict[str, BlockKind] = {
 }
 
 _ONE_VALUE = (
-    "In training it raises on a single value (N = H = W = 1), for which BatchNorm has no variance."
+    "In training it raises on a single value per channel (N = H = W = 1), which has no variance."
 )
+_HEADS = "C must be a multiple of num_heads."
 
-#: timm's name → why the layer does not keep the contract of attnzoo's own blocks.
-TIMM_LIMITS: dict[str, str] = {
-    "bat": "H and W must be multiples of block_size. It drops channels at random in training, and "
-    "the backward pass of its adaptive max pooling is not deterministic on CUDA.",
-    "bottleneck": "feat_size=(H, W) must be given, and only maps of that size go through; C must "
-    "be a multiple of num_heads. Blocks at sites of different sizes need `mhsa`.",
-    "cbam": _ONE_VALUE,
-    "ela": "It raises where C, and H or W, are 1: GroupNorm has a single value there.",
-    "ge": "timm 1.0.31 cannot build it with use_mlp=True, its default: pass use_mlp=False.",
-    "halo": "H and W must be multiples of block_size, C one of num_heads.",
-    "lambda": f"C must be a multiple of num_heads. {_ONE_VALUE}",
-    "lcbam": _ONE_VALUE,
-    "nl": _ONE_VALUE,
-    "sk": "C must be a multiple of the number of kernel sizes. In training it raises on a single "
-    "image (N = 1), for whose channel means BatchNorm has no variance.",
-    "splat": "C must be a multiple of radix.",
+#: timm's name → what the layer does not keep of the contract of attnzoo's own blocks, and why.
+TIMM_LIMITS: dict[str, dict[Limit, str]] = {
+    "bat": {
+        "shapes": f"H and W must be multiples of block_size. {_ONE_VALUE}",
+        "determinism": "It drops channels at random in training, and the backward pass of its "
+        "adaptive max pooling is not deterministic on CUDA.",
+        "export": "The number of blocks along each side is written into the exported program.",
+    },
+    "bottleneck": {
+        "shapes": f"{_HEADS} Only maps of feat_size=(H, W), which must be given, go through: "
+        "blocks at sites of different sizes need `mhsa`.",
+        "export": "The size of the map is feat_size.",
+    },
+    "cbam": {"shapes": _ONE_VALUE},
+    "ela": {
+        "shapes": "In training it raises where C, and H or W, are 1: GroupNorm has a single value."
+    },
+    "ge": {"options": "timm 1.0.31 cannot build it with use_mlp=True, its default: pass False."},
+    "halo": {
+        "shapes": f"{_HEADS} H and W must be multiples of block_size.",
+        "export": "The number of blocks along each side is written into the exported program.",
+    },
+    "lambda": {"shapes": f"{_HEADS} {_ONE_VALUE}"},
+    "lcbam": {"shapes": _ONE_VALUE},
+    "nl": {"shapes": _ONE_VALUE},
+    "sk": {
+        "shapes": "C must be a multiple of the number of kernel sizes. In training it raises on a "
+        "single image (N = 1), for whose channel means BatchNorm has no variance."
+    },
+    "splat": {"shapes": "C must be a multiple of radix."},
 }
+
+#: Of every layer of timm.
+_NO_MAPS = "The layer is taken from timm as it is; attnzoo does not know where its maps come out."
 
 #: Layers whose last normalisation starts at zero. A γ on top of that could never leave the start.
 _IDENTITY_AT_INIT = {"nl"}
@@ -79,13 +98,15 @@ def _spec(name: str) -> BlockSpec:
 
     layer = get_attn(name)
     cls = layer.func if isinstance(layer, functools.partial) else layer
+    limits: dict[Limit, str] = {**TIMM_LIMITS.get(name, {}), "maps": _NO_MAPS}
     return BlockSpec(
         name=f"timm:{name}",
-        factory=_factory(f"timm:{name}", layer, cls, TIMM_LIMITS.get(name, "")),
+        factory=_factory(f"timm:{name}", layer, cls, " ".join(TIMM_LIMITS.get(name, {}).values())),
         kind=TIMM_LAYERS[name],
         title=f"{cls.__name__} of timm",
         paper=f"timm.layers.{cls.__name__}, whose documentation names its source",
         identity_at_init=name in _IDENTITY_AT_INIT,
+        limits=MappingProxyType(limits),
     )
 
 
@@ -115,7 +136,7 @@ def _factory(
 
     channels = inspect.Parameter("channels", inspect.Parameter.POSITIONAL_OR_KEYWORD)
     build.__signature__ = inspect.Signature([channels, *options])  # type: ignore[attr-defined]
-    build.__doc__ = f"timm.layers.{cls.__name__}, with its options.\n\n{limits}".strip()
+    build.__doc__ = f"timm.layers.{cls.__name__}, with its options."
     return build
 
 

@@ -119,6 +119,7 @@ def block_section(spec: BlockSpec) -> str:
     if spec.maps:
         listed = ", ".join(f"`{path}` ({kind})" for path, kind in spec.maps.items())
         facts.append(f"Attention maps: {listed}.")
+    facts += [f"**Limit ({what}).** {why}" for what, why in spec.limits.items()]
     facts += [formula(spec), options(spec)]
     return "\n\n".join([f"### `{spec.name}` {{ #{anchor(spec.name)} }}", *facts])
 
