@@ -80,17 +80,18 @@ class GlobalContext(nn.Module):
         super().__init__()
         hidden = max(hidden_channels("GlobalContext", channels, reduction), _MINIMUM_WIDTH)
         self.attention = PositionWeights(channels)
+        last = nn.Linear(hidden, channels)
         self.transform = nn.Sequential(
             OrderedDict(
                 fc1=nn.Linear(channels, hidden),
                 norm=nn.LayerNorm(hidden),
                 relu=nn.ReLU(inplace=True),
-                fc2=nn.Linear(hidden, channels),
+                fc2=last,
             )
         )
         nn.init.kaiming_normal_(self.attention.conv.weight)
-        nn.init.zeros_(self.transform.fc2.weight)
-        nn.init.zeros_(self.transform.fc2.bias)
+        nn.init.zeros_(last.weight)
+        nn.init.zeros_(last.bias)
 
     def forward(self, x: Tensor) -> Tensor:
         weights = self.attention(x).flatten(2).transpose(1, 2).to(x.dtype)

@@ -41,12 +41,9 @@ class GatedUnits(nn.Module):
     @torch.no_grad()
     def kept(self, units: Tensor) -> dict[str, Tensor]:
         """The parameters, by name, that remain of the hidden units numbered `units`."""
-        return {
-            "reduce.weight": self.reduce.weight[units].clone(),
-            "reduce.bias": self.reduce.bias[units].clone(),
-            "openness": self.openness[units].clone(),
-            "expand.weight": self.expand.weight[:, units].clone(),
-        }
+        rows = dict.fromkeys(("reduce.weight", "reduce.bias", "openness"), (units,))
+        places = {**rows, "expand.weight": (slice(None), units)}
+        return {name: self.get_parameter(name)[place].clone() for name, place in places.items()}
 
     def put(self, parameters: dict[str, Tensor]) -> None:
         """Replace parameters by those of another width, named as `kept` returns them."""
@@ -67,7 +64,9 @@ class GatedUnits(nn.Module):
         own["reduce.bias"] = own["openness"] = [width]
         return width >= 1 and given == own
 
-    def _load_from_state_dict(self, state_dict: Any, prefix: str, *args: Any) -> None:
+    def _load_from_state_dict(  # ty: ignore[incompatible-method-override]  # a private method
+        self, state_dict: Any, prefix: str, *args: Any
+    ) -> None:
         """Take on the width of what is loaded first: a shrunken block's weights load too."""
         if self.fits(state_dict, prefix):
             width = state_dict[f"{prefix}openness"].numel()
@@ -138,8 +137,8 @@ class LocalDynamicAttention(nn.Module):
     @property
     def widths(self) -> tuple[int, int]:
         """Hidden units of the channel gate and of the spatial gate, closed ones included."""
-        gates = (self.channel_attention, self.spatial_attention)
-        return tuple(gate.units.openness.numel() for gate in gates)  # type: ignore[return-value]
+        channel = self.channel_attention.get_parameter("units.openness")
+        return channel.numel(), self.spatial_attention.get_parameter("units.openness").numel()
 
     def forward(self, x: Tensor) -> Tensor:
         return x * (self.channel_attention(x) * self.spatial_attention(x))

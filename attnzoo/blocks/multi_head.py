@@ -37,7 +37,7 @@ class MultiHeadSelfAttention(nn.Module):
         logits_ij = q_i·k_j / √d + q_i·(r_height(row_j − row_i) + r_width(column_j − column_i))
         y_i = x_i + Σ_j softmax over j of logits_ij · v_j        heads concatenated, q, k, v = W x
 
-    The MHSA layer of the paper, its figure 4, as in `timm.layers.BottleneckAttn`; the addition of
+    The MHSA layer of the paper, its figure 4, as in `timm.layers.bottleneck_attn`; the addition of
     x is that of the bottleneck around it in the paper. The paper's tables of relative positions
     fit one image size; here distances beyond ±S share one vector, so that any H×W goes through
     one set of weights. The number of heads is the largest divisor of C up to M. Weights start as

@@ -104,7 +104,7 @@ def _spec(name: str) -> BlockSpec:
         factory=_factory(f"timm:{name}", layer, cls, " ".join(TIMM_LIMITS.get(name, {}).values())),
         kind=TIMM_LAYERS[name],
         title=f"{cls.__name__} of timm",
-        paper=f"timm.layers.{cls.__name__}, whose documentation names its source",
+        paper=f"{cls.__module__}.{cls.__name__}, whose documentation names its source",
         identity_at_init=name in _IDENTITY_AT_INIT,
         limits=MappingProxyType(limits),
     )
@@ -135,8 +135,9 @@ def _factory(
             ) from error
 
     channels = inspect.Parameter("channels", inspect.Parameter.POSITIONAL_OR_KEYWORD)
-    build.__signature__ = inspect.Signature([channels, *options])  # type: ignore[attr-defined]
-    build.__doc__ = f"timm.layers.{cls.__name__}, with its options."
+    signature = inspect.Signature([channels, *options])
+    build.__signature__ = signature  # ty: ignore[missing-attribute]
+    build.__doc__ = f"{cls.__module__}.{cls.__name__}, with its options."
     return build
 
 
