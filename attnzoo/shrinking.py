@@ -110,7 +110,9 @@ def shrink(model: nn.Module, threshold: float = 0.0) -> ShrinkReport:
         NotWrappedError: the model has no such block.
         OptionError: `threshold` is out of range, or a gate is NaN or infinite.
         UnsupportedModelError: the model is compiled or set up for parallel training, which holds
-            on to the old parameters. Whatever is raised, the model is as it was.
+            on to the old parameters; or it is on the meta device, where gates have no values.
+
+    Whatever is raised, the model is as it was.
 
     Example:
         >>> import attnzoo, torch
@@ -129,6 +131,10 @@ def shrink(model: nn.Module, threshold: float = 0.0) -> ShrinkReport:
     kept, gates = {}, []
     for path, units in gated.items():
         values = units.gates.detach()
+        if values.is_meta:
+            raise UnsupportedModelError(
+                f"shrink: {path} is on the meta device: no gate has a value."
+            )
         if not values.isfinite().all():
             raise OptionError(f"shrink: {path} has a gate that is NaN or infinite.")
         # By the number behind the gate: among closed ones it still tells which closed last.
