@@ -15,7 +15,7 @@ from typing import Any
 from torch import nn
 
 from attnzoo.checks import check_int, check_number
-from attnzoo.errors import OptionError
+from attnzoo.errors import OptionError, UnknownNameError
 from attnzoo.registry import BLOCKS, BlockKind, BlockSpec, Limit
 
 __all__ = ["TIMM_LAYERS", "TIMM_LIMITS"]
@@ -94,9 +94,15 @@ _WITHHELD = {"device", "dtype", "dim_out", "out_channels", "stride"}
 
 def _spec(name: str) -> BlockSpec:
     """The layer that timm calls `name`, as the registry's spec of `timm:name`."""
+    import timm
     from timm.layers.create_attn import get_attn
 
-    layer = get_attn(name)
+    try:
+        layer = get_attn(name)
+    except AssertionError as error:
+        raise UnknownNameError(
+            f"timm {timm.__version__} has no attention layer {name!r}; a newer timm has."
+        ) from error
     cls = layer.func if isinstance(layer, functools.partial) else layer
     limits: dict[Limit, str] = {**TIMM_LIMITS.get(name, {}), "maps": _NO_MAPS}
     return BlockSpec(
