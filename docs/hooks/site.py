@@ -3,6 +3,7 @@
 In a page, an HTML comment stands for what is put in its place:
 
     <!-- blocks -->                    the zoo, from the block registry
+    <!-- timm -->                      the layers of timm that are blocks too
     <!-- policies -->                  the policies, from the policy registry
     <!-- filters -->                   the options that every policy has
     <!-- changelog -->                 CHANGELOG.md
@@ -40,7 +41,8 @@ from attnzoo.selection import FILTERS
 ROOT = Path(__file__).parents[2]
 ASSETS = ROOT / "docs" / "assets"
 DIRECTIVE = re.compile(
-    r"^<!-- (blocks|policies|filters|changelog|file|drawing|command)(?:: (.+?))? -->$", re.MULTILINE
+    r"^<!-- (blocks|timm|policies|filters|changelog|file|drawing|command)(?:: (.+?))? -->$",
+    re.MULTILINE,
 )
 CHANNELS, SIZE = 256, 56
 KINDS = {
@@ -56,6 +58,7 @@ def on_page_markdown(markdown: str, **_: object) -> str:
     """Replace the directives of one page."""
     generators: dict[str, Callable[[str], str]] = {
         "blocks": lambda _: blocks(),
+        "timm": lambda _: timm_layers(),
         "policies": lambda _: policies(),
         "filters": lambda _: filters(),
         "changelog": lambda _: changelog(),
@@ -98,6 +101,17 @@ def blocks() -> str:
         for spec in BLOCKS:
             if spec.kind == kind:
                 lines += ["", block_section(spec)]
+    return "\n".join(lines)
+
+
+def timm_layers() -> str:
+    """A table of the layers that come from timm, with what each does not keep."""
+    lines = ["| block | layer | attends over | limits |", "|---|---|---|---|"]
+    for name in BLOCKS.names("timm:*"):
+        spec = BLOCKS[name]
+        limits = (f"*{what}*: {why}" for what, why in spec.limits.items() if what != "maps")
+        layer = spec.title.partition(" ")[0]
+        lines.append(f"| `{name}` | `{layer}` | {spec.kind} | {' '.join(limits) or '–'} |")
     return "\n".join(lines)
 
 
