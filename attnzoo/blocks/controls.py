@@ -102,7 +102,7 @@ class ResidualBottleneck(nn.Module):
     same C with `like_options`. One unit more or less is 2·C + 1 parameters, so the counts differ
     by at most C + ½ (`difference` says by how many), except for blocks smaller than the narrowest
     bottleneck, of h = 1 with 3·C + 1 parameters: against `eca` or `affine` this is too large a
-    control. It starts from γ as the block it stands against does; He's initialisation, zero biases.
+    control. Weights start by He's initialisation, biases at zero.
 
     Parameters: 2·C·h + h + C, with h = max(round((parameters(like, C) - C) / (2·C + 1)), 1).
     MACs: 2·C·h·H·W.

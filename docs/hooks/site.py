@@ -147,7 +147,8 @@ def formula(spec: BlockSpec) -> str:
     body = inspect.cleandoc(block.__doc__ or "").partition("\n\n")[2]
     body = re.split(r"^(?:Args|Raises|Example|Attributes):$", body, flags=re.MULTILINE)[0]
     # Two spaces at the end of a line keep `Parameters: …` and `MACs: …` on lines of their own.
-    return re.sub(r"^((?:Parameters|MACs): .*)$", r"\1  ", body.strip("\n"), flags=re.MULTILINE)
+    ends = re.compile(r"^((?:Parameters|MACs): .*?\.)$", flags=re.MULTILINE | re.DOTALL)
+    return ends.sub(r"\1  ", body.strip("\n"))
 
 
 def policies() -> str:
