@@ -52,11 +52,11 @@ class GlobalContext(nn.Module):
         y = x + W₂ relu(layernorm(W₁ context + b₁)) + b₂         C → h → C
 
     Equation 4 of the paper, fused by addition; `timm.layers.GlobalContext(fuse_add=True,
-    fuse_scale=False)` is the same. (timm's `gc` fuses by a sigmoid gate instead: here that is
-    `timm:gc`.) The last layer starts at zero, weight and bias, as in the authors' code, so the
-    block starts as the identity. W_k has no bias, since the softmax would cancel it, and the
-    width is never below 4, since a layer norm over one or two units leaves of the context
-    nothing or a sign.
+    fuse_scale=False)` is the same but for the ε of its layer norm, which here is PyTorch's, as in
+    the authors' code. (timm's `gc` fuses by a sigmoid gate instead: here that is `timm:gc`.) The
+    last layer starts at zero, weight and bias, as in the authors' code, so the block starts as the
+    identity. W_k has no bias, since the softmax would cancel it, and the width is never below 4,
+    since a layer norm over one or two units leaves of the context nothing or a sign.
 
     Parameters: 2·C·h + 3·h + 2·C, with h = max(C // r, 4).
     MACs: 2·C·H·W + 2·C·h.

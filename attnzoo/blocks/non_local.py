@@ -35,10 +35,10 @@ class NonLocal(nn.Module):
 
     Equations 2 to 6 of the paper with its BatchNorm after W_z, whose scale starts at zero: the
     block starts as the identity. The division by √h is not in the paper but in the authors' code
-    (`USE_SCALE`, on by default). θ has a bias; φ, g and W_z have none, because the softmax cancels
-    that of φ, and the BatchNorm those of g and W_z. In training, one single value
-    (N = H = W = 1) is normalised with the running statistics, because it has no variance.
-    The attention is taken in float32 where the network runs in half precision.
+    (`USE_SCALE`, on by default); timm's layer divides by √C. θ has a bias; φ, g and W_z have none,
+    because the softmax cancels that of φ, and the BatchNorm those of g and W_z. In training, one
+    single value (N = H = W = 1) is normalised with the running statistics, because it has no
+    variance. The attention is taken in float32 where the network runs in half precision.
 
     Parameters: 4·C·h + h + 2·C, with h = max(C // r, 1).
     MACs: H·W·(4·C·h + 2·H·W·h).
