@@ -53,7 +53,8 @@ class BlockSpec:
         arxiv: arXiv identifier, or None.
         maps: submodule path → kind of the attention map which that submodule outputs.
         identity_at_init: whether the freshly built block returns its input unchanged. Such a
-            block needs no γ to start from the identity (and with one could never leave it).
+            block needs no γ to start from the identity (and with one could never leave it),
+            except in the place of a module.
         limits: what the block does not keep of that which blocks promise (any shape, working
             options, identical gradients in every run, torch.compile, torch.export, ONNX, a
             submodule that returns the attention map) → why, in a sentence or two.
