@@ -13,6 +13,7 @@ from attnzoo.registry import (
     register_block,
     register_policy,
 )
+from attnzoo.shrinking import ShrinkReport, shrink, sparsity_penalty
 from attnzoo.surgery import attention_modules, recipes, unwrap
 from attnzoo.tuning import freeze, param_groups
 from attnzoo.weights import LoadReport, backbone_state_dict, load_backbone
@@ -24,6 +25,7 @@ __all__ = [
     "LoadReport",
     "Plan",
     "Recipe",
+    "ShrinkReport",
     "attention_modules",
     "backbone_state_dict",
     "cost",
@@ -39,6 +41,8 @@ __all__ = [
     "register_block",
     "register_policy",
     "save",
+    "shrink",
+    "sparsity_penalty",
     "unwrap",
     "wrap",
 ]

@@ -16,6 +16,7 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from attnzoo.attention import Attention
+from attnzoo.blocks.local_dynamic import GatedUnits
 from attnzoo.checks import check_choice
 from attnzoo.errors import AttnzooError, CheckpointError, NotWrappedError
 from attnzoo.planning import make_plan
@@ -202,12 +203,18 @@ def _check_same(model: nn.Module, checkpoint: Checkpoint) -> None:
 def _copy(model: nn.Module, checkpoint: Checkpoint) -> None:
     everything = checkpoint.what == "all"
     own = model.state_dict() if everything else _attention_state(model)
+    adapted = {
+        f"{path}.{name}"
+        for path, module in model.named_modules()
+        if isinstance(module, GatedUnits) and module.fits(checkpoint.tensors, f"{path}.")
+        for name, _ in module.named_parameters()
+    }
     faults = [f"{key} is missing" for key in own if key not in checkpoint.tensors]
     faults += [f"{key} is not in the model" for key in checkpoint.tensors if key not in own]
     faults += [
         f"{key} is {tuple(tensor.shape)}, not {tuple(own[key].shape)}"
         for key, tensor in checkpoint.tensors.items()
-        if key in own and own[key].shape != tensor.shape
+        if key in own and own[key].shape != tensor.shape and key not in adapted
     ]
     if faults:
         more = f"; … ({len(faults)} in all)" if len(faults) > 8 else ""

@@ -5,8 +5,9 @@ from __future__ import annotations
 import fnmatch
 import re
 import warnings
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
+from functools import cache
 from importlib.metadata import entry_points
 from types import MappingProxyType
 from typing import Any, Generic, Literal, TypeVar, get_args
@@ -21,6 +22,7 @@ __all__ = [
     "POLICIES",
     "BlockKind",
     "BlockSpec",
+    "Limit",
     "MapKind",
     "PolicySpec",
     "create_block",
@@ -32,6 +34,7 @@ __all__ = [
 
 BlockKind = Literal["channel", "spatial", "both", "context", "control"]
 MapKind = Literal["channel", "spatial", "both", "pairwise"]
+Limit = Literal["shapes", "options", "determinism", "compile", "export", "onnx", "maps"]
 Decorated = TypeVar("Decorated", bound=Callable[..., Any])
 
 
@@ -50,7 +53,11 @@ class BlockSpec:
         arxiv: arXiv identifier, or None.
         maps: submodule path → kind of the attention map which that submodule outputs.
         identity_at_init: whether the freshly built block returns its input unchanged. Such a
-            block needs no γ to start from the identity (and with one could never leave it).
+            block needs no γ to start from the identity (and with one could never leave it),
+            except in the place of a module.
+        limits: what the block does not keep of that which blocks promise (any shape, working
+            options, identical gradients in every run, torch.compile, torch.export, ONNX, a
+            submodule that returns the attention map) → why, in a sentence or two.
     """
 
     name: str
@@ -62,6 +69,7 @@ class BlockSpec:
     arxiv: str | None = None
     maps: Mapping[str, MapKind] = field(default_factory=lambda: MappingProxyType({}))
     identity_at_init: bool = False
+    limits: Mapping[Limit, str] = field(default_factory=lambda: MappingProxyType({}))
 
     @property
     def options(self) -> dict[str, Any]:
@@ -133,6 +141,7 @@ class Registry(Generic[Spec]):
         self.noun = noun
         self.group = group
         self._specs: dict[str, Spec] = {}
+        self._families: dict[str, tuple[tuple[str, ...], Callable[[str], Spec]]] = {}
         self._entry_points_read = False
 
     def add(self, spec: Spec, *, overwrite: bool = False) -> None:
@@ -152,11 +161,27 @@ class Registry(Generic[Spec]):
             )
         self._specs[spec.name] = spec
 
+    def add_family(self, prefix: str, members: Iterable[str], make: Callable[[str], Spec]) -> None:
+        """Register the names `prefix:member`, whose specs `make(member)` builds when asked for.
+
+        They are listed only by patterns that begin with the prefix: they are another library's.
+        """
+        self._families[prefix] = (tuple(members), cache(make))
+
+    def _member(self, name: object) -> Spec | None:
+        prefix, _, member = str(name).partition(":")
+        members, make = self._families.get(prefix, ((), None))
+        return make(member) if make is not None and member in members else None
+
     def __getitem__(self, name: str) -> Spec:
         if name not in self._specs:
+            spec = self._member(name)
+            if spec is not None:
+                return spec
             self._read_entry_points()
         if name not in self._specs:
-            known = self.names()
+            prefix = str(name).partition(":")[0]
+            known = self.names(f"{prefix}:*" if prefix in self._families else "*")
             raise UnknownNameError(
                 f"no {self.noun} is called {name!r}.{did_you_mean(str(name), known)} "
                 f"There are: {', '.join(known)}."
@@ -165,7 +190,7 @@ class Registry(Generic[Spec]):
 
     def __contains__(self, name: object) -> bool:
         self._read_entry_points()
-        return name in self._specs
+        return name in self._specs or self._member(name) is not None
 
     def __iter__(self) -> Iterator[Spec]:
         return (self[name] for name in self.names())
@@ -173,7 +198,11 @@ class Registry(Generic[Spec]):
     def names(self, pattern: str = "*") -> list[str]:
         """Registered names that match the wildcard `pattern`, in natural order."""
         self._read_entry_points()
-        return sorted((n for n in self._specs if fnmatch.fnmatchcase(n, pattern)), key=_natural)
+        names = set(self._specs)
+        for prefix, (members, _) in self._families.items():
+            if pattern.startswith(f"{prefix}:"):
+                names.update(f"{prefix}:{member}" for member in members)
+        return sorted((n for n in names if fnmatch.fnmatchcase(n, pattern)), key=_natural)
 
     def _read_entry_points(self) -> None:
         """Load what other packages offer.
@@ -216,6 +245,7 @@ def register_block(
     arxiv: str | None = None,
     maps: Mapping[str, MapKind] | None = None,
     identity_at_init: bool = False,
+    limits: Mapping[Limit, str] | None = None,
     overwrite: bool = False,
 ) -> Callable[[Decorated], Decorated]:
     """Register an `nn.Module` class (or function) as the block `name`.
@@ -224,7 +254,8 @@ def register_block(
     `(N, C, H, W)` to the same shape. See `BlockSpec` for the other arguments.
 
     Raises:
-        OptionError: if the name is taken (and `overwrite` is false) or `kind` is unknown.
+        OptionError: if the name is taken (and `overwrite` is false), or a kind or a limit is
+            unknown.
 
     Example:
         >>> import torch, attnzoo
@@ -242,10 +273,22 @@ def register_block(
     check_choice(owner, "kind", kind, get_args(BlockKind))
     for emitter, map_kind in (maps or {}).items():
         check_choice(owner, f"maps[{emitter!r}]", map_kind, get_args(MapKind))
+    for limit in limits or {}:
+        check_choice(owner, "limits", limit, get_args(Limit))
 
     def decorate(factory: Decorated) -> Decorated:
-        frozen = MappingProxyType(dict(maps or {}))
-        spec = BlockSpec(name, factory, kind, title, paper, year, arxiv, frozen, identity_at_init)
+        spec = BlockSpec(
+            name=name,
+            factory=factory,
+            kind=kind,
+            title=title,
+            paper=paper,
+            year=year,
+            arxiv=arxiv,
+            maps=MappingProxyType(dict(maps or {})),
+            identity_at_init=identity_at_init,
+            limits=MappingProxyType(dict(limits or {})),
+        )
         BLOCKS.add(spec, overwrite=overwrite)
         return factory
 
@@ -286,7 +329,10 @@ def register_policy(
 
 
 def list_blocks(pattern: str = "*") -> list[str]:
-    """Names of the registered blocks that match the wildcard `pattern`, in natural order."""
+    """Names of the registered blocks that match the wildcard `pattern`, in natural order.
+
+    timm's own layers are blocks too, `timm:se` and so on; `list_blocks("timm:*")` lists them.
+    """
     return BLOCKS.names(pattern)
 
 

@@ -188,7 +188,9 @@ def build_attention(recipe: Recipe, site: Site, device: str) -> Attention:
     """The attention that `recipe` puts at `site`, on `device`."""
     spec = BLOCKS[recipe.block]
     block = build_block(spec, site.channels, recipe.options, device)
-    gamma = recipe.start == "identity" and not spec.identity_at_init
+    # In a module's place, a block that returns its input does not return what the module did.
+    starts_right = spec.identity_at_init and site.where != "replace"
+    gamma = recipe.start == "identity" and not starts_right
     return Attention(block, spec.name, site.channels, gamma=gamma, axes=site.axes, device=device)
 
 

@@ -90,12 +90,14 @@ def test_blocks_takes_a_pattern(ok):
 
 def test_blocks_of_a_name_explains_it(ok):
     out = ok("blocks", "cbam")
-    assert "arXiv  1807.06521" in out
+    assert "arXiv   1807.06521" in out
     assert "channel_gate (channel), spatial_gate (spatial)" in out
     assert "    spatial = σ(bn(conv_k×k(" in out
     assert row(out, "kernel_size")[1] == "7"
     assert "Raises" not in out
     assert "attnzoo plan torchvision/resnet18 --block cbam --option reduction=16" in out
+    assert "limits" not in out
+    assert "limits  shapes: C must be even" in ok("blocks", "shuffle")
 
 
 def test_blocks_as_json_is_a_list_with_everything(ok):
@@ -103,6 +105,7 @@ def test_blocks_as_json_is_a_list_with_everything(ok):
     assert [entry["name"] for entry in listed] == attnzoo.list_blocks()
     (cbam,) = json.loads(ok("blocks", "cbam", "--json"))
     assert cbam["options"] == {"reduction": 16, "kernel_size": 7}
+    assert cbam["limits"] == {}
     assert cbam["maps"] == {"channel_gate": "channel", "spatial_gate": "spatial"}
     assert (cbam["arxiv"], cbam["year"], cbam["required"]) == ("1807.06521", 2018, [])
 
@@ -140,7 +143,7 @@ def test_a_pipe_is_wide(ok, monkeypatch):
     ("arguments", "said"),
     [
         (["blocks", "cbma"], "Did you mean 'cbam'"),
-        (["blocks", "zzz*"], "There are: affine"),
+        (["blocks", "zzz*"], "There are: a2, affine"),
         (["policies", "pre-pol"], "Did you mean 'pre-pool'"),
         (["plan", "torchvision/vgg61"], "Did you mean 'torchvision/vgg1"),
         (["plan", "vgg16"], "'torchvision/vgg16'"),

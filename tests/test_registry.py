@@ -45,17 +45,27 @@ def other_gate(channels: int) -> nn.Module:
 
 def test_a_registered_class_is_listed_described_and_built() -> None:
     assert (
-        register_block("my-gate", kind="channel", year=2024, maps={"a.b": "spatial"})(Gate) is Gate
+        register_block(
+            "my-gate",
+            kind="channel",
+            year=2024,
+            maps={"a.b": "spatial"},
+            limits={"onnx": "It has no such operation."},
+        )(Gate)
+        is Gate
     )
     assert "my-gate" in attnzoo.list_blocks()
     assert "my-gate" in BLOCKS
     spec = BLOCKS["my-gate"]
     assert (spec.kind, spec.year, dict(spec.maps)) == ("channel", 2024, {"a.b": "spatial"})
+    assert dict(spec.limits) == {"onnx": "It has no such operation."}
     assert spec.options == {"scale": 2.0, "bias": False}
     assert spec.summary == "Scales by a number."
     assert attnzoo.create_block("my-gate", 4, scale=3.0, bias=True).scale == 4.0
     with pytest.raises(TypeError):
         spec.maps["c"] = "channel"  # type: ignore[index]
+    with pytest.raises(TypeError):
+        spec.limits["maps"] = "none"  # type: ignore[index]
 
 
 def test_every_spec_of_the_package_is_complete() -> None:
@@ -108,6 +118,8 @@ def test_bad_kinds_are_refused_when_registering() -> None:
         register_block("x", kind="chanel")  # type: ignore[arg-type]
     with pytest.raises(OptionError, match=r"maps\['gate'\]='control' is not one of"):
         register_block("x", maps={"gate": "control"})  # type: ignore[dict-item]
+    with pytest.raises(OptionError, match=r"limits='shape' is not one of .*Did you mean 'shapes'"):
+        register_block("x", limits={"shape": "C must be even."})  # type: ignore[dict-item]
     assert "x" not in BLOCKS
 
 

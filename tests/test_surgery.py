@@ -59,6 +59,18 @@ def _requests() -> list[Any]:
     ]
 
 
+@pytest.mark.parametrize("block", ["danet", "gct", "none"])
+def test_a_block_that_returns_its_input_takes_a_modules_place_by_gamma(block: str) -> None:
+    model = BACKBONES["timm/mobilenetv3_small_050"]().eval()
+    before = outputs(model)
+    attnzoo.wrap(model, ("mbconv", {"position": "se"}), block, example=SIZE)
+    assert same_bits(outputs(model), before)
+    (model(example()) ** 2).sum().backward()
+    gammas = [m.attention.gamma for m in model.modules() if isinstance(m, Replaced)]
+    assert gammas
+    assert all(gamma.grad.abs().max() > 0 for gamma in gammas)
+
+
 @pytest.mark.parametrize("number", range(len(_requests())), ids=lambda i: str(_requests()[i]))
 def test_identity_start_changes_no_bit(backbone: tuple[nn.Module, Tensor], number: int) -> None:
     model, before = backbone

@@ -1,5 +1,7 @@
 """CBAM: a channel gate from mean and maximum, then a spatial gate from mean and maximum.
 
+The spatial gate is also a block of its own.
+
 Source: S. Woo, J. Park, J.-Y. Lee, I. S. Kweon, "CBAM: Convolutional Block Attention Module",
 ECCV 2018, arXiv 1807.06521.
 Shapes: x (N, C, H, W); channel gate (N, C, 1, 1); spatial gate (N, 1, H, W).
@@ -9,13 +11,12 @@ from __future__ import annotations
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
-from attnzoo.blocks.parts import Reduction, hidden_channels
+from attnzoo.blocks.parts import Reduction, batch_norm, hidden_channels
 from attnzoo.checks import check_int
 from attnzoo.registry import register_block
 
-__all__ = ["CBAM"]
+__all__ = ["CBAM", "SpatialAttention"]
 
 
 class ChannelGate(nn.Module):
@@ -45,15 +46,7 @@ class SpatialGate(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         logits = self.conv(torch.cat([x.mean(1, keepdim=True), x.amax(1, keepdim=True)], dim=1))
-        return torch.sigmoid(self._normalise(logits))
-
-    def _normalise(self, logits: Tensor) -> Tensor:
-        norm = self.norm
-        if norm.training and logits.numel() == 1:
-            # A single value has no variance, and BatchNorm raises. The running statistics serve.
-            statistics = (norm.running_mean, norm.running_var)
-            return F.batch_norm(logits, *statistics, norm.weight, norm.bias, False, 0.0, norm.eps)
-        return norm(logits)
+        return torch.sigmoid(batch_norm(self.norm, logits))
 
 
 @register_block(
@@ -112,3 +105,48 @@ class CBAM(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         x = x * self.channel_gate(x)
         return x * self.spatial_gate(x)
+
+
+@register_block(
+    "spatial",
+    kind="spatial",
+    title="Spatial attention of CBAM",
+    paper="Woo, Park, Lee, Kweon: CBAM (ECCV 2018)",
+    year=2018,
+    arxiv="1807.06521",
+    maps={"gate": "spatial"},
+)
+class SpatialAttention(nn.Module):
+    """The spatial gate of CBAM alone.
+
+        gate = σ(bn(conv_k×k([mean of x over C; maximum of x over C])))     (N, 1, H, W)
+        y = x · gate
+
+    The arithmetic is that of `timm.layers.cbam.SpatialAttn`. What is said there of the BatchNorm
+    and of a single value in training holds here too: see `CBAM`.
+
+    Parameters: 2·k² + 2.
+    MACs: 2·k²·H·W.
+
+    Args:
+        channels: C, at least 1.
+        kernel_size: k, an odd integer ≥ 1.
+
+    Raises:
+        OptionError: if an argument is out of range.
+
+    Example:
+        >>> import torch
+        >>> from attnzoo.blocks import SpatialAttention
+        >>> SpatialAttention(64, kernel_size=7)(torch.randn(2, 64, 14, 14)).shape
+        torch.Size([2, 64, 14, 14])
+    """
+
+    def __init__(self, channels: int, kernel_size: int = 7) -> None:
+        super().__init__()
+        check_int("SpatialAttention", "channels", channels, minimum=1)
+        check_int("SpatialAttention", "kernel_size", kernel_size, minimum=1, odd=True)
+        self.gate = SpatialGate(kernel_size)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x * self.gate(x)

@@ -5,11 +5,24 @@ from __future__ import annotations
 import math
 from typing import Literal
 
-from torch import nn
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
 
 from attnzoo.checks import check_int
 
-__all__ = ["NEAR_UNIFORM", "Reduction", "hidden_channels", "pointwise"]
+__all__ = [
+    "NEAR_UNIFORM",
+    "ConvNorm",
+    "Reduction",
+    "batch_norm",
+    "channel_groups",
+    "group_norm",
+    "hidden_channels",
+    "pointwise",
+    "saturate",
+    "wide",
+]
 
 Reduction = int | Literal["auto"]
 
@@ -34,6 +47,84 @@ def hidden_channels(owner: str, channels: int, reduction: Reduction) -> int:
         return max(min(channels, 4), min(quarter, 16), min(eighth, 32), sixteenth)
     ratio = check_int(owner, "reduction", reduction, minimum=1, alternative="'auto'")
     return max(channels // ratio, 1)
+
+
+def channel_groups(owner: str, channels: int, groups: int, *, smallest: int = 1) -> int:
+    """Number of equal groups: the largest divisor of `channels` up to `groups`.
+
+    Where `smallest` is given, no group has fewer channels than that, except when `channels`
+    itself is less: then there is one group.
+
+    Raises:
+        OptionError: if `groups` is not an integer ≥ 1.
+    """
+    check_int(owner, "channels", channels, minimum=1)
+    limit = min(check_int(owner, "groups", groups, minimum=1), channels // smallest)
+    return next((g for g in range(limit, 1, -1) if channels % g == 0), 1)
+
+
+def wide(x: Tensor) -> Tensor:
+    """`x` in float32 if it is of half precision, for sums of squares and for small steps."""
+    return x.to(torch.promote_types(x.dtype, torch.float32))
+
+
+def saturate(x: Tensor) -> Tensor:
+    """`x` with float16 overflows at the largest float16, so that no later difference is NaN.
+
+    Only float16 pays for it: bfloat16 has the range of float32.
+    """
+    if x.dtype != torch.float16:
+        return x
+    largest = torch.finfo(torch.float16).max
+    return x.clamp(-largest, largest)
+
+
+def batch_norm(norm: nn.BatchNorm2d, x: Tensor) -> Tensor:
+    """`norm(x)`, also where each channel has one value only, and where float16 overflowed.
+
+    In training, a single value per channel has no variance, and BatchNorm raises: the running
+    statistics serve instead, and stay as they are.
+    """
+    x = saturate(x)
+    if norm.training and x.numel() == x.shape[1]:
+        statistics = (norm.running_mean, norm.running_var)
+        return F.batch_norm(x, *statistics, norm.weight, norm.bias, False, 0.0, norm.eps)
+    return norm(x)
+
+
+def group_norm(norm: nn.GroupNorm, x: Tensor) -> Tensor:
+    """`norm(x)`, also where each group has one value only: it is normalised to zero.
+
+    The module itself raises there, in eval mode too.
+    """
+    return torch.group_norm(saturate(x), norm.num_groups, norm.weight, norm.bias, norm.eps)
+
+
+class ConvNorm(nn.Module):
+    """A convolution and a BatchNorm, which takes single values and float16 overflows.
+
+    The convolution has no bias: the BatchNorm would cancel it.
+    """
+
+    def __init__(
+        self,
+        in_channels: int,
+        out_channels: int,
+        kernel_size: int | tuple[int, int] = 1,
+        *,
+        stride: int = 1,
+        padding: int | tuple[int, int] = 0,
+        dilation: int = 1,
+        groups: int = 1,
+    ) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(
+            in_channels, out_channels, kernel_size, stride, padding, dilation, groups, bias=False
+        )
+        self.norm = nn.BatchNorm2d(out_channels)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return batch_norm(self.norm, self.conv(x))
 
 
 class _Uninitialised(nn.Conv2d):

@@ -2,6 +2,8 @@
 
 Source: J. Hu, L. Shen, S. Albanie, G. Sun, E. Wu, "Squeeze-and-Excitation Networks", CVPR 2018,
 arXiv 1709.01507.
+Its effective variant, with one layer: Y. Lee, J. Park, "CenterMask: Real-Time Anchor-Free Instance
+Segmentation", CVPR 2020, arXiv 1911.06667.
 Shapes: x (N, C, H, W); channel gate (N, C, 1, 1).
 """
 
@@ -12,9 +14,10 @@ from collections import OrderedDict
 from torch import Tensor, nn
 
 from attnzoo.blocks.parts import Reduction, hidden_channels, pointwise
+from attnzoo.checks import check_int
 from attnzoo.registry import register_block
 
-__all__ = ["SqueezeExcitation"]
+__all__ = ["EffectiveSqueezeExcitation", "SqueezeExcitation"]
 
 
 @register_block(
@@ -64,6 +67,56 @@ class SqueezeExcitation(nn.Module):
                 relu=nn.ReLU(inplace=True),
                 fc2=pointwise(hidden, channels),
                 sigmoid=nn.Sigmoid(),
+            )
+        )
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x * self.gate(x)
+
+
+@register_block(
+    "ese",
+    kind="channel",
+    title="Effective Squeeze-Excitation",
+    paper="Lee, Park: CenterMask (CVPR 2020)",
+    year=2020,
+    arxiv="1911.06667",
+    maps={"gate": "channel"},
+)
+class EffectiveSqueezeExcitation(nn.Module):
+    """Channel gate from one layer on the channel means: no bottleneck loses information.
+
+        gate = hard σ(W (mean of x over H, W) + b)     (N, C, 1, 1), C → C
+        y = x · gate
+        hard σ(v) = min(max(v + 3, 0), 6) / 6
+
+    The arithmetic and the initialisation (PyTorch's own) are those of the authors' code and of
+    `timm.layers.EffectiveSEModule`. The hard sigmoid is the code's; the paper writes σ.
+
+    Parameters: C² + C.
+    MACs: C².
+
+    Args:
+        channels: C, at least 1.
+
+    Raises:
+        OptionError: if `channels` is out of range.
+
+    Example:
+        >>> import torch
+        >>> from attnzoo.blocks import EffectiveSqueezeExcitation
+        >>> EffectiveSqueezeExcitation(64)(torch.randn(2, 64, 14, 14)).shape
+        torch.Size([2, 64, 14, 14])
+    """
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        check_int("EffectiveSqueezeExcitation", "channels", channels, minimum=1)
+        self.gate = nn.Sequential(
+            OrderedDict(
+                pool=nn.AdaptiveAvgPool2d(1),
+                fc=nn.Conv2d(channels, channels, 1),
+                sigmoid=nn.Hardsigmoid(),
             )
         )
 

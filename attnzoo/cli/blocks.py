@@ -83,6 +83,7 @@ def _as_dict(spec: BlockSpec, parameters: int | None, counted: Count | None) -> 
         "required": required,
         "maps": dict(spec.maps),
         "identity_at_init": spec.identity_at_init,
+        "limits": dict(spec.limits),
         "map": [CHANNELS, SIDE, SIDE],
         "parameters": parameters,
         "macs": counted and counted.macs,
@@ -127,6 +128,7 @@ def _explain(spec: BlockSpec, parameters: int | None, counted: Count | None) -> 
             "paper": spec.paper,
             "arXiv": spec.arxiv or "",
             "maps": ", ".join(f"{path} ({kind})" for path, kind in spec.maps.items()),
+            "limits": " ".join(f"{what}: {why}" for what, why in spec.limits.items()),
             "cost": ""
             if counted is None
             else f"{parameters:,} parameters, {megas(counted.macs)} MMACs on {MAP}",

@@ -3,6 +3,7 @@
 In a page, an HTML comment stands for what is put in its place:
 
     <!-- blocks -->                    the zoo, from the block registry
+    <!-- timm -->                      the layers of timm that are blocks too
     <!-- policies -->                  the policies, from the policy registry
     <!-- filters -->                   the options that every policy has
     <!-- changelog -->                 CHANGELOG.md
@@ -40,7 +41,8 @@ from attnzoo.selection import FILTERS
 ROOT = Path(__file__).parents[2]
 ASSETS = ROOT / "docs" / "assets"
 DIRECTIVE = re.compile(
-    r"^<!-- (blocks|policies|filters|changelog|file|drawing|command)(?:: (.+?))? -->$", re.MULTILINE
+    r"^<!-- (blocks|timm|policies|filters|changelog|file|drawing|command)(?:: (.+?))? -->$",
+    re.MULTILINE,
 )
 CHANNELS, SIZE = 256, 56
 KINDS = {
@@ -56,6 +58,7 @@ def on_page_markdown(markdown: str, **_: object) -> str:
     """Replace the directives of one page."""
     generators: dict[str, Callable[[str], str]] = {
         "blocks": lambda _: blocks(),
+        "timm": lambda _: timm_layers(),
         "policies": lambda _: policies(),
         "filters": lambda _: filters(),
         "changelog": lambda _: changelog(),
@@ -101,6 +104,17 @@ def blocks() -> str:
     return "\n".join(lines)
 
 
+def timm_layers() -> str:
+    """A table of the layers that come from timm, with what each does not keep."""
+    lines = ["| block | layer | attends over | limits |", "|---|---|---|---|"]
+    for name in BLOCKS.names("timm:*"):
+        spec = BLOCKS[name]
+        limits = (f"*{what}*: {why}" for what, why in spec.limits.items() if what != "maps")
+        layer = spec.title.partition(" ")[0]
+        lines.append(f"| `{name}` | `{layer}` | {spec.kind} | {' '.join(limits) or '–'} |")
+    return "\n".join(lines)
+
+
 def block_section(spec: BlockSpec) -> str:
     """Title, source, formula and options of one block."""
     parameters, macs = block_cost(spec.name)
@@ -119,6 +133,7 @@ def block_section(spec: BlockSpec) -> str:
     if spec.maps:
         listed = ", ".join(f"`{path}` ({kind})" for path, kind in spec.maps.items())
         facts.append(f"Attention maps: {listed}.")
+    facts += [f"**Limit ({what}).** {why}" for what, why in spec.limits.items()]
     facts += [formula(spec), options(spec)]
     return "\n\n".join([f"### `{spec.name}` {{ #{anchor(spec.name)} }}", *facts])
 
@@ -132,7 +147,8 @@ def formula(spec: BlockSpec) -> str:
     body = inspect.cleandoc(block.__doc__ or "").partition("\n\n")[2]
     body = re.split(r"^(?:Args|Raises|Example|Attributes):$", body, flags=re.MULTILINE)[0]
     # Two spaces at the end of a line keep `Parameters: …` and `MACs: …` on lines of their own.
-    return re.sub(r"^((?:Parameters|MACs): .*)$", r"\1  ", body.strip("\n"), flags=re.MULTILINE)
+    ends = re.compile(r"^((?:Parameters|MACs): .*?\.)$", flags=re.MULTILINE | re.DOTALL)
+    return ends.sub(r"\1  ", body.strip("\n"))
 
 
 def policies() -> str:

@@ -1,0 +1,95 @@
+"""BAM: a channel branch and a dilated spatial branch, summed into one gate; added to the input.
+
+Source: J. Park, S. Woo, J.-Y. Lee, I. S. Kweon, "BAM: Bottleneck Attention Module", BMVC 2018,
+arXiv 1807.06514.
+Shapes: x and gate (N, C, H, W); channel branch (N, C, 1, 1); spatial branch (N, 1, H, W).
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from attnzoo.blocks.parts import ConvNorm, Reduction, hidden_channels
+from attnzoo.checks import check_int
+from attnzoo.registry import register_block
+
+__all__ = ["BAM"]
+
+
+class BamGate(nn.Module):
+    """x (N, C, H, W) → gate of the same shape."""
+
+    def __init__(self, channels: int, hidden: int, dilation: int) -> None:
+        super().__init__()
+        dilated = {"kernel_size": 3, "padding": dilation, "dilation": dilation}
+        self.channel = nn.Sequential(
+            nn.AdaptiveAvgPool2d(1),
+            ConvNorm(channels, hidden),
+            nn.ReLU(inplace=True),
+            nn.Conv2d(hidden, channels, 1),
+        )
+        self.spatial = nn.Sequential(
+            ConvNorm(channels, hidden),
+            nn.ReLU(inplace=True),
+            ConvNorm(hidden, hidden, **dilated),
+            nn.ReLU(inplace=True),
+            ConvNorm(hidden, hidden, **dilated),
+            nn.ReLU(inplace=True),
+            nn.Conv2d(hidden, 1, 1),
+        )
+
+    def forward(self, x: Tensor) -> Tensor:
+        return torch.sigmoid(self.channel(x) + self.spatial(x))
+
+
+@register_block(
+    "bam",
+    kind="both",
+    title="Bottleneck Attention Module",
+    paper="Park, Woo, Lee, Kweon: BAM (BMVC 2018)",
+    year=2018,
+    arxiv="1807.06514",
+    maps={"gate": "both"},
+)
+class BAM(nn.Module):
+    """Channel and spatial branch, summed, squashed, and added: the input is never lost.
+
+        channel = W₂ relu(bn(W₁ (mean of x over H, W))) + b₂                 (N, C, 1, 1)
+        spatial = conv1×1(layer3×3(layer3×3(layer1×1(x))))                   (N, 1, H, W)
+        gate = σ(channel + spatial)                                          (N, C, H, W)
+        y = x + x · gate
+        layer(v) = relu(bn(conv(v))),  C → C//r channels, 3×3 ones dilated by d
+
+    Channel and spatial branch are added as in the paper's equation 2 (the authors' code
+    multiplies them). The layers are those of the authors' code, with BatchNorm and relu after
+    each hidden one; the paper's equations 3 and 4 write a single BatchNorm at the end. Biases
+    before a BatchNorm, which cancels them, are left out. In training, a single value per channel
+    (the channel branch at N = 1) is normalised with the running statistics. All weights have
+    PyTorch's default initialisation.
+
+    Parameters: 2·C·h + C + 18·h² + 9·h + 1 + C·h, with h = max(C // r, 1).
+    MACs: 2·C·h + H·W·(C·h + 18·h² + h).
+
+    Args:
+        channels: C, at least 1.
+        reduction: r, an integer ≥ 1, or `"auto"` for a width that follows C.
+        dilation: d of the 3×3 convolutions, an integer ≥ 1.
+
+    Raises:
+        OptionError: if an argument is out of range.
+
+    Example:
+        >>> import torch
+        >>> from attnzoo.blocks import BAM
+        >>> BAM(64, reduction=16, dilation=4)(torch.randn(2, 64, 7, 7)).shape
+        torch.Size([2, 64, 7, 7])
+    """
+
+    def __init__(self, channels: int, reduction: Reduction = 16, dilation: int = 4) -> None:
+        super().__init__()
+        hidden = hidden_channels("BAM", channels, reduction)
+        self.gate = BamGate(channels, hidden, check_int("BAM", "dilation", dilation, minimum=1))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return torch.addcmul(x, x, self.gate(x).to(x.dtype))

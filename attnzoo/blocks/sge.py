@@ -1,0 +1,84 @@
+"""Spatial Group-wise Enhance: in each group of channels, a gate where local and global agree.
+
+Source: X. Li, X. Hu, J. Yang, "Spatial Group-wise Enhance: Improving Semantic Feature Learning in
+Convolutional Networks", 2019, arXiv 1905.09646.
+Shapes: x and gate (N, C, H, W); the gate is the same for all channels of a group.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from attnzoo.blocks.parts import channel_groups, wide
+from attnzoo.registry import register_block
+
+__all__ = ["SpatialGroupEnhance"]
+
+EPSILON = 1e-5  # of the authors' code
+
+
+class SimilarityGate(nn.Module):
+    """x (N, C, H, W) → gate of the same shape, one map for each group of channels."""
+
+    def __init__(self, groups: int) -> None:
+        super().__init__()
+        self.groups = groups
+        self.weight = nn.Parameter(torch.zeros(groups, 1, 1))
+        self.bias = nn.Parameter(torch.ones(groups, 1, 1))
+
+    def forward(self, x: Tensor) -> Tensor:
+        values = wide(x).unflatten(1, (self.groups, -1))  # (N, G, C/G, H, W)
+        similarity = (values * values.mean((3, 4), keepdim=True)).sum(2)
+        centred = similarity - similarity.mean((2, 3), keepdim=True)
+        deviation = centred.std((2, 3), correction=0, keepdim=True)
+        logits = centred / (deviation + EPSILON) * self.weight + self.bias
+        gate = torch.sigmoid(logits).to(x.dtype)
+        return gate.unsqueeze(2).expand_as(values).flatten(1, 2)
+
+
+@register_block(
+    "sge",
+    kind="both",
+    title="Spatial Group-wise Enhance",
+    paper="Li, Hu, Yang: Spatial Group-wise Enhance (2019)",
+    year=2019,
+    arxiv="1905.09646",
+    maps={"gate": "both"},
+)
+class SpatialGroupEnhance(nn.Module):
+    """Spatial gate for each group of channels: how like the group's mean each position is.
+
+        c = ⟨mean of x over H, W; x⟩, the scalar product over the channels of a group
+        ĉ = (c − μ) / (σ + ε)                 μ, σ: mean and deviation of c over H, W
+        gate = sigmoid(w · ĉ + b)             (N, C, H, W), the same for all channels of a group
+        y = x · gate
+
+    w and b are one number per group and start at 0 and 1; ε is 1e-5. The number of groups g is
+    the largest divisor of C up to G. σ divides by H·W as in the paper (the authors' code divides
+    by H·W − 1, which is undefined at 1×1). Products are computed in float32 at least.
+
+    Parameters: 2·g, with g = divisor(C, G).
+    MACs: 0.
+
+    Args:
+        channels: C, at least 1.
+        groups: G, an integer ≥ 1.
+
+    Raises:
+        OptionError: if an argument is out of range.
+
+    Example:
+        >>> import torch
+        >>> from attnzoo.blocks import SpatialGroupEnhance
+        >>> block = SpatialGroupEnhance(96, groups=64)
+        >>> block.gate.groups, block(torch.randn(2, 96, 14, 14)).shape
+        (48, torch.Size([2, 96, 14, 14]))
+    """
+
+    def __init__(self, channels: int, groups: int = 64) -> None:
+        super().__init__()
+        self.gate = SimilarityGate(channel_groups("SpatialGroupEnhance", channels, groups))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x * self.gate(x)

@@ -1,0 +1,82 @@
+"""SimAM: a gate for every value, from how far it stands out in its channel. No parameters.
+
+Source: L. Yang, R.-Y. Zhang, L. Li, X. Xie, "SimAM: A Simple, Parameter-Free Attention Module for
+Convolutional Neural Networks", ICML 2021 (PMLR 139).
+Shapes: x and gate (N, C, H, W).
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from attnzoo.blocks.parts import wide
+from attnzoo.checks import check_int, check_number
+from attnzoo.registry import register_block
+
+__all__ = ["SimAM"]
+
+
+class EnergyGate(nn.Module):
+    """x (N, C, H, W) → gate of the same shape, between 0.62 and 1."""
+
+    def __init__(self, e_lambda: float) -> None:
+        super().__init__()
+        self.e_lambda = e_lambda
+
+    def forward(self, x: Tensor) -> Tensor:
+        size = x.shape[2] * x.shape[3]
+        # size − 1, and 1 at 1×1, where the sum below is 0: without a branch on the size
+        others = size - 1 + 1 // size
+        values = wide(x)
+        distance = (values - values.mean((2, 3), keepdim=True)).square()
+        variance = distance.sum((2, 3), keepdim=True) / others
+        return torch.sigmoid(distance / (4 * (variance + self.e_lambda)) + 0.5).to(x.dtype)
+
+    def extra_repr(self) -> str:
+        return f"e_lambda={self.e_lambda}"
+
+
+@register_block(
+    "simam",
+    kind="both",
+    title="Simple, parameter-free attention",
+    paper="Yang, Zhang, Li, Xie: SimAM (ICML 2021)",
+    year=2021,
+    maps={"gate": "both"},
+)
+class SimAM(nn.Module):
+    """Gate for every value from its energy: what differs from its channel counts.
+
+        d = (x − mean of x over H, W)²
+        v = sum of d over H, W / (H·W − 1)
+        gate = σ(d / (4·(v + λ)) + ½)     (N, C, H, W)
+        y = x · gate
+
+    The formula is that of the paper and of the authors' code. At 1×1, where
+    H·W − 1 is 0, v is 0. Squares are computed in float32 at least.
+
+    Parameters: 0.
+    MACs: 0.
+
+    Args:
+        channels: C, at least 1.
+        e_lambda: λ, a number of at least 1e-12.
+
+    Raises:
+        OptionError: if an argument is out of range.
+
+    Example:
+        >>> import torch
+        >>> from attnzoo.blocks import SimAM
+        >>> SimAM(64, e_lambda=1e-4)(torch.randn(2, 64, 14, 14)).shape
+        torch.Size([2, 64, 14, 14])
+    """
+
+    def __init__(self, channels: int, e_lambda: float = 1e-4) -> None:
+        super().__init__()
+        check_int("SimAM", "channels", channels, minimum=1)
+        self.gate = EnergyGate(check_number("SimAM", "e_lambda", e_lambda, minimum=1e-12))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x * self.gate(x)
