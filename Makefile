@@ -12,7 +12,7 @@ export NO_MKDOCS_2_WARNING := 1
 export DISABLE_MKDOCS_2_WARNING := true
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test lint format docs serve bench clean
+.PHONY: help setup demo test lint format docs serve bench bench-blocks clean
 
 help: ## list the commands
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1|\2/p' Makefile | column -t -s '|' 2>/dev/null \
@@ -48,9 +48,12 @@ serve: setup ## serve the site at http://127.0.0.1:8000 and rebuild it on every 
 	$(BIN)/python -m mkdocs serve
 
 bench: $(VENV)/.installed-bench ## run the benchmarks and print their figures
-	@for script in benchmarks/bench_*.py; do \
+	@for script in benchmarks/bench_forward.py benchmarks/bench_wrap.py; do \
 	  echo "== $$script"; $(BIN)/python $$script || exit 1; \
 	done
+
+bench-blocks: $(VENV)/.installed-bench ## time every block, beside timm's where timm has it
+	$(BIN)/python benchmarks/bench_blocks.py
 
 clean: ## remove everything that the other commands made
 	rm -rf $(VENV) site dist build .pytest_cache .ruff_cache .import_linter_cache .hypothesis .coverage

@@ -72,10 +72,10 @@ def test_the_example_is_wrapped_saved_and_loaded(python: Callable[..., str]) -> 
 
 
 def test_the_command_line_knows_the_example(python: Callable[..., str]) -> None:
-    (shown,) = json.loads(python("-m", "attnzoo.cli", "blocks", "peak", "--json"))
+    (shown,) = json.loads(python("-m", "attnzoo", "blocks", "peak", "--json"))
     assert (shown["name"], shown["kind"], shown["options"]) == ("peak", "channel", {"sharpness": 1})
     names = ("--policy", "after-stride", "--block", "peak")
-    planned = python("-m", "attnzoo.cli", "plan", "torchvision/resnet18", *names)
+    planned = python("-m", "attnzoo", "plan", "torchvision/resnet18", *names)
     assert "after-stride × peak" in planned
     assert "layer4.0.downsample.0" in planned
     assert "7 sites" in planned

@@ -272,7 +272,7 @@ def test_channels_are_checked(name: str, channels: object) -> None:
 
 def test_the_command_line_explains_a_layer_of_timm() -> None:
     done = subprocess.run(
-        [sys.executable, "-m", "attnzoo.cli", "blocks", "timm:cbam"],
+        [sys.executable, "-m", "attnzoo", "blocks", "timm:cbam"],
         capture_output=True,
         text=True,
         check=True,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+from textwrap import indent
 from typing import TYPE_CHECKING, Annotated, Any
 
 from cyclopts import Parameter
@@ -16,6 +17,7 @@ from attnzoo.cli.catalogue import (
     show_options,
     show_text,
 )
+from attnzoo.cli.citation import bibtex
 from attnzoo.cli.console import WIDE, megas, result_console, show_json, show_table, working
 from attnzoo.cli.options import Json
 from attnzoo.errors import AttnzooError
@@ -79,6 +81,7 @@ def _as_dict(spec: BlockSpec, parameters: int | None, counted: Count | None) -> 
         "year": spec.year,
         "paper": spec.paper,
         "arxiv": spec.arxiv,
+        "bibtex": bibtex(spec),
         "options": option_defaults(spec.options),
         "required": required,
         "maps": dict(spec.maps),
@@ -138,5 +141,8 @@ def _explain(spec: BlockSpec, parameters: int | None, counted: Count | None) -> 
     options = spec.options
     if options:
         show_options("Options", options, explained)
+    entry = bibtex(spec)
+    if entry:
+        print(f"\nTo cite it:\n{indent(entry, '  ')}")
     given = "".join(f" --option {option_text(k, v)}" for k, v in list(options.items())[:1])
     print(f"\nTry:\n  attnzoo plan torchvision/resnet18 --block {spec.name}{given}")

@@ -40,11 +40,8 @@ def stage_ends(trace: Trace) -> tuple[Unit, ...]:
         if _is_fine(trace, unit) and not _same_level(unit.output.height, heights)
     ]
     beside.sort(key=lambda unit: -unit.output.height)
-    for unit in beside:
-        if not _same_level(unit.output.height, heights):
-            levels.append([])
-            heights = {unit.output.height}
-        levels[-1].append(unit)
+    for _, level in itertools.groupby(beside, _Level()):
+        levels.append(_leading_on(trace, list(level), beside))
     ends = []
     for level in levels:
         if _has_weights(trace, level):
@@ -52,6 +49,27 @@ def stage_ends(trace: Trace) -> tuple[Unit, ...]:
             blocks = [unit for unit in level if unit.is_block]
             ends.append((blocks or level)[-1])
     return tuple(sorted(ends, key=lambda unit: unit.call.last))
+
+
+class _Level:
+    """Numbers units, given from the finest to the coarsest, by their resolution level."""
+
+    def __init__(self) -> None:
+        self._number, self._top = 0, 0
+
+    def __call__(self, unit: Unit) -> int:
+        if unit.output.height * LEVEL_RATIO <= self._top or not self._top:
+            self._number, self._top = self._number + 1, unit.output.height
+        return self._number
+
+
+def _leading_on(trace: Trace, level: list[Unit], beside: list[Unit]) -> list[Unit]:
+    """The units of a level on the way to a coarser one: not those of a head. All, if none is."""
+    sets, onward = ancestors(trace), 0
+    for unit in beside:
+        if unit.output.height * LEVEL_RATIO <= level[0].output.height:
+            onward |= sets[unit.call.outputs[0]]
+    return [unit for unit in level if onward >> unit.call.outputs[0] & 1] or level
 
 
 def _is_point(value: Value) -> bool:

@@ -1,0 +1,216 @@
+"""Whether what attnzoo promises holds for one policy on one network."""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+from collections.abc import Generator, Iterable
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.utils._pytree import tree_leaves
+
+from attnzoo.api import plan
+from attnzoo.attention import Attention
+from attnzoo.errors import AttnzooError, NoSitesError
+from attnzoo.planning import Plan
+from attnzoo.surgery import unwrap
+from attnzoo.sweep.networks import Network, Trial
+from attnzoo.sweep.table import Row
+
+__all__ = ["POLICIES", "check_network"]
+
+#: The policies that name places by themselves.
+POLICIES = (
+    "pre-pool",
+    "post-residual",
+    "in-residual",
+    "transition",
+    "mbconv",
+    "stage-end",
+    "auto",
+)
+
+_BLOCK = "local"
+
+
+class BrokenPromiseError(Exception):
+    """A promise that did not hold."""
+
+
+def check_network(name: str, policies: Iterable[str] = POLICIES) -> list[Row]:
+    """A row for each policy on one network; a single one for a network that is not swept."""
+    try:
+        network = Network.build(name)
+    except Exception as error:
+        reason = f"{type(error).__name__}: {error}"
+        return [Row(name, "?", "other", "", result="not followed", reason=_one_line(reason))]
+    if network.trial is None:
+        return [Row(name, network.family, network.kind, "", result="not convolutional")]
+    return [_check_policy(network, network.trial, policy) for policy in policies]
+
+
+def _check_policy(network: Network, trial: Trial, policy: str) -> Row:
+    facts: dict[str, Any] = {"device": network.device, "build_seconds": round(network.seconds, 3)}
+
+    def row(result: str, reason: object = "") -> Row:
+        name, family, kind = network.name, network.family, network.kind
+        return Row(name, family, kind, policy, result=result, reason=_one_line(reason), **facts)
+
+    model = trial.network
+    example = trial.inputs(1, "meta")
+    try:
+        begin = time.perf_counter()
+        planned = plan(model, policy, _BLOCK, example=example)
+        seconds = time.perf_counter() - begin
+    except NoSitesError as error:
+        return row("no places", error)
+    except AttnzooError as error:
+        return row("refused", f"{type(error).__name__}: {error}")
+    facts |= _places(planned)
+    try:
+        with _undone(trial, network.device) as before:
+            begin = time.perf_counter()
+            planned.apply()
+            facts["wrap_seconds"] = round(seconds + time.perf_counter() - begin, 3)
+            _runs_once(trial, network.device, before)
+            _learns(trial, network.device)
+    except BrokenPromiseError as error:
+        return row("broken", error)
+    except AttnzooError as error:
+        return row("refused", f"{type(error).__name__}: {error}")
+    except Exception as error:
+        return row("broken", f"{type(error).__name__}: {error}")
+    return row("ok", "; ".join(f"left out {skipped}" for skipped in planned.skipped))
+
+
+def _places(planned: Plan) -> dict[str, Any]:
+    channels = sorted({site.channels for site in planned.sites})
+    mechanisms = Counter(row.mechanism for row in planned.rows)
+    return {
+        "sites": len(planned.sites),
+        "skipped": len(planned.skipped),
+        "channels": str(channels[0]) if len(channels) == 1 else f"{channels[0]}-{channels[-1]}",
+        "mechanisms": " ".join(f"{name}:{count}" for name, count in mechanisms.items()),
+        "chosen": " ".join(call.name for call in planned.recipe.policies),
+    }
+
+
+@contextmanager
+def _undone(trial: Trial, device: str) -> Generator[list[Tensor]]:
+    """The outputs of the plain network; on leaving, unwrapped, it must be what it was."""
+    model = trial.network.eval()
+    modules = [(path, type(module)) for path, module in model.named_modules()]
+    state = {key: tensor.clone() for key, tensor in model.state_dict().items()}
+    before = _outputs(trial, device)
+    try:
+        yield before
+    finally:
+        if any(isinstance(module, Attention) for module in model.modules()):
+            unwrap(model)
+        model.eval().zero_grad(set_to_none=True)
+    if [(path, type(module)) for path, module in model.named_modules()] != modules:
+        raise BrokenPromiseError("unwrap left other modules than there were")
+    now = model.state_dict()
+    if list(now) != list(state):
+        raise BrokenPromiseError("unwrap left other keys than there were")
+    if device != "meta":
+        if not all(torch.equal(now[key], tensor) for key, tensor in state.items()):
+            raise BrokenPromiseError("the plain weights or statistics changed")
+        if not _same_bits(before, _outputs(trial, device)):
+            raise BrokenPromiseError("outputs after unwrap differ from those before wrap")
+
+
+def _runs_once(trial: Trial, device: str, before: list[Tensor]) -> None:
+    """One forward pass: each attention runs once, and the outputs are those of the plain model."""
+    attentions = _attentions(trial)
+    ran: Counter[str] = Counter()
+    handles = [
+        module.register_forward_hook(lambda *_, path=path: ran.update([path]))
+        for path, module in attentions.items()
+    ]
+    try:
+        outputs = _outputs(trial, device)
+    finally:
+        for handle in handles:
+            handle.remove()
+    others = [path for path in attentions if ran[path] != 1]
+    if others:
+        raise BrokenPromiseError(
+            f"{others[0]} ran {ran[others[0]]} times ({len(others)} of {len(attentions)})"
+        )
+    if device != "meta" and not _same_bits(outputs, before):
+        raise BrokenPromiseError("outputs after wrap differ from those before")
+
+
+def _learns(trial: Trial, device: str) -> None:
+    """Every parameter of every attention gets a gradient in one training step, with γ open."""
+    model, attentions = trial.network, _attentions(trial)
+    statistics = {name: buffer.clone() for name, buffer in model.named_buffers()}
+    # Past a norm or scale that starts at zero, as many residual branches end, nothing flows back.
+    shut = [p for p in model.parameters() if p.requires_grad and not p.is_meta and not p.any()]
+    model.train()
+    for module in model.modules():  # a branch that is dropped has no gradient
+        if "Drop" in type(module).__name__ or type(module).__name__ == "StochasticDepth":
+            module.training = False
+    for module in attentions.values():
+        if module.gamma is not None:
+            nn.init.constant_(module.gamma, 0.5)
+    try:
+        with torch.no_grad():
+            for parameter in shut:
+                parameter.fill_(0.1)
+        trial.loss(device).backward()
+        for path, module in attentions.items():
+            _has_gradients(path, module, device, mined=trial.task == "detection")
+    finally:
+        with torch.no_grad():
+            for parameter in shut:
+                parameter.zero_()
+            for name, buffer in model.named_buffers():
+                if not buffer.is_meta:
+                    buffer.copy_(statistics[name])
+
+
+def _attentions(trial: Trial) -> dict[str, Attention]:
+    return {p: m for p, m in trial.network.named_modules() if isinstance(m, Attention)}
+
+
+def _has_gradients(path: str, module: Attention, device: str, mined: bool) -> None:
+    """Raise if a parameter has no finite gradient, or all are zero.
+
+    Only the latter is let pass where the loss is `mined`: it picks places of some maps, as that of
+    detectors does, and a map that is not picked has gradients of zero.
+    """
+    total = 0.0
+    for name, parameter in module.named_parameters():
+        if parameter.grad is None:
+            raise BrokenPromiseError(f"{path}.{name} gets no gradient")
+        if device != "meta":
+            if not parameter.grad.isfinite().all():
+                raise BrokenPromiseError(f"the gradient of {path}.{name} is not finite")
+            total += parameter.grad.abs().sum().item()
+    if total == 0 and device != "meta" and not mined:
+        raise BrokenPromiseError(f"the gradients of {path} are zero")
+
+
+@torch.no_grad()
+def _outputs(trial: Trial, device: str) -> list[Tensor]:
+    leaves = tree_leaves(trial.network.eval()(*trial.inputs(1, device)))
+    return [leaf for leaf in leaves if isinstance(leaf, Tensor)]
+
+
+def _same_bits(one: list[Tensor], other: list[Tensor]) -> bool:
+    """Whether all tensors are bitwise equal, signs of zero and NaNs included."""
+    return len(one) == len(other) and all(
+        a.shape == b.shape
+        and a.dtype == b.dtype
+        and torch.equal(a.reshape(-1).view(torch.uint8), b.reshape(-1).view(torch.uint8))
+        for a, b in zip(one, other, strict=True)
+    )
+
+
+def _one_line(text: object) -> str:
+    return " ".join(str(text).split())[:400]
