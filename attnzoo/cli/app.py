@@ -137,6 +137,20 @@ app.command(
     help="""Write `results.csv` and `report.html` anew from a study's folder, finished or not.""",
     help_epilogue=_examples("attnzoo report runs/quickstart"),
 )
+app.command(
+    "attnzoo.cli.sweep:sweep",
+    group=OTHER,
+    sort_key=8,
+    help="""Try every policy on every convolutional network of torchvision and timm.
+
+    A row for each: are there places; are the outputs unchanged, bit for bit; does each block run
+    once; does each of its parameters get a gradient; does unwrap restore everything. Large
+    networks are looked at on meta tensors, without numbers. All of them take an hour or two.""",
+    help_epilogue=_examples(
+        "attnzoo sweep 'torchvision/resnet*' --policy post-residual",
+        "attnzoo sweep --out docs/data/coverage.csv",
+    ),
+)
 
 
 @app.meta.default

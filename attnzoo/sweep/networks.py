@@ -181,10 +181,17 @@ def _build_on_meta(name: str) -> tuple[nn.Module, bool]:
 
 
 def _make_small(model: nn.Module) -> None:
-    """Let detectors take images as small as the others do; by default they enlarge them."""
+    """Let detectors take images as small as the others do, and look at few boxes."""
     transform = getattr(model, "transform", None)
     if transform is not None and getattr(transform, "fixed_size", None) is None:
         transform.min_size, transform.max_size = (128,), 128
+    for module in model.modules():
+        for name in ("_pre_nms_top_n", "_post_nms_top_n"):
+            if isinstance(getattr(module, name, None), dict):
+                setattr(module, name, {"training": 20, "testing": 20})
+        for name in ("topk_candidates", "detections_per_img"):
+            if isinstance(getattr(module, name, None), int):
+                setattr(module, name, 20)
 
 
 def _least_side(model: nn.Module, channels: int, default: int) -> int:

@@ -15,6 +15,7 @@ import torch
 from attnzoo.backbones import list_backbones
 from attnzoo.checks import check_int
 from attnzoo.errors import DataError, UnknownNameError
+from attnzoo.registry import POLICIES as KNOWN
 from attnzoo.sweep.check import POLICIES, check_network
 from attnzoo.sweep.table import Row, read_rows, version_of, write_rows
 
@@ -22,7 +23,7 @@ __all__ = ["sweep"]
 
 _SAVE_EVERY = 10
 #: A worker is replaced after this many networks: some leave much behind in memory.
-_NETWORKS_A_WORKER = 30
+_NETWORKS_A_WORKER = 100
 
 
 def sweep(
@@ -49,11 +50,13 @@ def sweep(
         All rows of the table.
 
     Raises:
-        UnknownNameError: no network matches.
+        UnknownNameError: no network matches, or no policy has that name.
         DataError: `out` is something else, or a worker died.
     """
     check_int("sweep", "workers", workers, minimum=1)
     names, asked = list_backbones(pattern), tuple(policies)
+    for policy in asked:
+        KNOWN[policy]  # or the error says which there are
     if not names:
         raise UnknownNameError(f"no backbone of torchvision or timm matches {pattern!r}.")
     rows = {(row.model, row.policy): row for row in read_rows(out)}
