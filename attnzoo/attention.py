@@ -29,7 +29,8 @@ class Attention(nn.Module):
         name: the block's registered name.
         channels: C.
         gamma: whether to start from the identity by a γ.
-        axes: `"NCHW"`, or `"NHWC"` where the network holds its maps channels last.
+        axes: `"NCHW"`, `"NHWC"` where the network holds its maps channels last, or `"NCDHW"` where
+            it holds those of D frames together; the block sees each frame by itself.
         step: which `wrap` put it in, counted within the model that was wrapped.
         device: of γ.
     """
@@ -61,13 +62,19 @@ class Attention(nn.Module):
 
     def forward(self, x: Tensor, base: Tensor | None = None) -> Tensor:
         """The attended map; `base` is what γ = 0 gives, x itself unless a module was replaced."""
-        nhwc = self.axes == "NHWC"
-        y = self.block(x.permute(0, 3, 1, 2)).permute(0, 2, 3, 1) if nhwc else self.block(x)
+        nhwc, video = self.axes == "NHWC", self.axes == "NCDHW"
+        if nhwc:
+            y = self.block(x.permute(0, 3, 1, 2)).permute(0, 2, 3, 1)
+        elif video:
+            frames = x.transpose(1, 2)
+            y = self.block(frames.flatten(0, 1)).unflatten(0, frames.shape[:2]).transpose(1, 2)
+        else:
+            y = self.block(x)
         if self.gamma is None:
             return y
         base = x if base is None else base
         gamma = self.gamma.to(base.dtype)
-        gamma = gamma if nhwc else gamma.view(1, -1, 1, 1)
+        gamma = gamma if nhwc else gamma.view(1, -1, *(1,) * (base.ndim - 2))
         return torch.addcmul(base, gamma, base - y.to(base.dtype), value=-1)
 
     def extra_repr(self) -> str:

@@ -1,5 +1,7 @@
 """Which axis of a tensor means what, derived from the operations and never from the shape.
 
+`"NCHW"` and `"NHWC"` are feature maps; `"NCDHW"` is one for each of D frames of a video.
+
 A map of 56 channels may well be 56 high. So the model's input is NCHW, convolutions and pools
 make NCHW, `permute` reorders, and everything that keeps the number of axes passes them on.
 """
@@ -28,6 +30,14 @@ _MAKES_NCHW = (
     "pixel_unshuffle",
 )
 
+_MAKES_NCDHW = (
+    "convolution",
+    "native_batch_norm",
+    "max_pool3d_with_indices",
+    "avg_pool3d",
+    "_adaptive_avg_pool3d",
+)
+
 #: Operations after which the axes mean something else, or nothing that can be told.
 _LOSES = ("view", "_unsafe_view", "reshape", "as_strided", "bmm", "expand", "unfold", "im2col")
 
@@ -39,7 +49,7 @@ def derive_axes(
     shape: Sequence[int],
     regrouped: Callable[[], tuple[str, Sequence[int]] | None],
 ) -> str:
-    """The axes of an operation's result: `"NCHW"`, `"NHWC"`, another order, or `""`.
+    """The axes of an operation's result: `"NCHW"`, `"NHWC"`, `"NCDHW"`, another order, or `""`.
 
     Args:
         name: the operation.
@@ -49,6 +59,8 @@ def derive_axes(
         regrouped: finds `(axes, shape)` of the map that was regrouped earlier: by a linear
             layer, which flattens positions, or by a channel shuffle.
     """
+    if len(shape) == 5:
+        return _video_axes(name, sources)
     if len(shape) != 4:
         return ""
     if name in _MAKES_NCHW:
@@ -83,3 +95,11 @@ def derive_axes(
     if name == "native_layer_norm" and len(args[1]) == 1:
         return "NHWC"
     return ""
+
+
+def _video_axes(name: str, sources: Sequence[tuple[str, Sequence[int]]]) -> str:
+    if name in _MAKES_NCDHW:
+        return "NCDHW"
+    if name in _LOSES or name in ("permute", "transpose"):
+        return ""
+    return next((axes for axes, source in sources if axes and len(source) == 5), "")

@@ -18,6 +18,9 @@ __all__ = [
     "resolve_example",
 ]
 
+#: Frames of the video that a network of 3-D convolutions is fed by default.
+_FRAMES = 16
+
 
 def resolve_example(
     model: nn.Module, example: Any = None, device: torch.device | str = "meta"
@@ -26,16 +29,19 @@ def resolve_example(
 
     Args:
         model: asked for its own input size, number of channels and dtype.
-        example: None (the model's default); an input size, `(C, H, W)` or `(N, C, H, W)`; a
-            tensor; a list of images (one argument, as torchvision's detectors take it); a
-            tuple of positional arguments; or a dict of keyword arguments.
+        example: None (the model's default); an input size, `(C, H, W)`, `(N, C, H, W)` or, of a
+            video, `(N, C, D, H, W)`; a tensor; a list of images (one argument, as torchvision's
+            detectors take it); a tuple of positional arguments; or a dict of keyword arguments.
         device: the default, meta, takes no memory.
 
     Raises:
         OptionError: if `example` is none of these.
     """
     if example is None:
-        size = default_input_size(model)
+        channels, *size = default_input_size(model)
+        if isinstance(_first_convolution(model), nn.Conv3d):
+            return (_empty((1, channels, _FRAMES, *size), model, device),), {}
+        size = (channels, *size)
         if type(model).__module__.startswith("torchvision.models.detection"):
             return ([_empty(size, model, device)],), {}
         return (_empty((1, *size), model, device),), {}
@@ -43,7 +49,7 @@ def resolve_example(
         return (_to(example, device),), {}
     if isinstance(example, torch.Size | list | tuple) and _is_size(example):
         size = tuple(example)
-        return (_empty(size if len(size) == 4 else (1, *size), model, device),), {}
+        return (_empty(size if len(size) > 3 else (1, *size), model, device),), {}
     if isinstance(example, tuple):
         return tuple(_to(item, device) for item in example), {}
     if isinstance(example, list):
@@ -62,8 +68,12 @@ def default_input_size(model: nn.Module) -> tuple[int, int, int]:
     C is what the model's first convolution takes.
     """
     channels, height, width = published_input_size(model)
-    first = next((m for m in model.modules() if isinstance(m, nn.Conv2d)), None)
+    first = _first_convolution(model)
     return (first.in_channels if first is not None else channels), height, width
+
+
+def _first_convolution(model: nn.Module) -> nn.Conv2d | nn.Conv3d | None:
+    return next((m for m in model.modules() if isinstance(m, nn.Conv2d | nn.Conv3d)), None)
 
 
 def published_input_size(model: nn.Module) -> tuple[int, int, int]:
@@ -92,6 +102,8 @@ def _torchvision_size(model: nn.Module) -> tuple[int, int]:
                 crop = getattr(weights.transforms, "keywords", {}).get("crop_size")
                 if isinstance(crop, int):
                     return crop, crop
+                if isinstance(crop, tuple) and len(crop) == 2:
+                    return crop
     return 224, 224
 
 
@@ -118,7 +130,7 @@ def _shape(item: Any) -> str:
 
 def _is_size(example: Any) -> bool:
     whole = all(isinstance(n, int) and not isinstance(n, bool) and n > 0 for n in example)
-    return whole and len(example) in (3, 4)
+    return whole and len(example) in (3, 4, 5)
 
 
 def _empty(size: tuple[int, ...], model: nn.Module, device: torch.device | str) -> Tensor:

@@ -90,10 +90,10 @@ class Plan:
     @cached_property
     def rows(self) -> tuple[PlannedSite, ...]:
         """The sites with their edits and costs."""
-        costs: dict[tuple[int, int, int, str], tuple[int, int, int]] = {}
+        costs: dict[tuple[Any, ...], tuple[int, int, int]] = {}
         rows = []
         for site, edit in zip(self.sites, self.edits, strict=True):
-            shape = (site.channels, site.height, site.width, site.axes)
+            shape = (site.channels, site.frames, site.height, site.width, site.axes)
             if shape not in costs:
                 costs[shape] = _cost(self.recipe, site)
             rows.append(PlannedSite(site, edit, *costs[shape]))
@@ -274,12 +274,15 @@ def _cost(recipe: Recipe, site: Site) -> tuple[int, int, int]:
     """`(parameters, MACs, activation bytes)` of the attention at a site, per float32 image."""
     with torch.random.fork_rng(devices=[]):
         attention = build_attention(recipe, site, "meta")
-    order = {"N": 1, "C": site.channels, "H": site.height, "W": site.width}
-    x = torch.empty([order[axis] for axis in site.axes], device="meta")
+    sizes = {"N": 1, "C": site.channels, "D": site.frames, "H": site.height, "W": site.width}
+    x = torch.empty([sizes[axis] for axis in site.axes], device="meta")
     counted = count(attention, (x,), {})
     return sum(p.numel() for p in attention.parameters()), counted.macs, counted.activation_bytes
 
 
 def _input_size(trace: Trace) -> tuple[int, ...] | None:
     shapes = [value.shape for value in trace.inputs]
-    return shapes[0][1:] if len(shapes) == 1 and len(shapes[0]) == 4 else None
+    if len(shapes) != 1 or len(shapes[0]) not in (4, 5):
+        return None
+    (shape,) = shapes
+    return shape[1:] if len(shape) == 4 else (1, *shape[1:])

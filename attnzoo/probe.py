@@ -40,7 +40,13 @@ _NESTED = (dict, list, tuple)
 #: Attributes of every module that no forward pass changes: hooks and flags.
 _BOOKKEEPING = frozenset(vars(nn.Module())) - {"_parameters", "_buffers", "_modules"}
 
-_POOLS = ("max_pool2d_with_indices", "max_pool2d", "avg_pool2d")
+_POOLS = (
+    "max_pool2d_with_indices",
+    "max_pool2d",
+    "avg_pool2d",
+    "max_pool3d_with_indices",
+    "avg_pool3d",
+)
 
 
 def probe(model: nn.Module, example: Any = None) -> Trace:
@@ -288,7 +294,7 @@ class _Recorder(TorchDispatchMode):
         return any(value.is_map and value.op >= 0 for value in self._values)
 
     def add_input(self, tensor: Tensor) -> None:
-        axes = {3: "CHW", 4: "NCHW"}.get(tensor.ndim, "")
+        axes = {3: "CHW", 4: "NCHW", 5: "NCDHW"}.get(tensor.ndim, "")
         self._new_value(tensor, axes, -1)
 
     @contextmanager
@@ -390,7 +396,7 @@ class _Recorder(TorchDispatchMode):
             details = {"kernel": weight[2:], "groups": args[8], "weight": weight}
         elif name in _POOLS:
             size = args[1]
-            details = {"kernel": tuple(size) * (2 // len(size))}
+            details = {"kernel": tuple(size) * (2 if len(size) == 1 else 1)}
         call = self._stack[-1] if self._stack else -1
         self._ops.append(Op(index, name, call, inputs, tuple(outputs), **details))
 

@@ -24,7 +24,8 @@ class Recipe:
         block: name of the block.
         options: its options.
         start: `"identity"` or `"paper"`.
-        input_size: what was traced, `(C, H, W)`; None for other arguments than one image batch.
+        input_size: what was traced, `(C, H, W)`, or `(1, C, D, H, W)` for a video; None for other
+            arguments than one batch.
     """
 
     policies: tuple[PolicyCall, ...]

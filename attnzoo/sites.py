@@ -20,7 +20,9 @@ class Site:
             module alone; `replace`: in its place.
         channels, height, width: of the feature map, at the input size that was traced.
         stage: its resolution level, counted from 1 at the finest.
-        axes: `"NCHW"` or `"NHWC"`, the order in which the network holds this map.
+        axes: the order in which the network holds this map: `"NCHW"`, `"NHWC"`, or `"NCDHW"` for
+            those of D frames of a video, each of which is attended by itself.
+        frames: D.
         call, value: where in the trace it is (not part of its identity).
     """
 
@@ -31,6 +33,7 @@ class Site:
     width: int
     stage: int
     axes: str = "NCHW"
+    frames: int = 1
     call: int = field(default=-1, compare=False, repr=False)
     value: int = field(default=-1, compare=False, repr=False)
 

@@ -33,8 +33,8 @@ class Value:
 
     Attributes:
         shape: its shape.
-        axes: what the four axes of a feature map mean, `"NCHW"` or `"NHWC"`, as derived from
-            the operations; empty where they do not tell.
+        axes: what the axes of a feature map mean, `"NCHW"`, `"NHWC"`, or `"NCDHW"` for those of
+            D frames, as derived from the operations; empty where they do not tell.
         op: index of the operation that made it, -1 for an input of the model.
     """
 
@@ -44,8 +44,8 @@ class Value:
 
     @property
     def is_map(self) -> bool:
-        """Whether this is a feature map `(N, C, H, W)` or `(N, H, W, C)`."""
-        return self.axes in ("NCHW", "NHWC")
+        """Whether this is a feature map: `(N, C, H, W)`, `(N, H, W, C)` or `(N, C, D, H, W)`."""
+        return self.axes in ("NCHW", "NHWC", "NCDHW")
 
     @property
     def channels(self) -> int:
@@ -205,6 +205,7 @@ class Trace:
             width=value.width,
             stage=self.stage(value),
             axes=value.axes,
+            frames=value.shape[2] if value.axes == "NCDHW" else 1,
             call=call.index,
             value=maps[0],
         )

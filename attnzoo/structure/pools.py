@@ -9,7 +9,15 @@ from attnzoo.trace import Call, Op, Trace, Value
 
 __all__ = ["FunctionalPool", "functional_pools", "pool_calls"]
 
-_POOL_OPS = frozenset(("max_pool2d_with_indices", "max_pool2d", "avg_pool2d"))
+_POOL_OPS = frozenset(
+    (
+        "max_pool2d_with_indices",
+        "max_pool2d",
+        "avg_pool2d",
+        "max_pool3d_with_indices",
+        "avg_pool3d",
+    )
+)
 
 #: A pool whose result is 1×1 is global, unless its kernel is this small: VGG's last 2×2 pool
 #: stays a pool on 32×32 images, where it happens to cover all that is left.

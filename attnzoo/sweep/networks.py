@@ -84,7 +84,7 @@ class Trial:
         if self.task == "optical_flow":
             return images(batch, self.channels, *side), images(batch, self.channels, *side) / 2
         if self.task == "video":
-            return (images(batch, self.channels, 8, *side),)
+            return (images(batch, self.channels, 16, *side),)
         return (images(batch, self.channels, *side),)
 
     def loss(self, device: str) -> Tensor:
