@@ -83,13 +83,17 @@ def operate(
             once. Whatever is raised, the model is then as it was before.
     """
     _check_unchanged(model, trace)
+    places = [split(edit.path)[0] or site.path for site, edit in zip(sites, edits, strict=True)]
     with torch.random.fork_rng(devices=[]):
-        attentions = [build_attention(recipe, site, "cpu") for site in sites]
+        attentions = [
+            build_attention(recipe, site, _first_device(model, place))
+            for site, place in zip(sites, places, strict=True)
+        ]
     there = (module.step for module in model.modules() if isinstance(module, Attention))
     step = 1 + max(there, default=0)
-    for site, edit, attention in zip(sites, edits, attentions, strict=True):
+    for place, attention in zip(places, attentions, strict=True):
         attention.step = step
-        _settle(attention, model, split(edit.path)[0] or site.path)
+        _settle(attention, model, place)
     done: list[Edit] = []
     try:
         for edit, attention in zip(edits, attentions, strict=True):
@@ -209,6 +213,16 @@ def _check_unchanged(model: nn.Module, trace: Trace) -> None:
         raise SurgeryError(
             f"{type(model).__name__} was changed after this plan was made. Make a new plan."
         )
+
+
+def _first_device(model: nn.Module, path: str) -> str:
+    """Where to build: on meta for a network there, else on the CPU.
+
+    The same seed then gives the same weights on every device.
+    """
+    around = (t for prefix in _prefixes(path) for t in _floating(get_module(model, prefix)))
+    tensor = next(around, None)
+    return "meta" if tensor is not None and tensor.is_meta else "cpu"
 
 
 def _settle(attention: Attention, model: nn.Module, path: str) -> None:

@@ -1,5 +1,8 @@
 from __future__ import annotations
 
+import subprocess
+import sys
+import textwrap
 from collections.abc import Callable
 from typing import Any
 
@@ -977,3 +980,26 @@ def test_every_block_has_an_effect_once_gamma_is_set(name: str) -> None:
                 changed = not same_bits(outputs(model, example()), before)
                 module.gamma.zero_()
             assert changed, path
+
+
+def test_a_large_network_on_meta_takes_no_memory() -> None:
+    script = """
+        import resource, sys, timm, torch, torchvision, attnzoo
+
+        def peak():  # bytes
+            most = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+            return most * (1 if sys.platform == "darwin" else 1024)
+
+        attnzoo.wrap(torchvision.models.squeezenet1_1())  # what first calls load
+        with torch.device("meta"):
+            model = timm.create_model("regnety_2560")
+        assert sum(p.numel() for p in model.parameters()) > 1e9
+        before = peak()
+        attnzoo.plan(model, "post-residual", "local")
+        attnzoo.wrap(model, "post-residual", "local")
+        assert all(p.is_meta for p in model.parameters())
+        print(peak() - before)
+    """
+    command = [sys.executable, "-W", "ignore", "-c", textwrap.dedent(script)]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert int(done.stdout) < 200e6
