@@ -13,6 +13,7 @@ ROOT = Path(__file__).parents[2]
 PURPOSE = {
     "__main__": "python -m attnzoo",
     "cli": "the command line; nothing imports it",
+    "sweep": "every policy on every network of torchvision and timm",
     "study": "many runs: grid, engine, statistics, report",
     "train": "one run: data, recipe, loop",
     "backbones": "networks by name",
