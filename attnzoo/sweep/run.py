@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import replace
+from itertools import islice
 from multiprocessing import get_context
 from pathlib import Path
 
@@ -23,7 +24,7 @@ __all__ = ["sweep"]
 
 _SAVE_EVERY = 10
 #: A worker is replaced after this many networks: some leave much behind in memory.
-_NETWORKS_A_WORKER = 100
+_NETWORKS_A_WORKER = 40
 
 
 def sweep(
@@ -61,35 +62,46 @@ def sweep(
         raise UnknownNameError(f"no backbone of torchvision or timm matches {pattern!r}.")
     rows = {(row.model, row.policy): row for row in read_rows(out)}
     missing = [name for name in names if not _is_done(rows, name, asked)]
-    pool = ProcessPoolExecutor(
-        workers,
-        mp_context=get_context("spawn"),
-        initializer=_quietly,
-        max_tasks_per_child=_NETWORKS_A_WORKER,
-    )
-    waiting: list[str] = list(missing)
+    finished: set[str] = set()
     try:
-        futures = {pool.submit(check_network, name, asked): name for name in missing}
-        for count, future in enumerate(as_completed(futures), start=1):
-            name = futures[future]
-            for row in future.result():
-                rows[row.model, row.policy] = replace(row, version=version_of(name))
-            waiting.remove(name)
+        for name, found in _checked(missing, asked, workers):
+            rows |= {(r.model, r.policy): replace(r, version=version_of(name)) for r in found}
+            finished.add(name)
             if watch is not None:
-                watch(count, len(missing), name)
-            if count % _SAVE_EVERY == 0:
+                watch(len(finished), len(missing), name)
+            if len(finished) % _SAVE_EVERY == 0:
                 write_rows(out, rows.values())
     except BrokenProcessPool as error:
+        first = next(name for name in missing if name not in finished)
         raise DataError(
-            f"a process of the sweep died, most likely for lack of memory; {waiting[0]} or one "
-            f"soon after it was running. The rows so far are in {out}, and the same command goes "
-            f"on from there; with --workers 1 there is more memory."
+            f"a process of the sweep died, most likely for lack of memory; {first} or one soon "
+            f"after it was running. The rows so far are in {out}, and the same command goes on "
+            f"from there; with --workers 1 there is more memory."
         ) from error
     finally:
-        pool.shutdown(wait=False, cancel_futures=True)
-        if len(waiting) < len(missing):
+        if finished:
             write_rows(out, rows.values())
     return list(rows.values())
+
+
+def _checked(
+    names: list[str], policies: tuple[str, ...], workers: int
+) -> Iterator[tuple[str, list[Row]]]:
+    """Each network's rows, in the order in which they are done.
+
+    Some networks leave much behind in memory, so the processes are replaced now and then; all at
+    once, for CPython's pool can hang where it replaces them one by one (its issue 115634).
+    """
+    remaining = iter(names)
+    while batch := list(islice(remaining, _NETWORKS_A_WORKER * workers)):
+        context = get_context("spawn")
+        pool = ProcessPoolExecutor(workers, mp_context=context, initializer=_quietly)
+        try:
+            futures = {pool.submit(check_network, name, policies): name for name in batch}
+            for future in as_completed(futures):
+                yield futures[future], future.result()
+        finally:
+            pool.shutdown(wait=True, cancel_futures=True)
 
 
 def _is_done(rows: dict[tuple[str, str], Row], name: str, policies: tuple[str, ...]) -> bool:
