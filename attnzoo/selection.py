@@ -12,6 +12,7 @@ from attnzoo.checks import check_choice, check_int, check_keywords
 from attnzoo.errors import NoSitesError, OptionError, SiteError
 from attnzoo.registry import POLICIES
 from attnzoo.sites import Site, Skipped
+from attnzoo.structure.graph import used_values
 from attnzoo.trace import Trace
 
 __all__ = ["FILTERS", "PolicyCall", "PolicyLike", "Selection", "parse_policies", "select"]
@@ -108,6 +109,7 @@ def select(trace: Trace, call: PolicyCall) -> Selection:
                 f"policy {call.name!r} returned {item!r}; a policy returns a list of sites, made "
                 f"by trace.before(call), trace.after(call) or trace.replace(call)."
             )
+    found = [_unless_dead(trace, item) if isinstance(item, Site) else item for item in found]
     sites = [item for item in found if isinstance(item, Site)]
     sites.sort(key=lambda site: (site.value, site.call))
     skipped = tuple(item for item in found if isinstance(item, Skipped))
@@ -117,6 +119,14 @@ def select(trace: Trace, call: PolicyCall) -> Selection:
     resolved = PolicyCall(name, dict(call.options))
     occupied: Occupied = call.options.get("occupied", "refuse")
     return Selection(resolved, call.name, tuple(kept), skipped, occupied)
+
+
+def _unless_dead(trace: Trace, site: Site) -> Site | Skipped:
+    """The site, unless attention there could never learn: some networks pool what none reads."""
+    made = (site.value,) if site.where == "after" else trace.calls[site.call].outputs
+    if not made or any(used_values(trace) >> value & 1 for value in made):
+        return site
+    return Skipped(site.path, "nothing that the model returns depends on what it computes")
 
 
 def _is_pair(policy: Any) -> bool:

@@ -15,6 +15,7 @@ from attnzoo.errors import NoSitesError, OptionError, SiteError
 from attnzoo.policies.auto import choose
 from attnzoo.probe import probe
 from attnzoo.registry import POLICIES
+from attnzoo.selection import PolicyCall, select
 from attnzoo.sites import Site, Skipped
 from attnzoo.trace import Trace
 
@@ -226,3 +227,21 @@ def test_every_policy_says_what_it_looks_for() -> None:
             name = spec.delegate(trace) if spec.delegate else spec.name
             with pytest.raises(NoSitesError, match=f"It has no {POLICIES[name].looks_for}"):
                 attnzoo.plan(nn.ReLU(), spec.name, example=SIZE)
+
+
+def test_a_pool_whose_result_nobody_reads_is_left_out() -> None:
+    class Idle(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.conv, self.pool, self.idle = nn.Conv2d(3, 4, 3), nn.MaxPool2d(2), nn.MaxPool2d(2)
+
+        def forward(self, x: Tensor) -> Tensor:
+            x = self.conv(x)
+            self.idle(x)
+            return self.pool(x)
+
+    selection = select(probe(Idle(), SIZE), PolicyCall("pre-pool"))
+    assert [site.path for site in selection.sites] == ["pool"]
+    assert str(selection.skipped[0]).startswith("idle: nothing that the model returns")
+    with pytest.raises(NoSitesError, match="idle: nothing that the model returns"):
+        select(probe(Idle(), SIZE), PolicyCall("pre-pool", {"exclude": "pool"}))

@@ -8,7 +8,15 @@ from typing import TypeVar
 
 from attnzoo.trace import Trace
 
-__all__ = ["NONLINEAR", "PASSES", "ancestors", "computed_once", "dominators", "nonlinear_values"]
+__all__ = [
+    "NONLINEAR",
+    "PASSES",
+    "ancestors",
+    "computed_once",
+    "dominators",
+    "nonlinear_values",
+    "used_values",
+]
 
 Result = TypeVar("Result")
 
@@ -55,6 +63,20 @@ def ancestors(trace: Trace) -> list[int]:
                 bits |= sets[source]
         sets.append(bits)
     return sets
+
+
+@computed_once
+def used_values(trace: Trace) -> int:
+    """The values that an output of the model is computed from, as the bits of an int.
+
+    All of them, where the forward pass could not be followed to its end.
+    """
+    if trace.stopped or not trace.outputs:
+        return (1 << len(trace.values)) - 1
+    sets, bits = ancestors(trace), 0
+    for value in trace.outputs:
+        bits |= sets[value]
+    return bits
 
 
 @computed_once

@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 from collections.abc import Iterator
 
-from attnzoo.structure.graph import ancestors, computed_once
+from attnzoo.structure.graph import ancestors, computed_once, used_values
 from attnzoo.structure.residual import residual_blocks
 from attnzoo.structure.trunk import Unit, units
 from attnzoo.trace import LEVEL_RATIO, Call, Trace, Value
@@ -145,13 +145,10 @@ def _coarsest(trace: Trace) -> list[int]:
 
 
 def _goes_on(trace: Trace) -> int:
-    """The values that some convolution made a map from which leads to an output, as bits."""
-    sets, bits = ancestors(trace), 0
-    known = not trace.stopped and trace.outputs
-    used = 0
-    for value in trace.outputs:
-        used |= sets[value]
+    """The values that go into a convolution, or an output, that the result depends on, as bits."""
+    sets, used = ancestors(trace), used_values(trace)
+    bits = 0 if trace.stopped else used
     for op in trace.ops:
-        if op.name == "convolution" and (not known or used >> op.outputs[0] & 1):
+        if op.name == "convolution" and used >> op.outputs[0] & 1:
             bits |= sets[op.inputs[0]]
-    return bits | (used if known else 0)
+    return bits
