@@ -48,6 +48,8 @@ class AttentionTrainer(DetectionTrainer):
         plan.apply()
         moved = intersect_dicts(plain, network.state_dict())
         print(f"its loader finds {len(moved)} of {len(plain)} plain tensors under their keys")
+        if weights:
+            network.load(weights)  # once more: attention too, where the checkpoint has it
         return network
 
 

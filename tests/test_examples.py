@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import subprocess
 import sys
 from pathlib import Path
@@ -68,9 +69,23 @@ def test_yolo_trained_by_its_own_trainer(tmp_path: Path) -> None:
     assert "last.pt holds post-residual × se" in printed
     assert "fused, it still has 10 blocks" in printed
 
-    saved = torch.load(tmp_path / "run" / "weights" / "best.pt", weights_only=False)
+    best = tmp_path / "run" / "weights" / "best.pt"
+    saved = torch.load(best, weights_only=False)
     network = saved["ema"] or saved["model"]  # the trainer strips the moving average at the end
-    gammas = [p for name, p in network.named_parameters() if name.endswith(".gamma")]
+    gammas = _gammas(network)
     assert len(gammas) == 10
     assert all(gamma.any() for gamma in gammas)  # its optimizer had them
-    assert len(attnzoo.unwrap(network).state_dict()) == 355
+    assert len(attnzoo.unwrap(copy.deepcopy(network)).state_dict()) == 355
+
+    with torch.no_grad():
+        for gamma in gammas:
+            gamma.fill_(0.5)
+    torch.save(saved, best)
+    _run("yolo.py", tmp_path, *tiny[:-1], str(tmp_path / "more"), "--model", str(best))
+    saved = torch.load(tmp_path / "more" / "run" / "weights" / "last.pt", weights_only=False)
+    for gamma in _gammas(saved["ema"] or saved["model"]):  # gone on with, not begun anew
+        torch.testing.assert_close(gamma.float(), torch.full((len(gamma),), 0.5), rtol=0, atol=0.1)
+
+
+def _gammas(network: torch.nn.Module) -> list[torch.nn.Parameter]:
+    return [p for name, p in network.named_parameters() if name.endswith(".gamma")]

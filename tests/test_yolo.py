@@ -21,7 +21,7 @@ import attnzoo
 
 with np.printoptions():  # which it changes for the whole process
     from ultralytics import YOLO
-    from ultralytics.nn.tasks import DetectionModel, load_checkpoint
+    from ultralytics.nn.tasks import DetectionModel, load_checkpoint, torch_safe_load
     from ultralytics.utils.torch_utils import ModelEMA, intersect_dicts
 
 SIZE = 64
@@ -127,6 +127,18 @@ def test_its_loader_moves_plain_weights_both_ways(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", NETWORKS)
+def test_training_goes_on_with_attention(name: str) -> None:
+    """Its trainer builds a plain network and loads what fits; once wrapped, the rest fits too."""
+    trained, model = _wrapped(name, seed=1), _build(name)
+    model.load(trained, verbose=False)
+    for recipe in attnzoo.recipes(trained):
+        attnzoo.wrap(model, recipe, example=EXAMPLE)
+    assert not same_everywhere(run(model, _images()), run(trained, _images()))
+    model.load(trained, verbose=False)
+    assert same_everywhere(run(model, _images()), run(trained, _images()))
+
+
+@pytest.mark.parametrize("name", NETWORKS)
 def test_checkpoints_as_its_trainer_writes_them(name: str, tmp_path: Path) -> None:
     model = _wrapped(name)
     ema = ModelEMA(model)
@@ -140,6 +152,19 @@ def test_checkpoints_as_its_trainer_writes_them(name: str, tmp_path: Path) -> No
     assert _calls(again) == ran
     assert attnzoo.recipes(again) == attnzoo.recipes(model)
     assert list(attnzoo.unwrap(again).state_dict()) == list(_build(name).state_dict())
+
+
+def test_its_loader_of_known_classes_refuses_attention(tmp_path: Path) -> None:
+    torch.save({"model": _wrapped("yolov8n.yaml")}, tmp_path / "last.pt")
+    with pytest.raises(TypeError, match="outside the supported Ultralytics checkpoint format"):
+        torch_safe_load(tmp_path / "last.pt", safe_only=True)
+
+
+def test_attention_goes_in_and_out_by_safetensors(tmp_path: Path) -> None:
+    model = _wrapped("yolov8n.yaml")
+    attnzoo.save(model, tmp_path / "yolo.safetensors", what="all")
+    again = attnzoo.load(tmp_path / "yolo.safetensors", _build("yolov8n.yaml", seed=1))
+    assert same_everywhere(run(again, _images()), run(model, _images()))
 
 
 @pytest.mark.parametrize("name", NETWORKS)
