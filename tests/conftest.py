@@ -7,9 +7,9 @@ import tempfile
 from collections.abc import Iterator
 
 import hypothesis
-import numpy as np
 import pytest
 import torch
+from patches import others_left_alone
 
 from attnzoo.registry import BLOCKS, POLICIES
 
@@ -41,9 +41,9 @@ def _same_random_state() -> Iterator[None]:
 
 
 @pytest.fixture(autouse=True)
-def _same_print_options() -> Iterator[None]:
-    """The examples in the docs say what is printed; ultralytics changes how numpy prints."""
-    with np.printoptions():
+def _same_libraries() -> Iterator[None]:
+    """The snippets of a page may import ultralytics."""
+    with others_left_alone():
         yield
 
 

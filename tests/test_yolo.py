@@ -10,16 +10,16 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
-import numpy as np
 import pytest
 import torch
+from patches import others_left_alone
 from tasks import let_attention_in, not_learning, run, same_everywhere, tensors
 from torch import Tensor, nn
 from zoo import snapshot
 
 import attnzoo
 
-with np.printoptions():  # which it changes for the whole process
+with others_left_alone():
     from ultralytics import YOLO
     from ultralytics.nn.tasks import DetectionModel, load_checkpoint, torch_safe_load
     from ultralytics.utils.torch_utils import ModelEMA, intersect_dicts
