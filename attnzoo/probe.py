@@ -61,7 +61,8 @@ def probe(model: nn.Module, example: Any = None) -> Trace:
             model's own default. See `attnzoo.example.resolve_example`.
 
     Raises:
-        UnsupportedModelError: the model is compiled, scripted, lazy, or under DDP or FSDP.
+        UnsupportedModelError: the model is compiled, scripted, quantised, lazy, or under DDP or
+            FSDP.
         TraceError: the forward pass failed on this example.
     """
     refuse_unsupported(model)
@@ -184,6 +185,11 @@ def refuse_unsupported(model: nn.Module) -> None:
             raise UnsupportedModelError(
                 f"{where} is TorchScript and cannot be changed. Wrap the Python model first."
             )
+        if _is_quantised(type(module)):
+            raise UnsupportedModelError(
+                f"{where} is quantised: its tensors are integers, which attention cannot take. "
+                f"Wrap the float model first, then quantise it."
+            )
         uninitialised = getattr(module, "has_uninitialized_params", None)
         if uninitialised is not None and uninitialised():
             raise UnsupportedModelError(
@@ -195,6 +201,16 @@ def refuse_unsupported(model: nn.Module) -> None:
 def _is_parallel(cls: type[nn.Module]) -> bool:
     packages = ("torch.distributed.", "torch.nn.parallel.")
     return any(base.__module__.startswith(packages) for base in cls.__mro__)
+
+
+@functools.cache
+def _is_quantised(cls: type[nn.Module]) -> bool:
+    packages = ("torch.ao.nn.quantized.", "torch.ao.nn.intrinsic.quantized.")
+    still_float = ("FloatFunctional", "FXFloatFunctional")  # of models that can be quantised
+    return any(
+        base.__module__.startswith(packages) and base.__name__ not in still_float
+        for base in cls.__mro__
+    )
 
 
 def _data_dependent(error: Exception) -> str:

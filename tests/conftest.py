@@ -3,17 +3,28 @@
 from __future__ import annotations
 
 import os
+import tempfile
 from collections.abc import Iterator
 
 import hypothesis
 import pytest
 import torch
+from patches import others_left_alone
 
 from attnzoo.registry import BLOCKS, POLICIES
 
 # The workers of pytest-xdist share the cores; more threads than cores only wait for each other.
 if "PYTEST_XDIST_WORKER" in os.environ:
     torch.set_num_threads(1)
+
+# On import ultralytics writes settings; later it looks for updates and installs packages.
+_YOLO = tempfile.TemporaryDirectory(prefix="attnzoo-")
+os.environ |= {
+    "YOLO_CONFIG_DIR": _YOLO.name,
+    "YOLO_OFFLINE": "1",
+    "YOLO_AUTOINSTALL": "0",
+    "YOLO_VERBOSE": "0",
+}
 
 # Building a model can take longer than hypothesis's deadline for one example, on a busy machine.
 # A run that draws other examples than the last one would fail for reasons nobody can repeat.
@@ -26,6 +37,13 @@ def _same_random_state() -> Iterator[None]:
     """Start each test from the same random state, whatever ran before it."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
+        yield
+
+
+@pytest.fixture(autouse=True)
+def _same_libraries() -> Iterator[None]:
+    """The snippets of a page may import ultralytics."""
+    with others_left_alone():
         yield
 
 

@@ -1,0 +1,91 @@
+"""The examples run as they stand, at tiny size, in a process and a folder of their own."""
+
+from __future__ import annotations
+
+import copy
+import subprocess
+import sys
+from pathlib import Path
+
+import torch
+from PIL import Image
+
+import attnzoo
+
+EXAMPLES = Path(__file__).parents[1] / "examples"
+
+
+def _run(name: str, folder: Path, *arguments: str) -> str:
+    """What the example prints."""
+    command = [sys.executable, "-W", "ignore", str(EXAMPLES / name), *arguments]
+    done = subprocess.run(
+        command, cwd=folder, capture_output=True, encoding="utf-8", timeout=300, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def test_every_example_is_run_here() -> None:
+    source = Path(__file__).read_text("utf-8")
+    assert [path.name for path in EXAMPLES.glob("*.py") if f'"{path.name}"' not in source] == []
+
+
+def test_fine_grained_on_digits(tmp_path: Path) -> None:
+    printed = _run("fine_grained.py", tmp_path, "--steps", "2", "--batch", "4")
+    before, wrapped = (line.split()[-1] for line in printed.splitlines()[:2])
+    assert wrapped == before
+    assert "post-residual × local" in printed
+    assert (tmp_path / "attention.safetensors").exists()
+
+
+def test_fine_grained_on_a_folder(tmp_path: Path) -> None:
+    for split, count in (("train", 4), ("test", 2)):
+        for colour in ("red", "green"):
+            folder = tmp_path / "colours" / split / colour
+            folder.mkdir(parents=True)
+            for index in range(count):
+                Image.new("RGB", (40, 40), colour).save(folder / f"{index}.png")
+    options = ["--steps", "2", "--batch", "4", "--model", "mobilenetv3_small_050"]
+    printed = _run("fine_grained.py", tmp_path, "--data", "colours", "--size", "32", *options)
+    assert "mbconv × local" in printed
+
+
+def test_detection(tmp_path: Path) -> None:
+    printed = _run("detection.py", tmp_path, "--steps", "2", "--batch", "2", "--size", "48")
+    assert "boxes, labels and scores after wrap are the same" in printed
+    assert "overlap after training" in printed
+
+
+def test_segmentation(tmp_path: Path) -> None:
+    printed = _run("segmentation.py", tmp_path, "--steps", "2", "--batch", "2", "--size", "48")
+    assert "maps after wrap are the same" in printed
+    assert "overlap after training" in printed
+
+
+def test_yolo_trained_by_its_own_trainer(tmp_path: Path) -> None:
+    tiny = ["--epochs", "1", "--images", "8", "--out", str(tmp_path)]
+    printed = _run("yolo.py", tmp_path, *tiny)
+    assert "its loader finds 355 of 355 plain tensors under their keys" in printed
+    assert "last.pt holds post-residual × se" in printed
+    assert "fused, it still has 10 blocks" in printed
+
+    best = tmp_path / "run" / "weights" / "best.pt"
+    saved = torch.load(best, weights_only=False)
+    network = saved["ema"] or saved["model"]  # the trainer strips the moving average at the end
+    gammas = _gammas(network)
+    assert len(gammas) == 10
+    assert all(gamma.any() for gamma in gammas)  # its optimizer had them
+    assert len(attnzoo.unwrap(copy.deepcopy(network)).state_dict()) == 355
+
+    with torch.no_grad():
+        for gamma in gammas:
+            gamma.fill_(0.5)
+    torch.save(saved, best)
+    _run("yolo.py", tmp_path, *tiny[:-1], str(tmp_path / "more"), "--model", str(best))
+    saved = torch.load(tmp_path / "more" / "run" / "weights" / "last.pt", weights_only=False)
+    for gamma in _gammas(saved["ema"] or saved["model"]):  # gone on with, not begun anew
+        torch.testing.assert_close(gamma.float(), torch.full((len(gamma),), 0.5), rtol=0, atol=0.1)
+
+
+def _gammas(network: torch.nn.Module) -> list[torch.nn.Parameter]:
+    return [p for name, p in network.named_parameters() if name.endswith(".gamma")]
