@@ -276,7 +276,13 @@ def test_mbconv_blocks_of_other_convolutions(name: str, count: int) -> None:
     [
         (
             "timm/hrnet_w18_small",
-            ["act1", "layer1.0", "stage3.0.branches.1.1", "stage4.0.branches.2.1", "final_layer.2"],
+            [
+                "act1",
+                "layer1.0",
+                "stage3.0.branches.1.1",
+                "stage4.0.branches.2.1",
+                "incre_modules.3.0",
+            ],
         ),
         (
             "timm/selecsls42",
@@ -290,6 +296,10 @@ def test_mbconv_blocks_of_other_convolutions(name: str, count: int) -> None:
         ("timm/nasnetalarge", ["conv0.bn.act", "cell_stem_0", "cell_5", "cell_11", "cell_17"]),
         ("timm/ghostnetv2_100", [f"blocks.{i}" for i in ("0.0", "2.0", "4.0", "6.4", "8.3")]),
         ("lraspp_mobilenet_v3_large", [f"backbone.{i}" for i in (1, 3, 6, 15)]),
+        (
+            "deeplabv3_mobilenet_v3_large",
+            [*(f"backbone.{i}" for i in (1, 3, 6)), "classifier.0"],
+        ),
         (
             "fasterrcnn_resnet50_fpn",
             ["backbone.body.relu"]
@@ -362,3 +372,25 @@ def test_dominators_and_ancestors_against_their_definition() -> None:
         assert set(below) == {
             v for v in below if ancestors(trace)[v] & ~ancestors(trace)[value] == 0
         }
+
+
+def test_a_pool_that_returns_indices_is_a_pool() -> None:
+    class Unpools(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.conv, self.pool = nn.Conv2d(3, 4, 3), nn.MaxPool2d(2, return_indices=True)
+            self.unpool = nn.MaxUnpool2d(2)
+
+        def forward(self, x: Tensor) -> Tensor:
+            return self.unpool(*self.pool(self.conv(x)))
+
+    trace = probe(Unpools(), (3, 34, 34))
+    assert [call.path for call in pool_calls(trace)] == ["pool"]
+    assert functional_pools(trace) == ()
+
+
+def test_stage_ends_of_a_graph_module() -> None:
+    """Of a traced network only the layers are left, called by one module that returns a list."""
+    model = timm.create_model("resnet10t", features_only=True, feature_cls="fx")
+    ends = [unit.call.path for unit in stage_ends(probe(model, SIZE))]
+    assert ends == ["graph_module.act1", *(f"graph_module.layer{i}.0.act2" for i in range(1, 5))]

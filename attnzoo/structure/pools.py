@@ -64,12 +64,18 @@ def functional_pools(trace: Trace) -> tuple[FunctionalPool, ...]:
 
 
 def _pools(trace: Trace, call: Call) -> bool:
-    taken, made = trace.input_map(call), trace.output_map(call)
+    taken, made = trace.input_map(call), _first_map(trace, call)
     if taken is None or made is None or call.parent < 0 or trace.info(call).has_parameters:
         return False
     if not _shrinks(taken, made) or _adaptive(trace, call):
         return False
     return not _is_global([trace.ops[i] for i in call.ops], made)
+
+
+def _first_map(trace: Trace, call: Call) -> Value | None:
+    """The map that a pool returns, which may come with indices."""
+    first = trace.values[call.outputs[0]] if call.outputs else None
+    return first if first is not None and first.is_map else None
 
 
 def _shrinks(taken: Value, made: Value) -> bool:

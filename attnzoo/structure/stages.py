@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 from collections.abc import Iterator
 
-from attnzoo.structure.graph import ancestors, computed_once, used_values
+from attnzoo.structure.graph import ancestors, computed_once, dominators, used_values
 from attnzoo.structure.residual import residual_blocks
 from attnzoo.structure.trunk import Unit, units
 from attnzoo.trace import LEVEL_RATIO, Call, Trace, Value
@@ -18,7 +18,7 @@ def stage_ends(trace: Trace) -> tuple[Unit, ...]:
     """The last unit of every resolution level, in forward order.
 
     First of the levels along the trunk, up to where a decoder brings a finer one back. Then, of
-    the levels that have no unit on the trunk (networks of parallel branches, detectors), the last
+    the levels that have no block on the trunk (networks of parallel branches, detectors), the last
     unit anywhere that no coarser map has gone into. Of a level's units the last block is taken
     rather than a layer that prepares the next level. Levels at which the network only pools are
     left out.
@@ -32,16 +32,16 @@ def stage_ends(trace: Trace) -> tuple[Unit, ...]:
         if not levels or unit.output.height * LEVEL_RATIO <= levels[-1][-1].output.height:
             levels.append([])
         levels[-1].append(unit)
-    levels = [level for level in levels if _has_weights(trace, level)]
-    heights = {unit.output.height for level in levels for unit in level}
-    beside = [
-        unit
-        for unit in _beside_the_trunk(trace)
-        if _is_fine(trace, unit) and not _same_level(unit.output.height, heights)
-    ]
+    beside = [unit for unit in _beside_the_trunk(trace) if _is_fine(trace, unit)]
     beside.sort(key=lambda unit: -unit.output.height)
+    levels = [level for level in levels if _has_weights(trace, level)]
     for _, level in itertools.groupby(beside, _Level()):
-        levels.append(_leading_on(trace, list(level), beside))
+        others = _leading_on(trace, list(level), beside)
+        same = [known for known in levels if _same_level(known, others)]
+        if not same:
+            levels.append(others)
+        elif not any(unit.is_block for unit in same[0]):
+            same[0] += [unit for unit in others if unit.is_block]
     ends = []
     for level in levels:
         if _has_weights(trace, level):
@@ -85,14 +85,16 @@ def _is_fine(trace: Trace, unit: Unit) -> bool:
     return _coarsest(trace)[unit.call.outputs[0]] * LEVEL_RATIO > unit.output.height
 
 
-def _same_level(height: int, heights: set[int]) -> bool:
-    return any(height < other * LEVEL_RATIO and other < height * LEVEL_RATIO for other in heights)
+def _same_level(level: list[Unit], other: list[Unit]) -> bool:
+    """Whether some unit of one is about as high as some unit of the other."""
+    heights = itertools.product((u.output.height for u in level), (u.output.height for u in other))
+    return any(one < two * LEVEL_RATIO and two < one * LEVEL_RATIO for one, two in heights)
 
 
 def _beside_the_trunk(trace: Trace) -> Iterator[Unit]:
     """Units outside those of the trunk whose map goes on into another one."""
     closed = {unit.call.index for unit in units(trace)}
-    blocks = {block.call.index for block in residual_blocks(trace)}
+    blocks = {b.call.index for b in residual_blocks(trace) if trace.output_map(b.call)}
     goes_on = _goes_on(trace)
 
     def inside(call: Call) -> Iterator[Call]:
@@ -114,16 +116,14 @@ def _beside_the_trunk(trace: Trace) -> Iterator[Unit]:
 
 
 def _is_straight(trace: Trace, call: Call, children: list[Call]) -> bool:
-    """Whether the call's children follow one after the other, and the last one's result is its."""
-    sets = ancestors(trace)
-    return (
-        bool(children)
-        and children[-1].outputs == call.outputs
-        and all(
-            one.outputs and other.inputs and sets[other.inputs[0]] >> one.outputs[0] & 1
-            for one, other in itertools.pairwise(children)
-        )
-    )
+    """Whether the call runs its children in a line: whatever goes through it passes them all."""
+    if not children or children[-1].outputs != call.outputs:
+        return False
+    closest, chain, value = dominators(trace), set(), call.outputs[0]
+    while value >= 0:
+        chain.add(value)
+        value = closest[value]
+    return all(chain.intersection(child.outputs) for child in children)
 
 
 @computed_once
