@@ -78,10 +78,14 @@ $(VENV)/.installed-bench: pyproject.toml $(VENV)/.installed
 	$(call install,bench)
 	@touch $@
 
+# ultralytics asks for the OpenCV that draws windows, which needs a desktop's libraries; the one
+# without windows does all that the tests need, and comes with the extra dev.
 comma := ,
 define install
 	@echo "Installing attnzoo[$(1)$(if $(2),$(comma)$(2))] into $(VENV): about a minute ..."
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check uv
-	@$(BIN)/uv pip install --quiet --compile-bytecode --python $(BIN)/python -e '.[$(1)$(if $(2),$(comma)$(2))]' \
+	@echo 'opencv-python; python_version < "3"' > $(VENV)/overrides.txt
+	@$(BIN)/uv pip install --quiet --compile-bytecode --override $(VENV)/overrides.txt \
+	  --python $(BIN)/python -e '.[$(1)$(if $(2),$(comma)$(2))]' \
 	  || $(BIN)/python -m pip install --disable-pip-version-check -e '.[$(1)$(if $(2),$(comma)$(2))]'
 endef
