@@ -74,7 +74,8 @@ class Attention(nn.Module):
             return y
         base = x if base is None else base
         gamma = self.gamma.to(base.dtype)
-        gamma = gamma if nhwc else gamma.view(1, -1, *(1,) * (base.ndim - 2))
+        if not nhwc:
+            gamma = gamma.view(1, -1, 1, 1, 1) if video else gamma.view(1, -1, 1, 1)
         return torch.addcmul(base, gamma, base - y.to(base.dtype), value=-1)
 
     def extra_repr(self) -> str:

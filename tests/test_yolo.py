@@ -34,12 +34,12 @@ NETWORKS = {"yolov8n.yaml": (355, "C2f"), "yolo11n.yaml": (499, "C3k2")}
 PLACES: list[tuple[str, Any, int]] = [
     ("yolov8n.yaml", "auto", 10),
     ("yolov8n.yaml", "in-residual", 6),
-    ("yolov8n.yaml", "stage-end", 4),
+    ("yolov8n.yaml", "stage-end", 5),
     ("yolov8n.yaml", ("match", {"type": "C2f"}), 8),
     ("yolov8n.yaml", ("match", {"type": "SPPF"}), 1),
     ("yolo11n.yaml", "auto", 12),
     ("yolo11n.yaml", "in-residual", 13),
-    ("yolo11n.yaml", "stage-end", 4),
+    ("yolo11n.yaml", "stage-end", 5),
     ("yolo11n.yaml", ("match", {"type": "C3k2"}), 8),
     ("yolo11n.yaml", ("match", {"type": "C2PSA"}), 1),
 ]
