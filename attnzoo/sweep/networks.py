@@ -22,8 +22,9 @@ NetworkKind = Literal["cnn", "hybrid", "other"]
 #: Products of two tensors that both depend on the input: attention between positions.
 _PRODUCTS = ("bmm", "baddbmm", "mm", "scaled_dot_product")
 
-#: Networks with more parameters are looked at on meta tensors.
-_REAL = 60_000_000
+#: Networks with more parameters are looked at on meta tensors. Hybrids mostly take images of one
+#: size only, a large one.
+_REAL: dict[str, int] = {"cnn": 60_000_000, "hybrid": 10_000_000}
 
 #: Sides of the square images that are tried, until one goes through forward and backward.
 _SIDES = (64, 96, 128, 224)
@@ -161,7 +162,7 @@ class Network:
         kind = kind_of(trace)
         if kind == "other":
             return cls(name, family, kind, None, "meta", 0.0)
-        if sum(p.numel() for p in model.parameters()) > _REAL:
+        if sum(p.numel() for p in model.parameters()) > _REAL[kind]:
             model = model if on_meta else model.to("meta")
             return cls(name, family, kind, Trial(model, height, trial.channels), "meta", 0.0)
         begin = time.perf_counter()
