@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from PIL import Image, UnidentifiedImageError
+from PIL import Image
 from timm.data import create_transform
 from torchvision.datasets import ImageFolder
 
@@ -61,7 +61,7 @@ class FolderImages:
         try:
             with Image.open(path) as image:
                 pixels = image.convert("RGB")
-        except (UnidentifiedImageError, OSError) as error:
+        except Exception as error:  # decoders raise whatever they come upon
             raise DataError(f"{path}: cannot be read as an image ({error}).") from error
         with drawing(key):
             return self.transform(pixels), label
