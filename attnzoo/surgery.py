@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
+from functools import cache
 from typing import Any
 
 import torch
@@ -91,9 +92,10 @@ def operate(
         ]
     there = (module.step for module in model.modules() if isinstance(module, Attention))
     step = 1 + max(there, default=0)
+    is_last = cache(lambda path: _is_channels_last(get_module(model, path)))
     for place, attention in zip(places, attentions, strict=True):
         attention.step = step
-        _settle(attention, model, place)
+        _settle(attention, model, place, is_last)
     done: list[Edit] = []
     try:
         for edit, attention in zip(edits, attentions, strict=True):
@@ -225,13 +227,15 @@ def _first_device(model: nn.Module, path: str) -> str:
     return "meta" if tensor is not None and tensor.is_meta else "cpu"
 
 
-def _settle(attention: Attention, model: nn.Module, path: str) -> None:
+def _settle(
+    attention: Attention, model: nn.Module, path: str, is_last: Callable[[str], bool]
+) -> None:
     """Device, dtype, memory format and mode of the modules around the place."""
     modules = [get_module(model, prefix) for prefix in _prefixes(path)]
     tensor = next((t for module in modules for t in _floating(module)), None)
     if tensor is not None and (tensor.device.type, tensor.dtype) != ("cpu", torch.float32):
         attention.to(device=tensor.device, dtype=tensor.dtype)
-    if any(map(_is_channels_last, modules)):
+    if any(is_last(prefix) for prefix in _prefixes(path)):
         attention.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     attention.train(modules[0].training)
 
