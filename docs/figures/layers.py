@@ -23,6 +23,7 @@ PURPOSE = {
     "recipe": "what was asked for, as JSON",
     "structure": "residual blocks, pools, MBConv, trunk: what a trace shows",
     "probe": "model → Trace, one forward pass on meta tensors",
+    "recorder": "writes down what runs",
     "trace": "what that pass does, as plain data",
     "blocks": "the zoo, one family a file",
     "registry": "names → blocks, names → policies",
