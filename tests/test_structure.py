@@ -232,7 +232,13 @@ def test_transitions_without_a_pool() -> None:
         f"dense_stages.{i}.1" for i in range(1, 7)
     ]
     assert {layer.pool for layer in found} == {None}
-    for name in ("timm/dpn48b", "timm/ese_vovnet19b_slim", "timm/cspresnet50", "timm/dla34"):
+    for name in (
+        "timm/selecsls84",
+        "timm/dpn48b",
+        "timm/ese_vovnet19b_slim",
+        "timm/cspresnet50",
+        "timm/dla34",
+    ):
         assert transitions(_trace(name)) == (), name
 
 

@@ -14,8 +14,8 @@ __all__ = ["Transition", "transitions"]
 #: What may stand between the concatenation and the convolution: norm and activation.
 _BETWEEN = 6
 
-#: Connections are dense where the features of one layer go into this many concatenations.
-_DENSE = 3
+#: A concatenation is dense if this share of what it joins goes into other concatenations too.
+_DENSE = 0.5
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,7 +50,8 @@ def _from_dense_concatenation(trace: Trace, value: int) -> bool:
             return False
         op = trace.ops[made_by]
         if op.name == "cat":
-            return any(_concatenations(trace, source) >= _DENSE for source in op.inputs)
+            again = sum(_concatenations(trace, source) > 1 for source in op.inputs)
+            return len(op.inputs) > 2 and again >= _DENSE * len(op.inputs)
         if len(op.inputs) != 1 or op.name == "convolution":
             return False
         value = op.inputs[0]
