@@ -25,6 +25,7 @@ STUDY: dict[str, Any] = {
     "seeds": [0, 1],
     "backbones": ["test_train_loop:tiny_net"],
     "variants": ["plain", {"policy": "pre-pool", "block": "se"}],
+    "controls": False,
 }
 
 
