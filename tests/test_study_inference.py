@@ -135,6 +135,21 @@ def test_shared_baselines_and_few_test_images_give_no_more(
     assert LOW / 2 <= any_found(simulate(seeds, backbones, variants)) <= HIGH
 
 
+def test_without_holm_the_simulation_finds_much() -> None:
+    p = paired_p(differences(simulate(5, 12, 1, images=None)))
+    expected = 1 - 0.95**12  # 46% of the studies
+    assert ((p <= 0.05).any(-1)).mean() == pytest.approx(expected, abs=0.04)
+
+
+@pytest.mark.parametrize("seeds", [3, 5, 10])
+def test_comparisons_with_controls_give_no_more(seeds: int) -> None:
+    # Plain, two blocks, the control of each: each with plain, and each block with its control.
+    top1 = simulate(seeds, 1, 4)[:, 0]
+    pairs = [(1, 0), (2, 0), (3, 0), (4, 0), (1, 3), (2, 4)]
+    compared = np.stack([top1[:, ours] - top1[:, theirs] for ours, theirs in pairs], axis=1)
+    assert (holm(paired_p(compared)) <= 0.05).any(-1).sum() <= HIGH
+
+
 @pytest.mark.parametrize("seeds", [2, 3, 5, 10])
 def test_skewed_accuracies_give_no_more_false_positives(seeds: int) -> None:
     assert any_found(simulate(seeds, 1, 3, spread="skewed")) <= HIGH

@@ -13,6 +13,7 @@ from attnzoo.study.table import (
     interval_text,
     more_seeds_text,
     p_text,
+    points_text,
     verdict_text,
 )
 from attnzoo.study.wording import caveats, verdicts
@@ -20,7 +21,7 @@ from attnzoo.study.wording import caveats, verdicts
 __all__ = ["report_markdown"]
 
 COLUMNS = (
-    *("backbone", "variant", "seeds", "top-1 %", "95%", "vs plain", "p (Holm)", "verdict"),
+    *("backbone", "variant", "seeds", "top-1 %", "95% interval", "vs plain", "p (Holm)", "verdict"),
     *("more seeds", "vs control", "verdict", "parameters", "MMACs"),
 )
 
@@ -39,7 +40,7 @@ def report_markdown(
         parts.append(
             "top-1: mean ± standard deviation over seeds, and the 95% interval of the mean. "
             "Differences are in percentage points. More seeds: how many it would take to see a "
-            f"difference of {study.difference_points:g} points with 80% chance."
+            f"difference of {points_text(study.difference_points)} with 80% chance."
         )
     told = verdicts(study, rows)
     if told:

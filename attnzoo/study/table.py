@@ -24,6 +24,7 @@ __all__ = [
     "interval_text",
     "more_seeds_text",
     "p_text",
+    "points_text",
     "results_csv",
     "results_table",
     "study_rows",
@@ -145,6 +146,11 @@ def p_text(difference: Difference | None) -> str:
     if difference is None or difference.p_holm is None:
         return ""
     return "<0.001" if difference.p_holm < 0.001 else f"{difference.p_holm:.2g}"
+
+
+def points_text(points: float) -> str:
+    """A number of percentage points."""
+    return "1 point" if points == 1 else f"{points:g} points"
 
 
 def verdict_text(difference: Difference | None) -> str:

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from attnzoo.study.folder import DataRecord
 from attnzoo.study.grid import Study
 from attnzoo.study.stats import Difference, Summary, sampling_error
-from attnzoo.study.table import comparisons, difference_text, more_seeds_text, p_text
+from attnzoo.study.table import comparisons, difference_text, more_seeds_text, p_text, points_text
 
 __all__ = ["caveats", "verdicts"]
 
@@ -67,7 +67,9 @@ def _sentence(study: Study, row: Summary, difference: Difference) -> str:
         return f"{text}."
     if difference.more_seeds is None and not difference.deviation:
         return f"{text}; all seeds differ equally, which tells nothing of their spread."
-    points = f"{study.difference_points:g} points"
+    size = points_text(study.difference_points)
     if difference.more_seeds == 0:
-        return f"{text}; these seeds are enough to see {points} with 80% chance."
-    return f"{text}; {more_seeds_text(difference)} more seeds to see {points} with 80% chance."
+        return f"{text}; so many seeds see {size} with 80% chance."
+    more = more_seeds_text(difference)
+    noun = "seed" if more == "1" else "seeds"
+    return f"{text}; it takes {more} more {noun} to see {size} with 80% chance."
