@@ -270,6 +270,7 @@ def test_svg_identifiers_are_unique(done: Path) -> None:
 
 def test_the_report_judges(done: Path) -> None:
     page = Page((done / "report.html").read_text())
+    assert "not finished" not in page.text
     for part in ("Verdicts", "no evidence", "p permutation", "p Holm", "more seeds", "points: "):
         assert part in page.text
     with (done / "comparisons.csv").open(newline="") as file:
@@ -342,7 +343,9 @@ def test_the_report_comes_again_from_the_folder_alone(tmp_path: Path) -> None:
 def test_an_unfinished_study_has_a_report_too(tmp_path: Path) -> None:
     with pytest.raises(KeyboardInterrupt):
         run_study(STUDY, tmp_path, watch=Log(stop_at=1))
-    assert "of 4" in write_report(tmp_path).read_text()
+    text = write_report(tmp_path).read_text()
+    assert "of 4" in text
+    assert "The study is not finished" in text
 
 
 def test_no_study_in_a_folder(tmp_path: Path) -> None:

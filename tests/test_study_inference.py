@@ -141,6 +141,12 @@ def test_without_holm_the_simulation_finds_much() -> None:
     assert ((p <= 0.05).any(-1)).mean() == pytest.approx(expected, abs=0.04)
 
 
+def test_looking_after_every_seed_finds_too_much() -> None:
+    compared = differences(simulate(20, 1, 1, images=None))[:, 0]
+    looks = np.stack([paired_p(compared[:, :seeds]) <= 0.05 for seeds in range(5, 21)])
+    assert 0.17 <= looks.any(0).mean() <= 0.22  # as the documentation warns
+
+
 @pytest.mark.parametrize("seeds", [3, 5, 10])
 def test_comparisons_with_controls_give_no_more(seeds: int) -> None:
     # Plain, two blocks, the control of each: each with plain, and each block with its control.

@@ -34,7 +34,7 @@ def report_markdown(
     if study.question:
         parts.append(study.question)
     parts.append(f"{len(records)} of {len(study.runs)} runs are done.")
-    parts += [f"> {text}" for text in caveats(study, rows, data)]
+    parts += [f"> {text}" for text in caveats(study, rows, data, done=len(records))]
     if rows:
         parts += ["## Results", _table(rows)]
         parts.append(

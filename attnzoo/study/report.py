@@ -100,7 +100,7 @@ def _content(
         ],
         "sizes": {b.name: study.data_of(b).size for b in study.backbones},
         "planned": len(study.runs),
-        "wording": caveats(study, rows, data),
+        "wording": caveats(study, rows, data, done=len(records)),
         "size": points_text(study.difference_points),
         "comparisons": _comparisons(rows),
         "data": data,

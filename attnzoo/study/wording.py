@@ -12,9 +12,16 @@ from attnzoo.study.table import comparisons, difference_text, more_seeds_text, p
 __all__ = ["caveats", "verdicts"]
 
 
-def caveats(study: Study, rows: Sequence[Summary], data: DataRecord | None) -> list[str]:
-    """Paragraphs to be read before the numbers."""
+def caveats(
+    study: Study, rows: Sequence[Summary], data: DataRecord | None, *, done: int
+) -> list[str]:
+    """Paragraphs to be read before the numbers; `done` runs of the study are there."""
     said = []
+    if done < len(study.runs) and len(study.seeds) > 1:
+        said.append(
+            f"The study is not finished, {done} of {len(study.runs)} runs are done, and verdicts "
+            "may change: they count when it is. Stopping at one that pleases finds too much."
+        )
     if len(study.seeds) == 1:
         said.append(
             "One seed a variant: this shows that the networks learn, and roughly how well. It is "
