@@ -255,6 +255,17 @@ def test_ablate_does_a_study_and_report_tells_of_it(run, folder):
     assert (folder / "here" / "report.html").exists()
 
 
+def test_the_dry_run_shows_baselines_and_controls(run, folder):
+    name = study_file(folder, variants=[{"policy": "auto", "block": "se"}])
+    code, out, err = run("ablate", name, "--dry-run")
+    assert code == 0, err
+    assert "tiny: 4 runs" in out
+    for title in ("plain", "control: auto + conv like se", "control: auto + affine"):
+        assert f" {title} " in out
+    name = study_file(folder, variants=[{"policy": "auto", "block": "se"}], controls=False)
+    assert "control:" not in run("ablate", name, "--dry-run")[1]
+
+
 def test_an_interrupted_study_says_that_nothing_is_lost(run, folder, monkeypatch):
     def interrupt(*_, **__):
         raise KeyboardInterrupt

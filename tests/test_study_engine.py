@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 from rich.console import Console
 from test_train_folder import make_folder
 
@@ -25,6 +26,7 @@ STUDY: dict[str, Any] = {
     "seeds": [0, 1],
     "backbones": ["test_train_loop:tiny_net"],
     "variants": ["plain", {"policy": "pre-pool", "block": "se"}],
+    "controls": False,
 }
 
 
@@ -75,8 +77,10 @@ def test_a_study_gives_one_row_a_run(done: Path) -> None:
 def test_no_half_written_file_is_left(done: Path) -> None:
     assert not list(done.rglob("*.partial"))
     assert sorted(entry.name for entry in done.iterdir()) == [
+        "comparisons.csv",
         "data.json",
         "report.html",
+        "report.md",
         "results.csv",
         "runs",
         "study.json",
@@ -264,10 +268,56 @@ def test_svg_identifiers_are_unique(done: Path) -> None:
         assert (pair[0] or pair[1]) in ids
 
 
+def test_the_report_judges(done: Path) -> None:
+    page = Page((done / "report.html").read_text())
+    assert "not finished" not in page.text
+    for part in ("Verdicts", "no evidence", "p permutation", "p Holm", "more seeds", "points: "):
+        assert part in page.text
+    with (done / "comparisons.csv").open(newline="") as file:
+        (row,) = csv.DictReader(file)
+    assert (row["variant"], row["baseline"], row["seeds"]) == ("pre-pool + se", "plain", "2")
+    assert float(row["low"]) <= float(row["mean"]) <= float(row["high"])
+    assert float(row["p_holm"]) == float(row["p"])
+    assert float(row["p_permutation"]) >= 0.5
+    assert row["verdict"] == "no evidence"
+
+
+def test_the_report_in_markdown(done: Path) -> None:
+    text = (done / "report.md").read_text()
+    assert text.startswith("# tiny <study>\n\nDoes attention help a tiny net?\n")
+    table = [line for line in text.splitlines() if line.startswith("|")]
+    assert len(table) == 4
+    assert len({line.count("|") for line in table}) == 1
+    assert "- **no evidence**: test_train_loop:tiny_net, pre-pool + se against plain: " in text
+    assert "$ attnzoo ablate 'tiny <study>.yaml'" in text
+    assert "Seeds: 0, 1. Versions: " in text
+    content = re.search(r"```yaml\n(.*?)```", text, re.DOTALL)[1]
+    assert parse_study(yaml.safe_load(content)) == parse_study(STUDY)
+
+
+def test_controls_are_run_and_compared_with(tmp_path: Path) -> None:
+    study = {**STUDY, "controls": ["conv"], "train": {**STUDY["train"], "epochs": 1}}
+    outcome = run_study(study, tmp_path, watch=Watch())
+    control = "control: pre-pool + conv like se"
+    assert [r.result.variant for r in outcome.records[:3]] == ["plain", "pre-pool + se", control]
+    with (tmp_path / "comparisons.csv").open(newline="") as file:
+        pairs = [(row["variant"], row["baseline"]) for row in csv.DictReader(file)]
+    assert pairs == [("pre-pool + se", "plain"), ("pre-pool + se", control), (control, "plain")]
+    assert f"pre-pool + se against {control}: " in (tmp_path / "report.md").read_text()
+    out = io.StringIO()
+    Console(file=out, width=200).print(study_table(tmp_path))
+    assert "vs control" in out.getvalue()
+
+
 def test_one_seed_is_no_verdict(tmp_path: Path) -> None:
     text = run_study({**STUDY, "seeds": [0]}, tmp_path, watch=Watch()).report.read_text()
     assert "One seed a variant" in text
     assert "95% interval" not in text
+    assert "Verdicts" not in text
+    told = (tmp_path / "report.md").read_text()
+    assert "One seed a variant" in told
+    assert "verdict |" not in told
+    assert "## Verdicts" not in told
 
 
 def test_the_report_comes_again_from_the_folder_alone(tmp_path: Path) -> None:
@@ -293,7 +343,9 @@ def test_the_report_comes_again_from_the_folder_alone(tmp_path: Path) -> None:
 def test_an_unfinished_study_has_a_report_too(tmp_path: Path) -> None:
     with pytest.raises(KeyboardInterrupt):
         run_study(STUDY, tmp_path, watch=Log(stop_at=1))
-    assert "of 4" in write_report(tmp_path).read_text()
+    text = write_report(tmp_path).read_text()
+    assert "of 4" in text
+    assert "The study is not finished" in text
 
 
 def test_no_study_in_a_folder(tmp_path: Path) -> None:
@@ -306,7 +358,10 @@ def test_no_study_in_a_folder(tmp_path: Path) -> None:
 
 def test_the_terminal_table(done: Path) -> None:
     out = io.StringIO()
-    Console(file=out, width=140).print(study_table(done))
+    Console(file=out, width=180).print(study_table(done))
     text = out.getvalue()
-    for part in ("test_train_loop:tiny_net", "plain", "pre-pool + se", "±", "["):
+    for part in (
+        *("test_train_loop:tiny_net", "plain", "pre-pool + se", "±", "["),
+        *("p (Holm)", "verdict", "no evidence", "more seeds"),
+    ):
         assert part in text

@@ -19,6 +19,7 @@ GOOD: dict[str, Any] = {
     "seeds": [0, 1],
     "backbones": ["timm/resnet18", {"name": "torchvision/vgg11", "size": 64, "train": {"lr": 0.1}}],
     "variants": ["plain", {"policy": "auto", "block": "se", "options": {"reduction": 8}}],
+    "controls": False,
 }
 
 
@@ -134,3 +135,78 @@ def test_broken_yaml_names_the_line(tmp_path: Path) -> None:
 )
 def test_the_example_studies_are_right(path: Path) -> None:
     assert load_study(path).runs
+
+
+# Baselines and controls
+
+
+def titles(variants: list[Any], **changes: Any) -> list[str]:
+    content = {**GOOD, "controls": True, "variants": variants, **changes}
+    return [variant.title for variant in parse_study(content).variants]
+
+
+SE, CBAM = {"policy": "auto", "block": "se"}, {"policy": "stage-end", "block": "cbam"}
+
+
+def test_plain_and_controls_come_by_themselves() -> None:
+    assert titles([SE, CBAM]) == [
+        "plain",
+        "auto + se",
+        "control: auto + conv like se",
+        "stage-end + cbam",
+        "control: stage-end + conv like cbam",
+        "control: auto + affine",
+        "control: stage-end + affine",
+    ]
+    assert titles([SE, {"policy": "auto", "block": "eca"}]).count("control: auto + affine") == 1
+    assert titles(["plain"]) == ["plain"]
+
+
+def test_a_control_takes_all_from_its_block_but_attention() -> None:
+    block = {**SE, "options": {"reduction": 8}, "start": "paper", "name": "mine"}
+    study = parse_study({**GOOD, "controls": ["conv"], "variants": [block]})
+    assert [variant.title for variant in study.variants] == [
+        *("plain", "mine", "control: auto + conv like se reduction=8 (paper)"),
+    ]
+    control = study.variants[-1]
+    assert (control.policy, control.block, control.start) == ("auto", "conv", "paper")
+    assert control.options == {"like": "se", "like_options": {"reduction": 8}}
+    assert study.controlled == {"mine": control.title}
+
+
+def test_controls_can_be_declined() -> None:
+    assert titles([SE], controls=False) == ["plain", "auto + se"]
+    assert titles([SE], controls=[]) == ["plain", "auto + se"]
+    assert titles([SE], controls=["affine"]) == ["plain", "auto + se", "control: auto + affine"]
+    assert titles([SE], controls="conv") == ["plain", "auto + se", "control: auto + conv like se"]
+    study = parse_study({**GOOD, "variants": [SE], "controls": ["affine"]})
+    assert study.controlled == {"auto + se": "control: auto + affine"}
+    assert parse_study({**GOOD, "variants": [SE]}).controlled == {}
+    assert "controls: 'conf' is none. Did you mean 'conv'" in faults_of(controls=["conf"])
+    assert "controls: 3 is none" in faults_of(controls=3)
+
+
+def test_controls_that_are_there_are_not_added_again() -> None:
+    local = {"policy": "auto", "block": "local"}
+    conv = {"name": "mine", "policy": "auto", "block": "conv"}  # like local by default
+    affine = {"policy": "auto", "block": "affine"}
+    assert titles([conv, local, affine]) == ["plain", "mine", "auto + local", "auto + affine"]
+    study = parse_study({**GOOD, "controls": True, "variants": [conv, local, affine]})
+    assert study.controlled == {"auto + local": "mine"}
+
+
+def test_a_study_with_controls_survives_its_own_yaml() -> None:
+    for controls in (True, False, ["affine"]):
+        study = parse_study({**GOOD, "controls": controls, "variants": [SE, CBAM]})
+        assert parse_study(yaml.safe_load(study_yaml(study))) == study
+
+
+@pytest.mark.parametrize("points", [0, -1, "1", True, None])
+def test_the_difference_to_see_is_a_number(points: Any) -> None:
+    assert "difference_points: must be a number" in faults_of(difference_points=points)
+
+
+def test_the_quickstart_has_the_runs_it_has_time_for() -> None:
+    study = load_study("examples/studies/quickstart.yaml")
+    assert [variant.title for variant in study.variants] == ["plain", "auto + local", "auto + se"]
+    assert len(study.runs) == 12

@@ -19,7 +19,10 @@ if TYPE_CHECKING:
 
 __all__ = ["ablate", "report"]
 
-EXPENDABLE = ("seconds", "sites", "MMACs", "parameters", "seeds")
+EXPENDABLE = (
+    *("seconds", "sites", "MMACs", "parameters"),
+    *("seeds", "more seeds", "p (Holm)", "vs control"),
+)
 """Columns of a study's table that a narrow terminal can do without, first to go first."""
 
 
@@ -66,7 +69,7 @@ def report(
     folder: Annotated[Path, Parameter(help="A folder that `attnzoo ablate` wrote.")],
     /,
 ) -> None:
-    """Write `results.csv` and `report.html` anew from a study's folder, finished or not."""
+    """Write the tables and the report anew from a study's folder, finished or not."""
     with working("Writing the report"):
         from attnzoo.study import write_report
 

@@ -132,7 +132,7 @@ def _faults(study: Study, backbone: Backbone, classes: int) -> list[str]:
         ]
     if tuple(getattr(outputs, "shape", ())) != (2, classes):
         return [f"{backbone.name} must return scores of shape (N, {classes}), one per class."]
-    found = []
+    found: dict[str, str] = {}  # a control meets its block's fault again
     for variant in study.variants:
         if variant.policy is not None:
             try:
@@ -145,5 +145,5 @@ def _faults(study: Study, backbone: Backbone, classes: int) -> list[str]:
                     **variant.options,
                 )
             except AttnzooError as error:
-                found.append(f"{backbone.name}, {variant.title}: {error}")
-    return found
+                found.setdefault(str(error), f"{backbone.name}, {variant.title}: {error}")
+    return list(found.values())

@@ -6,7 +6,8 @@ runs/<run>/             one finished run: run.json, metrics.csv, attention.safet
                         result.json
 runs/.<run>.partial/    a run in progress, or one that was interrupted
 results.csv             one row a run
-report.html
+comparisons.csv         one row a comparison
+report.html, report.md
 """
 
 from __future__ import annotations

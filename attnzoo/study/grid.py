@@ -1,4 +1,7 @@
-"""A study file → backbones × variants × seeds → runs. All of its faults are reported at once."""
+"""A study file → backbones × variants × seeds → runs. All of its faults are reported at once.
+
+What a comparison needs is added: the plain network, and controls of equal capacity.
+"""
 
 from __future__ import annotations
 
@@ -13,6 +16,7 @@ from pydantic import Field
 from attnzoo.checks import did_you_mean
 from attnzoo.errors import AttnzooError, StudyError
 from attnzoo.recipe import parse_recipe
+from attnzoo.study.controls import CONTROLS, ControlName, control_of, with_baselines
 from attnzoo.train.config import Config, faults
 from attnzoo.train.data import DataSpec, data_faults
 from attnzoo.train.recipe import TrainRecipe
@@ -50,7 +54,11 @@ class Study(Config):
         train: how; a backbone may change parts of it.
         seeds: one run per backbone, variant and seed.
         backbones: what attention is put into.
-        variants: what is put in.
+        variants: what is put in, baselines and controls included.
+        controls: which controls `parse_study` adds for every attention block: `conv`, of its
+            size, and `affine`, of the smallest.
+        difference_points: the difference in top-1, in percentage points, that the study is to be
+            able to see; how many more seeds that takes is told by the report.
     """
 
     name: str
@@ -60,6 +68,14 @@ class Study(Config):
     seeds: tuple[int, ...] = (0,)
     backbones: tuple[Backbone, ...]
     variants: tuple[Variant, ...]
+    controls: tuple[ControlName, ...] = CONTROLS
+    difference_points: float = Field(1.0, gt=0, le=100)
+
+    @property
+    def controlled(self) -> dict[str, str]:
+        """Title of a variant → title of the control that it is compared with."""
+        pairs = ((variant, control_of(variant, self.variants)) for variant in self.variants)
+        return {variant.title: control.title for variant, control in pairs if control}
 
     def data_of(self, backbone: Backbone) -> DataSpec:
         """The study's data, at the backbone's image size."""
@@ -117,7 +133,7 @@ def study_yaml(study: Study) -> str:
 
 def _lines(key: str, value: Any) -> str:
     """One key of a study file: a list of mappings with an item a line, anything else on one."""
-    if isinstance(value, list) and key != "seeds":
+    if key in ("backbones", "variants"):
         return f"{key}:\n" + "".join(f"  - {_flow(item)}\n" for item in value)
     return f"{key}: {_flow(value)}\n"
 
@@ -130,7 +146,10 @@ def _flow(value: Any) -> str:
 
 
 def parse_study(content: Any, *, source: str = "study", base: str | Path = ".") -> Study:
-    """A study from plain dicts and lists. See `load_study`; `base` is where data folders start."""
+    """A study from plain dicts and lists. See `load_study`; `base` is where data folders start.
+
+    Plain and the controls asked for are added to its variants where they are not there.
+    """
     if not isinstance(content, Mapping):
         raise StudyError(
             f"{source}: a study is a mapping with keys {', '.join(Study.model_fields)}."
@@ -149,6 +168,13 @@ def parse_study(content: Any, *, source: str = "study", base: str | Path = ".") 
     backbones = _backbones(content, train, found)
     variants = _variants(content, found)
     seeds = _seeds(content.get("seeds", [0]), found)
+    controls = _controls(content.get("controls", True), found)
+    points = content.get("difference_points", 1.0)
+    if isinstance(points, bool) or not isinstance(points, int | float) or not 0 < points <= 100:
+        found.append(
+            f"difference_points: must be a number of percentage points above 0, e.g. 1.0 "
+            f"(given: {points!r})."
+        )
     if "name" in content and not (isinstance(content["name"], str) and content["name"].strip()):
         found.append(f"name: must be a text (given: {content['name']!r}).")
     if not found:
@@ -171,7 +197,8 @@ def parse_study(content: Any, *, source: str = "study", base: str | Path = ".") 
             "train": train,
             "seeds": seeds,
             "backbones": backbones,
-            "variants": variants,
+            "variants": with_baselines([Variant.model_validate(v) for v in variants], controls),
+            "controls": controls,
         }
     )
 
@@ -248,6 +275,20 @@ def _seeds(seeds: Any, found: list[str]) -> Any:
     elif len(set(seeds)) < len(seeds):
         found.append(f"seeds: each only once (given: {seeds!r}).")
     return seeds
+
+
+def _controls(controls: Any, found: list[str]) -> tuple[ControlName, ...]:
+    if isinstance(controls, bool):
+        return CONTROLS if controls else ()
+    if not isinstance(controls, list | tuple):
+        controls = [controls]
+    wrong = [name for name in controls if name not in CONTROLS]
+    if wrong:
+        found.append(
+            f"controls: {wrong[0]!r} is none.{did_you_mean(str(wrong[0]), CONTROLS)} Write "
+            f"{' or '.join(f'[{name}]' for name in CONTROLS)}, or false for none."
+        )
+    return tuple(name for name in CONTROLS if name in controls)
 
 
 def _items(

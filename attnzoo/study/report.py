@@ -1,4 +1,4 @@
-"""The report: `results.csv` and a `report.html` that needs nothing but itself."""
+"""The report: CSV tables, `report.md`, and a `report.html` that needs nothing but itself."""
 
 from __future__ import annotations
 
@@ -12,14 +12,24 @@ from rich.table import Table
 from attnzoo.study import plots
 from attnzoo.study.folder import DataRecord, Record, read_data, read_folder, write_atomically
 from attnzoo.study.grid import Study, study_yaml
-from attnzoo.study.stats import Summary, sampling_error, summarise
+from attnzoo.study.markdown import report_markdown
+from attnzoo.study.stats import Difference, Summary
 from attnzoo.study.table import (
     accuracy_text,
     added_text,
+    comparisons,
+    comparisons_csv,
     difference_text,
+    interval_text,
+    more_seeds_text,
+    p_text,
+    points_text,
     results_csv,
     results_table,
+    study_rows,
+    verdict_text,
 )
+from attnzoo.study.wording import caveats
 from attnzoo.train.extras import require
 
 __all__ = ["study_table", "write_report", "write_results"]
@@ -32,7 +42,7 @@ def study_table(folder: str | Path) -> Table:
         StudyError: no study is in `folder`.
     """
     study, records = read_folder(folder)
-    return results_table(records, study.name)
+    return results_table(study, records)
 
 
 def write_results(folder: str | Path) -> Path:
@@ -47,10 +57,13 @@ def write_results(folder: str | Path) -> Path:
 
 
 def write_report(folder: str | Path) -> Path:
-    """Write `results.csv` and `report.html` from what is in a study's folder, finished or not.
+    """Write the report from what is in a study's folder, finished or not.
+
+    That is `report.html` and `report.md`, `results.csv` with a row a run, and `comparisons.csv`
+    with a row a comparison.
 
     Returns:
-        The path of the report.
+        The path of `report.html`.
 
     Raises:
         StudyError: no study is in `folder`.
@@ -60,17 +73,21 @@ def write_report(folder: str | Path) -> Path:
     write_results(folder)
     study, records = read_folder(folder)
     data = read_data(folder)
+    rows = study_rows(study, records)
+    write_atomically(folder / "comparisons.csv", comparisons_csv(rows))
+    write_atomically(folder / "report.md", report_markdown(study, records, rows, data))
     jinja = require("jinja2", "Jinja")
     source = Path(__file__).with_name("report.html.j2").read_text(encoding="utf-8")
     environment = jinja.Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True)
-    page = environment.from_string(source).render(_content(study, records, data))
+    page = environment.from_string(source).render(_content(study, records, rows, data))
     path = folder / "report.html"
     write_atomically(path, page)
     return path
 
 
-def _content(study: Study, records: Sequence[Record], data: DataRecord | None) -> dict[str, Any]:
-    rows = summarise(record.result for record in records)
+def _content(
+    study: Study, records: Sequence[Record], rows: Sequence[Summary], data: DataRecord | None
+) -> dict[str, Any]:
     backbones = list(dict.fromkeys(row.backbone for row in rows))
     chance = 1 / len(data.classes) if data else None
     finished = [r for r in records if r.result.status == "finished"]
@@ -83,7 +100,9 @@ def _content(study: Study, records: Sequence[Record], data: DataRecord | None) -
         ],
         "sizes": {b.name: study.data_of(b).size for b in study.backbones},
         "planned": len(study.runs),
-        "wording": _wording(study, rows, data),
+        "wording": caveats(study, rows, data, done=len(records)),
+        "size": points_text(study.difference_points),
+        "comparisons": _comparisons(rows),
         "data": data,
         "colours": plots.variant_colours(records),
         "accuracy": plots.accuracy_plot(records, chance) if finished else "",
@@ -105,7 +124,9 @@ def _row(row: Summary) -> dict[str, Any]:
         "seeds": row.seeds,
         "diverged": row.diverged,
         "top1": accuracy_text(row),
+        "interval": interval_text(row.low, row.high),
         "difference": "" if row.plain else difference_text(row.difference),
+        "verdict": verdict_text(row.difference),
         "sites": row.sites or "",
         "places": row.places,
         "parameters": f"{row.parameters / 1e6:.2f} M",
@@ -117,27 +138,24 @@ def _row(row: Summary) -> dict[str, Any]:
     }
 
 
-def _wording(study: Study, rows: Sequence[Summary], data: DataRecord | None) -> list[str]:
-    """What the numbers allow to say, and what they do not."""
-    said = []
-    shown = [row.top1 for row in rows if row.top1 is not None]
-    if len(study.seeds) == 1:
-        said.append(
-            "One seed a variant: this shows that the networks learn, and roughly how well. It is "
-            "no verdict on which attention is better: another seed may turn the order round. "
-            "Write several seeds into the study, such as seeds: [0, 1, 2, 3, 4], for differences "
-            "with an interval."
-        )
-    else:
-        said.append(
-            "Differences are paired: at one seed all variants of a backbone start from the same "
-            "weights and see the same batches. The bracket is the 95% interval of the mean "
-            "difference by Student's t; where it holds 0, the study shows no difference."
-        )
-    if data and shown:
-        worst = max(sampling_error(top1, data.test) for top1 in shown)
-        said.append(
-            f"There are {data.test} test images, so each accuracy is uncertain by about "
-            f"±{200 * worst:.1f} points (two standard errors) from that alone."
-        )
-    return said
+def _comparisons(rows: Sequence[Summary]) -> dict[str, list[dict[str, Any]]]:
+    """Backbone → its comparisons that have a verdict."""
+    found: dict[str, list[dict[str, Any]]] = {}
+    for row, difference in comparisons(rows):
+        if difference.verdict:
+            found.setdefault(row.backbone, []).append(_comparison(row, difference))
+    return found
+
+
+def _comparison(row: Summary, difference: Difference) -> dict[str, Any]:
+    return {
+        "variant": row.variant,
+        "baseline": difference.baseline,
+        "pairs": difference.seeds,
+        "difference": difference_text(difference),
+        "p": f"{difference.p:.2g}",
+        "permutation": f"{difference.p_permutation:.2g}",
+        "holm": p_text(difference),
+        "verdict": difference.verdict,
+        "more_seeds": more_seeds_text(difference),
+    }
