@@ -24,7 +24,7 @@ demo: setup ## run the quickstart ablation and say where its report is
 	$(BIN)/attnzoo ablate $(STUDY)
 
 test: setup ## run the tests and check coverage (make test PYTEST_ARGS='-k plan' runs some)
-	$(BIN)/python -m pytest -n logical --maxprocesses 8 \
+	$(BIN)/python -m pytest -n logical --maxprocesses 8 --dist worksteal \
 	  $(if $(PYTEST_ARGS),$(PYTEST_ARGS),--cov=attnzoo --cov-report=term:skip-covered --cov-fail-under=95)
 
 lint: setup ## style, types, layers, spelling, dead code
