@@ -55,7 +55,7 @@ bench: $(VENV)/.installed-bench ## run the benchmarks and print their figures
 bench-blocks: $(VENV)/.installed-bench ## time every block, beside timm's where timm has it
 	$(BIN)/python benchmarks/bench_blocks.py
 
-sweep: setup ## try every policy on every network of torchvision and timm (an hour or two)
+sweep: setup ## try every policy on every network of torchvision and timm
 	$(BIN)/attnzoo sweep --out docs/data/coverage.csv
 
 clean: ## remove everything that the other commands made

@@ -5,10 +5,10 @@ from __future__ import annotations
 import json
 import os
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, Protocol, runtime_checkable
 
 import torch
 from safetensors import SafetensorError, safe_open
@@ -16,7 +16,6 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from attnzoo.attention import Attention
-from attnzoo.blocks.local_dynamic import GatedUnits
 from attnzoo.checks import check_choice
 from attnzoo.errors import AttnzooError, CheckpointError, NotWrappedError
 from attnzoo.planning import make_plan
@@ -28,6 +27,17 @@ __all__ = ["Checkpoint", "load", "save"]
 
 What = Literal["attention", "all"]
 _FORMAT = "1"
+
+
+@runtime_checkable
+class FitsState(Protocol):
+    """A module that takes on the width of what is loaded into it, as a shrunken block must."""
+
+    def fits_state(self, state: Mapping[str, Tensor], prefix: str = "") -> bool:
+        """Whether it can load the tensors of `state` whose keys start with `prefix`."""
+        ...
+
+    def named_parameters(self) -> Iterator[tuple[str, nn.Parameter]]: ...
 
 
 @dataclass(frozen=True)
@@ -162,12 +172,14 @@ def _read(path: Path) -> Checkpoint:
                 raise CheckpointError(
                     f"{path} has format {header['attnzoo']}; this version reads {_FORMAT}."
                 )
-            tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
+            names = file.keys()
+            tensors = {key: file.get_tensor(key) for key in names}
         recipes = tuple(
             (entry["module"], Recipe.from_dict(entry["recipe"]), tuple(entry["sites"]))
             for entry in json.loads(header["operations"])
         )
-        return Checkpoint(header["model"], header["what"], recipes, tensors)  # type: ignore[arg-type]
+        what: What = "all" if header["what"] == "all" else "attention"
+        return Checkpoint(header["model"], what, recipes, tensors)
     except FileNotFoundError:
         raise CheckpointError(f"there is no file {path}.") from None
     except (OSError, SafetensorError, KeyError, ValueError) as error:
@@ -206,7 +218,7 @@ def _copy(model: nn.Module, checkpoint: Checkpoint) -> None:
     adapted = {
         f"{path}.{name}"
         for path, module in model.named_modules()
-        if isinstance(module, GatedUnits) and module.fits(checkpoint.tensors, f"{path}.")
+        if isinstance(module, FitsState) and module.fits_state(checkpoint.tensors, f"{path}.")
         for name, _ in module.named_parameters()
     }
     faults = [f"{key} is missing" for key in own if key not in checkpoint.tensors]

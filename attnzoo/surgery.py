@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
@@ -222,8 +223,7 @@ def _first_device(model: nn.Module, path: str) -> str:
 
     The same seed then gives the same weights on every device.
     """
-    around = (t for prefix in _prefixes(path) for t in _floating(get_module(model, prefix)))
-    tensor = next(around, None)
+    tensor = _closest_tensor(model, path)
     return "meta" if tensor is not None and tensor.is_meta else "cpu"
 
 
@@ -231,13 +231,12 @@ def _settle(
     attention: Attention, model: nn.Module, path: str, is_last: Callable[[str], bool]
 ) -> None:
     """Device, dtype, memory format and mode of the modules around the place."""
-    modules = [get_module(model, prefix) for prefix in _prefixes(path)]
-    tensor = next((t for module in modules for t in _floating(module)), None)
+    tensor = _closest_tensor(model, path)
     if tensor is not None and (tensor.device.type, tensor.dtype) != ("cpu", torch.float32):
         attention.to(device=tensor.device, dtype=tensor.dtype)
     if any(is_last(prefix) for prefix in _prefixes(path)):
-        attention.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-    attention.train(modules[0].training)
+        attention.to(memory_format=torch.channels_last)
+    attention.train(get_module(model, path).training)
 
 
 def _prefixes(path: str) -> Iterator[str]:
@@ -248,9 +247,14 @@ def _prefixes(path: str) -> Iterator[str]:
         yield path
 
 
-def _floating(module: nn.Module) -> Iterator[Tensor]:
-    tensors = (tensor for tensors in (module.parameters(), module.buffers()) for tensor in tensors)
-    return (tensor for tensor in tensors if tensor.is_floating_point())
+def _closest_tensor(model: nn.Module, path: str) -> Tensor | None:
+    """The first floating-point parameter or buffer of the module at `path`, or of one around it."""
+    for prefix in _prefixes(path):
+        module = get_module(model, prefix)
+        for tensor in itertools.chain(module.parameters(), module.buffers()):
+            if tensor.is_floating_point():
+                return tensor
+    return None
 
 
 def _is_channels_last(module: nn.Module) -> bool:

@@ -65,7 +65,7 @@ def _wrapped(start: str = "identity", block: str = "se", *, effect: bool = True)
     """The network above in eval mode; with `effect`, every γ lets its block in."""
     torch.manual_seed(5)
     model = AllMechanisms().eval()
-    attnzoo.wrap(model, POLICY, block, start=start, example=SIZE)  # type: ignore[arg-type]
+    attnzoo.wrap(model, POLICY, block, start=start, example=SIZE)
     if effect:
         with torch.no_grad():
             for module in model.modules():
@@ -459,4 +459,4 @@ def test_scripted_lazy_and_other_things_are_refused() -> None:
     _refuse(lazy, "'0' .*Run one forward pass")
     lazy(example())
     assert len(attnzoo.plan(lazy, "pre-pool", example=SIZE).sites) == 1
-    _refuse("resnet18", "got str")  # type: ignore[arg-type]
+    _refuse("resnet18", "got str")

@@ -27,7 +27,7 @@ SIZE = (3, 64, 64)
 @pytest.mark.parametrize("start", ["identity", "paper"])
 def test_round_trip_through_json(policy: Any, start: str) -> None:
     model = PlainVGG()
-    attnzoo.wrap(model, policy, "se", start=start, example=SIZE, reduction=4)  # type: ignore[arg-type]
+    attnzoo.wrap(model, policy, "se", start=start, example=SIZE, reduction=4)
     (recipe,) = attnzoo.recipes(model)
     again = Recipe.from_dict(json.loads(json.dumps(recipe.to_dict())))
     assert again == recipe
@@ -61,7 +61,7 @@ def test_a_recipe_is_checked() -> None:
     with pytest.raises(UnknownNameError, match="'see'"):
         attnzoo.plan(PlainVGG(), dataclasses.replace(recipe, block="see", options={}), example=SIZE)
     with pytest.raises(OptionError, match="start"):
-        attnzoo.plan(PlainVGG(), Recipe((PolicyCall("pre-pool"),), "se", {}, "zero"), example=SIZE)  # type: ignore[arg-type]
+        attnzoo.plan(PlainVGG(), Recipe((PolicyCall("pre-pool"),), "se", {}, "zero"), example=SIZE)
     data = Recipe((PolicyCall("pre-pool"),), "se").to_dict()
     with pytest.raises(UnknownNameError, match="pre-pol"):
         Recipe.from_dict({**data, "policy": [["pre-pol", {}]]})

@@ -63,9 +63,9 @@ def test_a_registered_class_is_listed_described_and_built() -> None:
     assert spec.summary == "Scales by a number."
     assert attnzoo.create_block("my-gate", 4, scale=3.0, bias=True).scale == 4.0
     with pytest.raises(TypeError):
-        spec.maps["c"] = "channel"  # type: ignore[index]
+        spec.maps["c"] = "channel"
     with pytest.raises(TypeError):
-        spec.limits["maps"] = "none"  # type: ignore[index]
+        spec.limits["maps"] = "none"
 
 
 def test_every_spec_of_the_package_is_complete() -> None:
@@ -115,11 +115,11 @@ def test_names_that_a_wildcard_or_a_path_would_trip_over_are_refused(name: str) 
 
 def test_bad_kinds_are_refused_when_registering() -> None:
     with pytest.raises(OptionError, match=r"kind='chanel' is not one of .*'channel'.*Did you mean"):
-        register_block("x", kind="chanel")  # type: ignore[arg-type]
+        register_block("x", kind="chanel")
     with pytest.raises(OptionError, match=r"maps\['gate'\]='control' is not one of"):
-        register_block("x", maps={"gate": "control"})  # type: ignore[dict-item]
+        register_block("x", maps={"gate": "control"})
     with pytest.raises(OptionError, match=r"limits='shape' is not one of .*Did you mean 'shapes'"):
-        register_block("x", limits={"shape": "C must be even."})  # type: ignore[dict-item]
+        register_block("x", limits={"shape": "C must be even."})
     assert "x" not in BLOCKS
 
 

@@ -91,7 +91,7 @@ def test_unknown_options_name_the_closest_and_all() -> None:
     with pytest.raises(UnknownNameError, match=r"Did you mean .*'cbam'"):
         attnzoo.plan(PlainVGG(), "pre-pool", "cbamm")
     with pytest.raises(OptionError, match=r"start='papr' is not one of .*Did you mean 'paper'"):
-        attnzoo.plan(PlainVGG(), "pre-pool", start="papr")  # type: ignore[arg-type]
+        attnzoo.plan(PlainVGG(), "pre-pool", start="papr")
 
 
 @pytest.mark.parametrize(

@@ -48,6 +48,7 @@ SLOW = """
 
 
 @pytest.mark.parametrize("name", ONE_OF_EACH)
+@pytest.mark.filterwarnings("ignore:The default weight initialization:FutureWarning")
 def test_every_promise_holds_on_every_architecture(name: str) -> None:
     slow = name.partition("/")[2] in SLOW.split()
     rows = check_network(name, ["auto"] if slow else POLICIES)

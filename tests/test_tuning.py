@@ -48,7 +48,7 @@ def test_a_plain_model_has_no_attention_groups() -> None:
 @pytest.mark.parametrize("value", [-1.0, float("nan"), "0.1"])
 def test_bad_numbers_are_named(model: nn.Module, option: str, value: object) -> None:
     with pytest.raises(OptionError, match=option):
-        attnzoo.param_groups(model, **{"lr": 0.1, option: value})  # type: ignore[arg-type]
+        attnzoo.param_groups(model, **{"lr": 0.1, option: value})
 
 
 def trainable(model: nn.Module) -> set[str]:

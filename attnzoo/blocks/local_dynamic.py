@@ -53,7 +53,7 @@ class GatedUnits(nn.Module):
             setattr(self.get_submodule(path), leaf, nn.Parameter(tensor, trained))
         self.reduce.out_channels = self.expand.in_channels = self.openness.numel()
 
-    def fits(self, state: Mapping[str, Tensor], prefix: str = "") -> bool:
+    def fits_state(self, state: Mapping[str, Tensor], prefix: str = "") -> bool:
         """Whether `state` holds these parameters, at whatever hidden width of at least 1."""
         own = {name: list(parameter.shape) for name, parameter in self.named_parameters()}
         given = {name: list(state[prefix + name].shape) for name in own if prefix + name in state}
@@ -68,7 +68,7 @@ class GatedUnits(nn.Module):
         self, state_dict: Any, prefix: str, *args: Any
     ) -> None:
         """Take on the width of what is loaded first: a shrunken block's weights load too."""
-        if self.fits(state_dict, prefix):
+        if self.fits_state(state_dict, prefix):
             width = state_dict[f"{prefix}openness"].numel()
             if width != self.openness.numel():
                 # The rows are placeholders, written over by the children's own loading.

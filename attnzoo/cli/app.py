@@ -145,7 +145,7 @@ app.command(
 
     A row for each: are there places; are the outputs unchanged, bit for bit; does each block run
     once; does each of its parameters get a gradient; does unwrap restore everything. Large
-    networks are looked at on meta tensors, without numbers. All of them take an hour or two.""",
+    networks are looked at on meta tensors, without numbers.""",
     help_epilogue=_examples(
         "attnzoo sweep 'torchvision/resnet*' --policy post-residual",
         "attnzoo sweep --out docs/data/coverage.csv",

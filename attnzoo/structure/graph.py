@@ -12,6 +12,7 @@ __all__ = [
     "NONLINEAR",
     "PASSES",
     "ancestors",
+    "chain",
     "computed_once",
     "dominators",
     "nonlinear_values",
@@ -121,3 +122,12 @@ def dominators(trace: Trace) -> list[int]:
         closest.append(meet)
         depth.append(depth[meet] + 1 if meet >= 0 else 1)
     return closest
+
+
+def chain(trace: Trace, value: int) -> frozenset[int]:
+    """The values that every path from the model's inputs to `value` passes, itself included."""
+    closest, passed = dominators(trace), set()
+    while value >= 0:
+        passed.add(value)
+        value = closest[value]
+    return frozenset(passed)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 from collections.abc import Iterator
 
-from attnzoo.structure.graph import ancestors, computed_once, dominators, used_values
+from attnzoo.structure.graph import ancestors, chain, computed_once, used_values
 from attnzoo.structure.residual import residual_blocks
 from attnzoo.structure.trunk import Unit, units
 from attnzoo.trace import LEVEL_RATIO, Call, Trace, Value
@@ -119,11 +119,8 @@ def _is_straight(trace: Trace, call: Call, children: list[Call]) -> bool:
     """Whether the call runs its children in a line: whatever goes through it passes them all."""
     if not children or children[-1].outputs != call.outputs:
         return False
-    closest, chain, value = dominators(trace), set(), call.outputs[0]
-    while value >= 0:
-        chain.add(value)
-        value = closest[value]
-    return all(chain.intersection(child.outputs) for child in children)
+    passed = chain(trace, call.outputs[0])
+    return all(passed.intersection(child.outputs) for child in children)
 
 
 @computed_once

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from attnzoo.structure.graph import computed_once, dominators
+from attnzoo.structure.graph import chain, computed_once
 from attnzoo.structure.residual import residual_blocks
 from attnzoo.trace import Call, Trace, Value
 
@@ -28,11 +28,7 @@ class Unit:
 def _trunk(trace: Trace) -> frozenset[int]:
     maps = [index for index, value in enumerate(trace.values) if value.is_map]
     value = max(trace.outputs, default=max(maps, default=-1))
-    closest, chain = dominators(trace), set()
-    while value >= 0:
-        chain.add(value)
-        value = closest[value]
-    return frozenset(chain)
+    return chain(trace, value)
 
 
 def on_trunk(trace: Trace, value: int) -> bool:

@@ -20,7 +20,7 @@ __all__ = ["Network", "NetworkKind", "Trial", "kind_of"]
 NetworkKind = Literal["cnn", "hybrid", "other"]
 
 #: Products of two tensors that both depend on the input: attention between positions.
-_PRODUCTS = ("bmm", "baddbmm", "mm", "scaled_dot_product")
+_PRODUCTS = frozenset(("mm", "bmm", "addmm", "baddbmm"))
 
 #: Networks with more parameters are looked at on meta tensors. Hybrids mostly take images of one
 #: size only, a large one.
@@ -44,7 +44,7 @@ def kind_of(trace: Trace) -> NetworkKind:
             stride = round(taken[-1] / max(made[-1], 1))
             overlapping |= max(op.kernel) > max(stride, 1)
         elif len(set(op.inputs)) > 1:
-            product |= any(op.name == name or name in op.name[1:] for name in _PRODUCTS)
+            product |= op.name in _PRODUCTS or "scaled_dot_product" in op.name
     if not overlapping:
         return "other"
     return "hybrid" if product else "cnn"

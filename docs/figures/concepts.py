@@ -105,7 +105,7 @@ def _chain(d: Drawing, x: float, y: float, names: list[tuple[str, str]], w: floa
     d.arrow((x - 18, y), (x, y))
     for name, kind in names:
         width = 30 if kind == "attention" and not name else w
-        d.box(x, y - 17, width, 34, name, kind, style="small")  # type: ignore[arg-type]
+        d.box(x, y - 17, width, 34, name, kind, style="small")
         x += width
         d.arrow((x, y), (x + 14, y))
         x += 14
@@ -188,7 +188,7 @@ def _mbconv(d: Drawing, x: float, y: float, se: bool) -> None:
     steps = [("expand", "map"), ("depthw.", "map"), ("", "attention"), ("project", "map")]
     for name, kind in steps if se else [s for s in steps if s[0]]:
         w = 62 if name else 30
-        d.box(at, y - 17, w, 34, name, kind, style="small")  # type: ignore[arg-type]
+        d.box(at, y - 17, w, 34, name, kind, style="small")
         at += w
         d.arrow((at, y), (at + 14, y))
         at += 14
@@ -229,7 +229,7 @@ def mechanisms() -> Drawing:
         for row, (depth, label, kind) in enumerate(rows):
             y = 62 + 44 * row
             indent = 24 * depth
-            d.box(x + indent, y, 190 - indent, 32, label, kind, style="mono")  # type: ignore[arg-type]
+            d.box(x + indent, y, 190 - indent, 32, label, kind, style="mono")
             if depth:
                 d.arrow((x + 10, 94), (x + 10, y + 16), (x + indent, y + 16), head=False)
         d.text(x, 262, note[0], "small", anchor="start")

@@ -175,7 +175,7 @@ def filters() -> str:
 
 def options(spec: object) -> str:
     """The options of a block or policy with their defaults, as a line."""
-    defaults = spec.options  # type: ignore[attr-defined]
+    defaults = spec.options
     listed = (
         f"`{name}`" if value is inspect.Parameter.empty else f"`{name}={value!r}`"
         for name, value in defaults.items()
