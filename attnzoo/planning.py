@@ -15,6 +15,7 @@ from attnzoo.counting import count
 from attnzoo.edits import Edit, Mechanism
 from attnzoo.errors import SiteError
 from attnzoo.mechanism import choose_edit, is_occupied
+from attnzoo.meta_ops import FastShapes
 from attnzoo.probe import meta_forward, probe
 from attnzoo.recipe import Recipe
 from attnzoo.registry import BLOCKS, BlockSpec
@@ -252,7 +253,8 @@ def _check_shape(spec: BlockSpec, options: Mapping[str, Any], shape: tuple[int, 
     x = torch.empty(shape, device="meta")
     version = x._version
     try:
-        result = meta_forward(block, (x,), {})
+        with FastShapes():
+            result = meta_forward(block, (x,), {})
     except Exception as error:
         raise SiteError(
             f"block {spec.name!r} fails on a map of shape {shape}: {type(error).__name__}: {error}"

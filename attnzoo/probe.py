@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import contextlib
 import functools
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Sequence
 from contextlib import contextmanager
-from typing import Any
+from dataclasses import dataclass
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -22,11 +23,13 @@ from attnzoo.example import (
     published_input_size,
     resolve_example,
 )
-from attnzoo.recorder import Recorder, tensors_in
+from attnzoo.meta_ops import FastShapes
+from attnzoo.recorder import Recorder, shapes_of, tensors_in
 from attnzoo.trace import Trace
 
-__all__ = ["meta_forward", "probe", "refuse_unsupported"]
+__all__ = ["Rehearsal", "meta_forward", "probe", "refuse_unsupported", "rehearse"]
 
+Seen = TypeVar("Seen")
 
 #: Attributes of every module that no forward pass changes: hooks and flags.
 _BOOKKEEPING = frozenset(vars(nn.Module())) - {"_parameters", "_buffers", "_modules"}
@@ -49,34 +52,86 @@ def probe(model: nn.Module, example: Any = None) -> Trace:
         TraceError: the forward pass failed on this example.
     """
     refuse_unsupported(model)
+
+    def follow(args: tuple[Any, ...], kwargs: dict[str, Any]) -> Trace:
+        recorder = Recorder(model)
+        for tensor in tensors_in((args, kwargs)):
+            recorder.add_input(tensor)
+        with recorder.listening(), recorder:
+            result, stopped = _forward(model, args, kwargs, lambda: recorder.saw_map)
+        return recorder.finish(result, stopped)
+
+    return _on_example(model, example, follow)
+
+
+@dataclass(frozen=True)
+class Rehearsal:
+    """What one forward pass on meta tensors did with some modules.
+
+    Attributes:
+        maps: per module, the shape of what it was given at each of its calls.
+        returned: shapes of the tensors that the model returned.
+    """
+
+    maps: tuple[tuple[tuple[int, ...], ...], ...]
+    returned: tuple[tuple[int, ...], ...]
+
+
+def rehearse(model: nn.Module, modules: Sequence[nn.Module], example: Any = None) -> Rehearsal:
+    """Run `model` once on meta tensors and look at `modules` alone: half the time of `probe`.
+
+    Raises:
+        TraceError: the forward pass failed.
+    """
+
+    def watch(args: tuple[Any, ...], kwargs: dict[str, Any]) -> Rehearsal:
+        maps: list[list[tuple[int, ...]]] = [[] for _ in modules]
+        with contextlib.ExitStack() as hooks:
+            for module, given in zip(modules, maps, strict=True):
+                hook = module.register_forward_pre_hook(
+                    lambda _, args, given=given: given.append(tuple(args[0].shape))
+                )
+                hooks.callback(hook.remove)
+            with FastShapes():
+                result, _ = _forward(model, args, kwargs, lambda: True)
+        return Rehearsal(tuple(map(tuple, maps)), shapes_of(result))
+
+    return _on_example(model, example, watch)
+
+
+def _on_example(
+    model: nn.Module, example: Any, run: Callable[[tuple[Any, ...], dict[str, Any]], Seen]
+) -> Seen:
+    """`run` on the example; where the model's own default fails, on the size it publishes."""
     try:
-        return _follow(model, *resolve_example(model, example))
+        return run(*resolve_example(model, example))
     except TraceError:
         # Where pixels are folded into channels first, the first convolution's are not the input's.
         if example is None and published_input_size(model) != default_input_size(model):
             with contextlib.suppress(TraceError):
-                return _follow(model, *resolve_example(model, published_input_size(model)))
+                return run(*resolve_example(model, published_input_size(model)))
         raise
 
 
-def _follow(model: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Trace:
-    recorder = Recorder(model)
-    for tensor in tensors_in((args, kwargs)):
-        recorder.add_input(tensor)
-    stopped, result = "", None
+def _forward(
+    model: nn.Module,
+    args: tuple[Any, ...],
+    kwargs: dict[str, Any],
+    may_stop: Callable[[], bool],
+) -> tuple[Any, str]:
+    """What the model returns and "", or None and why it cannot be followed to its end."""
     try:
-        with recorder.listening(), recorder:
-            result = meta_forward(model, args, kwargs)
+        return meta_forward(model, args, kwargs), ""
     except Exception as error:
         stopped = _data_dependent(error)
-        if not stopped or not recorder.saw_map:
-            raise TraceError(
-                f"the forward pass of {type(model).__name__} failed on {describe(args, kwargs)}: "
-                f"{type(error).__name__}: {error}\n"
-                f"Pass example=…: an input size such as (3, 64, 64), a tensor, or a tuple or dict "
-                f"of the arguments that the model takes."
-            ) from error
-    return recorder.finish(result, stopped)
+        if stopped and may_stop():
+            return None, stopped
+        raise TraceError(
+            f"the forward pass of {type(model).__name__} failed on {describe(args, kwargs)}: "
+            f"{type(error).__name__}: {error}\n"
+            f"Pass example=…: an input size such as (3, 64, 64), a tensor, or a tuple or dict "
+            f"of the arguments that the model takes."
+        ) from error
 
 
 def meta_forward(model: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:

@@ -13,14 +13,13 @@ from torch.nn.modules.module import (
     register_module_forward_hook,
     register_module_forward_pre_hook,
 )
-from torch.utils._python_dispatch import TorchDispatchMode
 
 from attnzoo.axes import derive_axes
-from attnzoo.meta_ops import SHAPE_RULES
+from attnzoo.meta_ops import FastShapes
 from attnzoo.trace import Call, Kind, ModuleInfo, Op, Trace, Value
 from attnzoo.tree import paths_by_module
 
-__all__ = ["Recorder", "tensors_in"]
+__all__ = ["Recorder", "shapes_of", "tensors_in"]
 
 _NESTED = (dict, list, tuple)
 
@@ -45,6 +44,11 @@ def tensors_in(tree: Any) -> list[Tensor]:
             elif isinstance(item, _NESTED) and not _only_numbers(item):
                 found += tensors_in(item)  # strides, paddings and dims are lists of int
     return found
+
+
+def shapes_of(tree: Any) -> tuple[tuple[int, ...], ...]:
+    """Shapes of the tensors in nested tuples, lists and dicts."""
+    return tuple(tuple(tensor.shape) for tensor in tensors_in(tree))
 
 
 def _only_numbers(items: Any) -> bool:
@@ -96,7 +100,7 @@ def _module_infos(paths: dict[nn.Module, tuple[str, ...]]) -> dict[str, ModuleIn
     return infos
 
 
-class Recorder(TorchDispatchMode):
+class Recorder(FastShapes):
     """Writes down module calls (by global hooks) and operations (as a dispatch mode)."""
 
     def __init__(self, model: nn.Module) -> None:
@@ -145,6 +149,7 @@ class Recorder(TorchDispatchMode):
             calls=tuple(Call(**call) for call in self._calls),
             modules=self._infos,
             outputs=self._known(result),
+            returned=shapes_of(result),
             stopped=stopped,
             _users={value: tuple(ops) for value, ops in self._users.items()},
         )
@@ -189,10 +194,7 @@ class Recorder(TorchDispatchMode):
     # --- operations -------------------------------------------------------------------------
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        rule = None if kwargs else SHAPE_RULES.get(func)
-        result = rule(*args) if rule is not None and args[0] is not None else None
-        if result is None:
-            result = func(*args, **(kwargs or {}))
+        result = super().__torch_dispatch__(func, types, args, kwargs)
         inputs = self._known(args) or (self._known(kwargs) if kwargs else ())
         if inputs:
             self._record(func, args, inputs, result)

@@ -22,11 +22,11 @@ from attnzoo.errors import (
     SurgeryError,
     TraceError,
 )
-from attnzoo.probe import probe
+from attnzoo.probe import Rehearsal, rehearse
 from attnzoo.recipe import Recipe
 from attnzoo.registry import BLOCKS, BlockSpec
 from attnzoo.sites import Site
-from attnzoo.trace import Call, Trace
+from attnzoo.trace import Trace
 from attnzoo.tree import get_module, join, paths_by_module, split
 
 __all__ = [
@@ -70,7 +70,7 @@ def operate(
     trace: Trace,
     example: Any = None,
 ) -> nn.Module:
-    """Put attention at every site; afterwards the model is probed again.
+    """Put attention at every site; afterwards its forward pass is rehearsed.
 
     Args:
         model: changed in place.
@@ -103,8 +103,9 @@ def operate(
             edit.apply(model, attention)
             done.append(edit)
         with _first_of_a_kind(attentions, sites):
-            after = _probe_again(model, example)
-        _verify(trace, after, sites, edits)
+            after = _rehearse(model, attentions, example)
+        _verify(trace, after, sites)
+        _check_paths(model, attentions, sites, edits)
     except BaseException:
         for edit in reversed(done):
             edit.undo(model)
@@ -282,9 +283,9 @@ def _first_of_a_kind(attentions: Sequence[Attention], sites: Sequence[Site]) -> 
             attention.block = block
 
 
-def _probe_again(model: nn.Module, example: Any) -> Trace:
+def _rehearse(model: nn.Module, attentions: Sequence[nn.Module], example: Any) -> Rehearsal:
     try:
-        return probe(model, example)
+        return rehearse(model, attentions, example)
     except TraceError as error:
         cause = error.__cause__
         raise SurgeryError(
@@ -293,27 +294,35 @@ def _probe_again(model: nn.Module, example: Any) -> Trace:
         ) from error
 
 
-def _verify(before: Trace, after: Trace, sites: Sequence[Site], edits: Sequence[Edit]) -> None:
+def _verify(before: Trace, after: Rehearsal, sites: Sequence[Site]) -> None:
     """Every block ran once, on a map of the shape that was planned; the outputs kept theirs."""
-    runs: dict[str, list[Call]] = {}
-    for call in after.calls:
-        runs.setdefault(call.path, []).append(call)
-    for site, edit in zip(sites, edits, strict=True):
-        calls = runs.get(edit.path, [])
-        if len(calls) != 1:
+    for site, maps in zip(sites, after.maps, strict=True):
+        if len(maps) != 1:
             raise SurgeryError(
-                f"attention {site} ran {len(calls)} times in one forward pass instead of once; "
+                f"attention {site} ran {len(maps)} times in one forward pass instead of once; "
                 f"the model was put back as it was. Leave the place out by exclude=."
             )
-        taken = after.values[calls[0].inputs[0]]
-        if (taken.channels, taken.height, taken.width) != (site.channels, site.height, site.width):
+        if maps[0] != before.values[site.value].shape:
             raise SurgeryError(
-                f"attention {site} was given a map of shape {taken.shape}; the model was put back "
-                f"as it was."
+                f"attention {site} was given a map of shape {maps[0]}; the model was put back as "
+                f"it was."
             )
-    shapes = [[trace.values[v].shape for v in trace.outputs] for trace in (before, after)]
-    if shapes[0] != shapes[1]:
+    if before.returned != after.returned:
         raise SurgeryError(
-            f"the model's outputs changed shape from {shapes[0]} to {shapes[1]}; it was put back "
-            f"as it was."
+            f"the model's outputs changed shape from {before.returned} to {after.returned}; it was "
+            f"put back as it was."
         )
+
+
+def _check_paths(
+    model: nn.Module, attentions: Sequence[Attention], sites: Sequence[Site], edits: Sequence[Edit]
+) -> None:
+    """Each attention is where its edit says; not so where another site's wrapper came around it."""
+    paths = {module: path for path, module in model.named_modules()}
+    for attention, site, edit in zip(attentions, sites, edits, strict=True):
+        if paths.get(attention) != edit.path:
+            raise SurgeryError(
+                f"attention {site} would be at {paths.get(attention)!r} instead of {edit.path!r}, "
+                f"because another site is around it; the model was put back as it was. Leave one "
+                f"of the two out by exclude=."
+            )

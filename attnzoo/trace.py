@@ -157,6 +157,7 @@ class Trace:
     calls: tuple[Call, ...]
     modules: dict[str, ModuleInfo]
     outputs: tuple[int, ...]
+    returned: tuple[tuple[int, ...], ...] = ()
     stopped: str = ""
     _users: dict[int, tuple[int, ...]] = field(default_factory=dict, repr=False)
 
