@@ -243,3 +243,34 @@ def test_a_pool_whose_result_nobody_reads_is_left_out() -> None:
     selection = select(probe(Idle(), SIZE), PolicyCall("pre-pool"))
     assert [site.path for site in selection.sites] == ["pool"]
     assert str(selection.skipped[0]).startswith("idle: nothing that the model returns")
+
+
+class WithState(nn.Module):
+    """A residual block that returns its map and something beside it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(4, 4, 3, padding=1)
+
+    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        y = x + F.relu(self.conv(x))
+        return y, y.mean((2, 3))
+
+
+class ReturnsTuples(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.stem = nn.Conv2d(3, 4, 3, stride=2, padding=1)
+        self.block = WithState()
+        self.head = nn.Conv2d(4, 4, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        y, mean = self.block(self.stem(x))
+        return self.head(y) * mean[:, :, None, None]
+
+
+def test_auto_leaves_residual_blocks_alone_that_return_no_map() -> None:
+    trace = probe(ReturnsTuples(), SIZE)
+    assert _paths(trace, "post-residual") == []
+    assert choose(trace) == "stage-end"
+    assert attnzoo.plan(ReturnsTuples(), example=SIZE).sites

@@ -12,10 +12,14 @@ __all__ = ["auto", "choose"]
 
 
 def choose(trace: Trace) -> str:
-    """The policy that fits the architecture, by its structure."""
+    """The policy that fits the architecture, by its structure.
+
+    Residual blocks that return a tuple, as those of EfficientViM, have no place after them.
+    """
     if transitions(trace):
         return "transition"
-    residual, inverted = residual_blocks(trace), mbconvs(trace)
+    inverted = mbconvs(trace)
+    residual = [block for block in residual_blocks(trace) if trace.output_map(block.call)]
     if inverted and 2 * len(inverted) >= len(residual):
         return "mbconv"
     if residual:
