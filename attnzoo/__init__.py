@@ -4,6 +4,7 @@ from attnzoo import blocks as blocks
 from attnzoo.api import plan, wrap
 from attnzoo.checkpoint import Checkpoint, load, save
 from attnzoo.costs import Cost, cost
+from attnzoo.maps import AttentionMap, attention_maps, record_maps
 from attnzoo.planning import Plan
 from attnzoo.recipe import Recipe
 from attnzoo.registry import (
@@ -20,12 +21,14 @@ from attnzoo.weights import LoadReport, backbone_state_dict, load_backbone
 
 __version__ = "0.1.0"
 __all__ = [
+    "AttentionMap",
     "Checkpoint",
     "Cost",
     "LoadReport",
     "Plan",
     "Recipe",
     "ShrinkReport",
+    "attention_maps",
     "attention_modules",
     "backbone_state_dict",
     "cost",
@@ -38,6 +41,7 @@ __all__ = [
     "param_groups",
     "plan",
     "recipes",
+    "record_maps",
     "register_block",
     "register_policy",
     "save",

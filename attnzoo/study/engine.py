@@ -22,6 +22,7 @@ from attnzoo.study.folder import (
     write_study,
 )
 from attnzoo.study.grid import Backbone, Study, load_study, parse_study
+from attnzoo.study.measure import measure_costs
 from attnzoo.study.report import write_report, write_results
 from attnzoo.train.data import open_data
 from attnzoo.train.run import train
@@ -98,6 +99,7 @@ def run_study(
     elif missing:
         with ProgressWatch(console, runs=len(missing)) as bars:
             go(bars)
+    measure_costs(study, folder, len(data.classes))
     report = write_report(folder)
     return StudyOutcome(folder, report, read_folder(folder)[1], len(missing))
 

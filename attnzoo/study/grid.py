@@ -59,6 +59,7 @@ class Study(Config):
             size, and `affine`, of the smallest.
         difference_points: the difference in top-1, in percentage points, that the study is to be
             able to see; how many more seeds that takes is told by the report.
+        measure: whether to measure latency, throughput and memory once the runs are done.
     """
 
     name: str
@@ -70,6 +71,7 @@ class Study(Config):
     variants: tuple[Variant, ...]
     controls: tuple[ControlName, ...] = CONTROLS
     difference_points: float = Field(1.0, gt=0, le=100)
+    measure: bool = True
 
     @property
     def controlled(self) -> dict[str, str]:
@@ -175,6 +177,8 @@ def parse_study(content: Any, *, source: str = "study", base: str | Path = ".") 
             f"difference_points: must be a number of percentage points above 0, e.g. 1.0 "
             f"(given: {points!r})."
         )
+    if not isinstance(content.get("measure", True), bool):
+        found.append(f"measure: must be true or false (given: {content['measure']!r}).")
     if "name" in content and not (isinstance(content["name"], str) and content["name"].strip()):
         found.append(f"name: must be a text (given: {content['name']!r}).")
     if not found:

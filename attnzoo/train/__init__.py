@@ -6,6 +6,7 @@ from attnzoo.train.extras import MissingExtraError
 from attnzoo.train.loop import FitResult, fit
 from attnzoo.train.recipe import TrainRecipe
 from attnzoo.train.run import train
+from attnzoo.train.saved_maps import SavedMap, read_maps
 from attnzoo.train.spec import RunResult, RunSpec, Variant
 from attnzoo.train.watch import ProgressWatch, Watch
 
@@ -19,10 +20,12 @@ __all__ = [
     "ProgressWatch",
     "RunResult",
     "RunSpec",
+    "SavedMap",
     "TrainRecipe",
     "Variant",
     "Watch",
     "fit",
     "open_data",
+    "read_maps",
     "train",
 ]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, Protocol, cast
@@ -97,10 +97,18 @@ class Images(Protocol):
 
 @dataclass(frozen=True)
 class Sample:
-    """A picture for people: `(S, S, 3)` uint8, its class, the object's box if known."""
+    """A test image for people.
+
+    Attributes:
+        picture: `(S, S, 3)` uint8.
+        label: its class.
+        index: its place among the test images.
+        box: of the object, if known.
+    """
 
     picture: np.ndarray
     label: str
+    index: int
     box: tuple[int, int, int, int] | None = None
 
 
@@ -142,6 +150,13 @@ class ImageData:
             self._loader(self.train, sampler, recipe.batch_size, drop_last=True),
             self._loader(self.test, order, max(recipe.batch_size, 64), drop_last=False),
         )
+
+    def test_images(self, indices: Sequence[int]) -> torch.Tensor:
+        """Test images as a network sees them, `(N, 3, S, S)`."""
+        keys: Any = [(self.test_seed, 0, index) for index in indices]
+        if isinstance(self.test, ClutteredDigits):
+            return self.test.__getitems__(keys)[0]
+        return torch.stack([cast(Any, self.test)[key][0] for key in keys])
 
     def _loader(
         self, images: Images, sampler: KeySampler, batch_size: int, *, drop_last: bool
@@ -195,7 +210,7 @@ def _open_digits(spec: DigitsData) -> ImageData:
         grey = (batch.images[0] * 255).round().astype(np.uint8)
         left, top, right, bottom = batch.boxes[0].tolist()
         picture = np.repeat(grey[:, :, None], 3, axis=2)
-        return Sample(picture, str(batch.labels[0]), (left, top, right, bottom))
+        return Sample(picture, str(batch.labels[0]), index, (left, top, right, bottom))
 
     return ImageData(train.classes, train, test, spec.size, sample, test_seed=spec.seed)
 
@@ -211,7 +226,7 @@ def _open_folder(spec: FolderData) -> ImageData:
     def sample(index: int) -> Sample:
         # Step through the file list, which is ordered by class, so that samples differ in class.
         place = (index * (len(test) // len(classes) + 1)) % len(test)
-        return Sample(test.picture(place), classes[test.files[place][1]])
+        return Sample(test.picture(place), classes[test.files[place][1]], place)
 
     return ImageData(classes, train, test, spec.size, sample, spec.workers)
 

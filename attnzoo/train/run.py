@@ -23,6 +23,7 @@ from attnzoo.surgery import attention_modules, recipes
 from attnzoo.train.config import parse
 from attnzoo.train.data import ImageData, open_data
 from attnzoo.train.loop import FitResult, fit
+from attnzoo.train.saved_maps import MAPS, save_maps
 from attnzoo.train.spec import RunResult, RunSpec, policy_argument, policy_title
 from attnzoo.train.watch import Watch
 
@@ -72,9 +73,11 @@ def train(
     partial = folder.with_name(f".{folder.name}.partial")
     shutil.rmtree(partial, ignore_errors=True)  # left by a run that was interrupted
     partial.mkdir()
-    result, model = _do(run, partial, data or open_data(run.data), watch or Watch())
+    data = data or open_data(run.data)
+    result, model = _do(run, partial, data, watch or Watch())
     if result.sites and result.status == "finished":
         save(model, partial / "attention.safetensors", what="attention")
+        save_maps(model, data, partial / MAPS)
     (partial / "run.json").write_text(run.model_dump_json(indent=2))
     (partial / RESULT).write_text(result.model_dump_json(indent=2))
     shutil.rmtree(folder, ignore_errors=True)

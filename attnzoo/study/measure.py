@@ -1,0 +1,292 @@
+"""What the variants of a study cost on this machine: latency, throughput, memory.
+
+Times of different moments cannot be compared on a machine that does other things too. So all
+variants of a backbone stand ready together and take turns, image by image: what slows one down
+slows the others down as well, and each is held against the plain network of the same round.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import time
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from attnzoo.errors import StudyError
+from attnzoo.study.folder import write_atomically
+from attnzoo.study.grid import Backbone, Study
+from attnzoo.train.config import Config
+from attnzoo.train.loop import _fabric as make_fabric
+from attnzoo.train.run import build
+from attnzoo.train.spec import RunSpec
+
+__all__ = ["BackboneCosts", "Costs", "Spread", "VariantCosts", "measure_costs", "read_costs"]
+
+COSTS = "costs.json"
+SECONDS = 0.5  # for one image, and again for a batch, of each backbone
+ROUNDS = (5, 40)  # at least, at most
+
+
+class Spread(Config):
+    """A median with the quartiles around it."""
+
+    median: float
+    low: float
+    high: float
+
+
+class VariantCosts(Config):
+    """What one variant costs.
+
+    Attributes:
+        variant: its title.
+        latency: ms of a forward pass of one image.
+        slowdown: that over the plain network's in the same round; 1 is as fast.
+        images_per_second: in eval mode, at the batch size of the training.
+        saved_bytes: what a training step at that batch size keeps for its backward pass, without
+            the weights and the images: counted tensor by tensor, not the machine's measure.
+        peak_bytes: on CUDA, the allocator's peak over forward and backward pass of that step,
+            beyond what was there before; None elsewhere.
+    """
+
+    variant: str
+    latency: Spread
+    slowdown: Spread
+    images_per_second: Spread
+    saved_bytes: int
+    peak_bytes: int | None = None
+
+
+class BackboneCosts(Config):
+    """The variants of one backbone, measured in turns.
+
+    Attributes:
+        backbone: its name.
+        key: of everything that was measured, to tell whether it must be measured anew.
+        device: where, in words.
+        measured: when.
+        batch_size, size: of the batches, and of the images in pixels a side.
+        rounds: turns of one image, turns of a batch.
+        variants: what they cost.
+        failed: why there is nothing, where the measurement failed.
+    """
+
+    backbone: str
+    key: str
+    device: str
+    measured: str
+    batch_size: int
+    size: int
+    rounds: tuple[int, int] = (0, 0)
+    variants: tuple[VariantCosts, ...] = ()
+    failed: str = ""
+
+
+class Costs(Config):
+    """What the variants of a study cost, as `costs.json` keeps it."""
+
+    backbones: tuple[BackboneCosts, ...] = ()
+
+    def of(self, backbone: str, variant: str) -> VariantCosts | None:
+        """What one variant costs, or None where it was not measured."""
+        found = (v for b in self.backbones if b.backbone == backbone for v in b.variants)
+        return next((entry for entry in found if entry.variant == variant), None)
+
+
+def read_costs(folder: str | Path) -> Costs | None:
+    """What was measured for the study in `folder`, or None.
+
+    Raises:
+        StudyError: the file is damaged.
+    """
+    path = Path(folder) / COSTS
+    if not path.is_file():
+        return None
+    try:
+        return Costs.model_validate_json(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise StudyError(
+            f"{path} is damaged: {error}\nDelete it; `attnzoo ablate` measures anew."
+        ) from error
+
+
+def measure_costs(study: Study, folder: str | Path, classes: int) -> Costs:
+    """Measure what is not measured yet, and leave all of it in the study's folder.
+
+    About two seconds a backbone, more where one forward pass takes long: every variant has five
+    turns at least. What was measured on this device, of the same variants, with the same PyTorch,
+    stays. A backbone that cannot be measured, for lack of memory for example, is left out with
+    the reason, and the study goes on.
+
+    Args:
+        study: what to measure; nothing where it says `measure: false`.
+        folder: of the study.
+        classes: of its data.
+    """
+    known = read_costs(folder) or Costs()
+    if not study.measure:
+        return known
+    kept = {entry.key: entry for entry in known.backbones}
+    entries = []
+    for backbone in study.backbones:
+        runs = [run for run in _first_seed(study) if run.backbone == backbone.name]
+        entries.append(kept.get(_key(runs)) or _measured(backbone, runs, classes))
+    costs = Costs(backbones=tuple(entries))
+    if costs != known:
+        write_atomically(Path(folder) / COSTS, costs.model_dump_json(indent=2))
+    return costs
+
+
+def _first_seed(study: Study) -> list[RunSpec]:
+    return [run for run in study.runs if run.train.seed == study.seeds[0]]
+
+
+def _key(runs: Sequence[RunSpec]) -> str:
+    where = [_device_text(runs[0]), torch.__version__]
+    told = json.dumps([*where, *(run.model_dump(mode="json") for run in runs)])
+    return hashlib.sha256(told.encode()).hexdigest()[:16]
+
+
+def _measured(backbone: Backbone, runs: Sequence[RunSpec], classes: int) -> BackboneCosts:
+    first = runs[0]
+    empty = BackboneCosts(
+        backbone=backbone.name,
+        key=_key(runs),
+        device=_device_text(first),
+        measured=datetime.now().astimezone().strftime("%Y-%m-%d %H:%M %Z"),
+        batch_size=first.train.batch_size,
+        size=first.data.size,
+    )
+    try:
+        with torch.random.fork_rng():
+            rounds, variants = _take_turns(runs, classes)
+    except Exception as error:  # the runs are done; what fails here must not cost their report
+        reason = f"{type(error).__name__}: {error}".partition("\n")[0]
+        return empty.model_copy(update={"failed": reason})
+    return empty.model_copy(update={"rounds": rounds, "variants": variants})
+
+
+def _take_turns(
+    runs: Sequence[RunSpec], classes: int
+) -> tuple[tuple[int, int], tuple[VariantCosts, ...]]:
+    recipe, size = runs[0].train, runs[0].data.size
+    fabric = make_fabric(recipe)
+    models = []
+    for run in runs:
+        model, _ = build(run, classes)
+        models.append(model.to(fabric.device, memory_format=torch.channels_last))
+    torch.manual_seed(0)
+    images = torch.randn(recipe.batch_size, 3, size, size, device=fabric.device)
+    images = images.contiguous(memory_format=torch.channels_last)
+    labels = torch.arange(recipe.batch_size, device=fabric.device) % classes
+
+    memory = [_memory(model, images, labels, fabric.autocast) for model in models]
+    for model in models:
+        model.eval()
+    with torch.inference_mode(), fabric.autocast():
+        one = _times([lambda m=model: m(images[:1]) for model in models], fabric.device)
+        many = _times([lambda m=model: m(images) for model in models], fabric.device)
+    plain = next(i for i, run in enumerate(runs) if run.variant.policy is None)
+    return (len(one), len(many)), tuple(
+        VariantCosts(
+            variant=run.variant.title,
+            latency=_spread(1e3 * one[:, i]),
+            slowdown=_spread(one[:, i] / one[:, plain]),
+            images_per_second=_spread(len(images) / many[:, i]),
+            saved_bytes=saved,
+            peak_bytes=peak,
+        )
+        for i, (run, (saved, peak)) in enumerate(zip(runs, memory, strict=True))
+    )
+
+
+def _times(calls: Sequence[Callable[[], Any]], device: torch.device) -> np.ndarray:
+    """Seconds of each call, `(rounds, calls)`; every other round goes the other way round."""
+    wait = torch.cuda.synchronize if device.type == "cuda" else lambda: None
+    for call in calls:
+        call()
+    wait()
+    least, most = ROUNDS
+    rows: list[list[float]] = []
+    began = time.perf_counter()
+    while len(rows) < least or (len(rows) < most and time.perf_counter() - began < SECONDS):
+        row = [0.0] * len(calls)
+        turns = range(len(calls)) if len(rows) % 2 else reversed(range(len(calls)))
+        for i in turns:
+            start = time.perf_counter()
+            calls[i]()
+            wait()
+            row[i] = time.perf_counter() - start
+        rows.append(row)
+    return np.array(rows)
+
+
+def _memory(
+    model: nn.Module,
+    images: Tensor,
+    labels: Tensor,
+    autocast: Callable[[], AbstractContextManager[Any]],
+) -> tuple[int, int | None]:
+    """`saved_bytes` and `peak_bytes` of one training step."""
+    model.train()
+    saved = saved_bytes(model, images, labels, autocast)
+    if images.device.type != "cuda":
+        return saved, None
+    torch.cuda.synchronize()
+    torch.cuda.reset_peak_memory_stats()
+    before = torch.cuda.memory_allocated()
+    with autocast():
+        loss = F.cross_entropy(model(images), labels)
+    loss.backward()
+    peak = torch.cuda.max_memory_allocated() - before
+    model.zero_grad(set_to_none=True)
+    return saved, peak
+
+
+def saved_bytes(
+    model: nn.Module,
+    images: Tensor,
+    labels: Tensor,
+    autocast: Callable[[], AbstractContextManager[Any]],
+) -> int:
+    """Bytes that the forward pass of a training step keeps for the backward pass.
+
+    Storages, each counted once, but for the weights, the buffers and the images, which are there
+    anyway. The same on every machine that takes the same kernels.
+    """
+    there = [*model.parameters(), *model.buffers(), images, labels]
+    known = {tensor.untyped_storage().data_ptr() for tensor in there}
+    kept: dict[int, torch.UntypedStorage] = {}  # alive, so that no address comes twice
+
+    def note(tensor: Tensor) -> None:
+        storage = tensor.untyped_storage()
+        if storage.data_ptr() not in known:
+            kept[storage.data_ptr()] = storage
+
+    def refuse(packed: None) -> Tensor:
+        raise AssertionError("there is no backward pass")
+
+    with torch.autograd.graph.saved_tensors_hooks(note, refuse), autocast():
+        F.cross_entropy(model(images), labels)
+    return sum(storage.nbytes() for storage in kept.values())
+
+
+def _spread(values: np.ndarray) -> Spread:
+    low, median, high = np.percentile(values, [25, 50, 75]).tolist()
+    return Spread(median=median, low=low, high=high)
+
+
+def _device_text(run: RunSpec) -> str:
+    device = make_fabric(run.train).device
+    if device.type == "cuda":
+        return torch.cuda.get_device_name(device)
+    return f"{device.type}, {torch.get_num_threads()} threads"

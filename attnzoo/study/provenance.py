@@ -1,0 +1,81 @@
+"""What was run and with what, so that somebody else can run it again and see the same."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from attnzoo.study.folder import Record
+from attnzoo.study.grid import Study, study_yaml
+
+__all__ = ["Provenance", "provenance"]
+
+ENVIRONMENT = "environment.json"
+
+
+@dataclass(frozen=True)
+class Provenance:
+    """What it takes to do a study again.
+
+    Attributes:
+        file: name of the study file.
+        content: what is in it.
+        command: does it again.
+        facts: `(what, value)`: seeds, versions, devices, the state of the code, hashes. Where runs
+            differ, all values are there.
+    """
+
+    file: str
+    content: str
+    command: str
+    facts: tuple[tuple[str, str], ...]
+
+
+def provenance(study: Study, records: Sequence[Record]) -> Provenance:
+    """How to run a study again."""
+    content = study_yaml(study)
+    file = f"{study.name}.yaml"
+    results = [record.result for record in records]
+    facts = [("seeds", ", ".join(map(str, study.seeds)))]
+    versions = _values(result.versions for result in results)
+    if versions:
+        facts.append(("versions", ", ".join(f"{name} {told}" for name, told in versions.items())))
+        facts.append(("ran on", "; ".join(dict.fromkeys(result.device for result in results))))
+    facts += list(_values(map(_environment, records)).items())
+    facts.append(("study file, SHA-256", hashlib.sha256(content.encode()).hexdigest()[:16]))
+    for backbone in dict.fromkeys(result.backbone for result in results):
+        own = {r.seed: r.backbone_hash for r in results if r.backbone == backbone}
+        told = ", ".join(f"{own[seed]} (seed {seed})" for seed in sorted(own))
+        facts.append((f"first weights of {backbone}", told))
+    quoted = file.replace("'", "'\\''")
+    return Provenance(file, content, f"attnzoo ablate '{quoted}'", tuple(facts))
+
+
+def _environment(record: Record) -> dict[str, str]:
+    """What the run noted of its surroundings, if it did, in one line each."""
+    path = record.folder / ENVIRONMENT
+    if not path.is_file():
+        return {}
+    return dict(_flat(json.loads(path.read_text(encoding="utf-8"))))
+
+
+def _flat(value: Any, name: str = "") -> Iterable[tuple[str, str]]:
+    if isinstance(value, Mapping):
+        for key, inner in value.items():
+            yield from _flat(inner, f"{name} {key}".strip())
+    elif isinstance(value, list):
+        yield name, " ".join(map(str, value))
+    elif value not in (None, ""):
+        yield name, str(value)
+
+
+def _values(tables: Iterable[Mapping[str, str]]) -> dict[str, str]:
+    """Key → its value, or all different ones."""
+    found: dict[str, dict[str, None]] = {}
+    for table in tables:
+        for key, value in table.items():
+            found.setdefault(key, {})[value] = None
+    return {key: " / ".join(values) for key, values in found.items()}
