@@ -134,8 +134,14 @@ app.command(
     "attnzoo.cli.study:report",
     group=TRAIN,
     sort_key=7,
-    help="""Write `results.csv` and `report.html` anew from a study's folder, finished or not.""",
-    help_epilogue=_examples("attnzoo report runs/quickstart"),
+    help="""Write a study's report and tables anew from its folder, or compare several studies.
+
+    A comparison shows what differs between the studies, their results side by side, and the runs
+    that are alike but for the seed pooled.""",
+    help_epilogue=_examples(
+        "attnzoo report runs/quickstart",
+        "attnzoo report runs/first runs/second --out runs/both",
+    ),
 )
 app.command(
     "attnzoo.cli.sweep:sweep",

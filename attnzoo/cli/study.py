@@ -13,6 +13,7 @@ from rich.console import Console
 from rich.table import Table
 
 from attnzoo.cli.console import progress_console, result_console, show_table, working
+from attnzoo.cli.options import UsageError
 
 if TYPE_CHECKING:
     from attnzoo.study import Study
@@ -68,13 +69,31 @@ def ablate(
 def report(
     folder: Annotated[Path, Parameter(help="A folder that `attnzoo ablate` wrote.")],
     /,
+    *others: Annotated[Path, Parameter(help="Other ones, to compare with.")],
+    out: Annotated[
+        Path | None,
+        Parameter(
+            metavar="DIR", help="Where to put the comparison, by default `runs/<A>+<B>` of A and B."
+        ),
+    ] = None,
 ) -> None:
-    """Write the tables and the report anew from a study's folder, finished or not."""
-    with working("Writing the report"):
-        from attnzoo.study import write_report
+    """Write the tables and the report of a study anew, or compare several studies on one page."""
+    if not others:
+        if out is not None:
+            raise UsageError("--out is for comparisons; a study's report goes into its folder.")
+        with working("Writing the report"):
+            from attnzoo.study import write_report
 
-        path = write_report(folder)
-    _show_outcome(folder, path)
+            path = write_report(folder)
+        _show_outcome(folder, path)
+        return
+    folders = [folder, *others]
+    out = out or Path("runs") / "+".join(entry.resolve().name for entry in folders)
+    with working("Writing the comparison"):
+        from attnzoo.study import write_comparison
+
+        path = write_comparison(folders, out)
+    result_console().print(f"Report:  {path}", soft_wrap=True)
 
 
 def _show_outcome(folder: Path, report: Path) -> None:

@@ -1,5 +1,6 @@
 """Studies: backbones × attention × seeds, their runs, their statistics, their report."""
 
+from attnzoo.study.compare import write_comparison
 from attnzoo.study.engine import StudyOutcome, check_study, run_study
 from attnzoo.study.folder import Record, read_folder
 from attnzoo.study.grid import Study, load_study, parse_study
@@ -20,6 +21,7 @@ __all__ = [
     "run_study",
     "study_table",
     "summarise",
+    "write_comparison",
     "write_report",
     "write_results",
 ]

@@ -8,9 +8,10 @@ from typing import Any
 
 from attnzoo.train.extras import require
 
-__all__ = ["GRID", "INK", "new_figure", "short_name", "standalone", "svg"]
+__all__ = ["GRID", "INK", "PAPER", "new_figure", "short_name", "standalone", "svg"]
 
-INK, GRID = "#010203", "#040506"  # stand-ins, replaced by the page's own colours
+# Stand-ins, replaced by the page's own colours.
+INK, GRID, PAPER = "#010203", "#040506", "#070809"
 LIGHT_INK, LIGHT_GRID, LIGHT_PAPER = "#1d2126", "#dfe2e6", "#ffffff"
 
 
@@ -33,8 +34,9 @@ def new_figure(width: float, height: float) -> tuple[Any, Any]:
     for side in ("left", "bottom"):
         axes.spines[side].set_color(INK)
     axes.tick_params(colors=INK, labelsize=8.5)
-    axes.xaxis.label.set_color(INK)
-    axes.yaxis.label.set_color(INK)
+    for axis in (axes.xaxis, axes.yaxis):
+        axis.label.set_color(INK)
+        axis.label.set_fontsize(8.5)
     axes.set_axisbelow(True)
     return figure, axes
 
@@ -57,6 +59,7 @@ def svg(figure: Any, name: str) -> str:
     drawn = re.sub(r'\bid="', f'id="{prefix}-', drawn)
     drawn = drawn.replace('href="#', f'href="#{prefix}-').replace("url(#", f"url(#{prefix}-")
     drawn = drawn.replace(INK, "currentColor").replace(GRID, "var(--rule)")
+    drawn = drawn.replace(PAPER, "var(--card)")
     drawn = re.sub(r"font-family: [^;\"]*; ?", "", drawn)
     drawn = re.sub(r"<style.*?</style>", "", drawn, flags=re.DOTALL)  # of the whole page, it would be
     return re.sub(r'(<svg[^>]*?) width="[^"]*" height="[^"]*"', r'\1 role="img"', drawn, count=1)
@@ -69,4 +72,10 @@ def standalone(drawn: str) -> str:
         f'style="background: {LIGHT_PAPER}"'
     )
     drawn = drawn.replace("<svg", head, 1)
-    return drawn.replace("currentColor", LIGHT_INK).replace("var(--rule)", LIGHT_GRID) + "\n"
+    for colour, light in (
+        ("currentColor", LIGHT_INK),
+        ("var(--rule)", LIGHT_GRID),
+        ("var(--card)", LIGHT_PAPER),
+    ):
+        drawn = drawn.replace(colour, light)
+    return drawn + "\n"

@@ -9,7 +9,7 @@ from attnzoo.study.overlays import MapGroup, MapRow
 from attnzoo.study.provenance import Provenance
 from attnzoo.study.wording import verdicts
 
-__all__ = ["again_markdown", "report_markdown"]
+__all__ = ["comparison_markdown", "report_markdown"]
 
 
 def report_markdown(content: Mapping[str, Any], figures: Mapping[str, str]) -> str:
@@ -51,15 +51,40 @@ def report_markdown(content: Mapping[str, Any], figures: Mapping[str, str]) -> s
     if content["maps"]:
         parts += ["## Attention maps", words["maps"]]
         parts += [part for group in content["maps"] for part in _maps(group, figures)]
-    parts += again_markdown(content["again"])
+    parts += ["## How to run it again", *_again(content["again"])]
     parts.append(words["again"])
     return "\n\n".join(parts) + "\n"
 
 
-def again_markdown(again: Provenance) -> list[str]:
-    """How to run a study again."""
+def comparison_markdown(content: Mapping[str, Any], figures: Mapping[str, str]) -> str:
+    """A comparison of studies as Markdown; the arguments are as for `report_markdown`."""
+    parts = [f"# {' and '.join(content['labels'])}"]
+    for entry in content["entries"]:
+        if entry.study.question:
+            parts.append(f"{entry.label}: {entry.study.question}")
+    parts += [f"> {text}" for text in content["notes"]]
+    parts.append("## What differs")
+    parts.append(content["settings"].markdown("") if content["settings"].groups else "No setting.")
+    parts += ["## Side by side", content["results"].markdown()]
+    parts += _picture("side_by_side", "What each variant adds to plain in each study.", figures)
+    parts += ["## Pooled", *content["pooling_notes"]]
+    if content["pooled"].groups:
+        parts.append(content["pooled"].markdown())
+        parts += _picture("effects", "What each variant adds, all studies together.", figures)
+    if content["verdicts"].groups:
+        parts += ["### Verdicts", content["verdicts"].markdown()]
+    if content["apart"]:
+        parts += ["### Not pooled", _list(content["apart"])]
+    if content["repeated"]:
+        parts += ["### One seed, two outcomes", _list(content["repeated"])]
+    parts += ["## Cost beside accuracy", content["costs"].markdown(), "## How to run them again"]
+    for label, again in content["again"]:
+        parts += [f"### {label}", *_again(again)]
+    return "\n\n".join(parts) + "\n"
+
+
+def _again(again: Provenance) -> list[str]:
     return [
-        "## How to run it again",
         f"Save this as `{again.file}`:",
         f"```yaml\n{again.content}```",
         f"```console\n$ {again.command}\n```",
@@ -80,8 +105,9 @@ def _maps(group: MapGroup, figures: Mapping[str, str]) -> list[str]:
 
 def _cells(row: MapRow) -> list[str]:
     return [
-        f"{cell.path} {cell.emitter}: {cell.low:.3g} to {cell.high:.3g}, γ {cell.openness:.3f}"
-        for cell in row.cells
+        f"{emitter}: "
+        + ", ".join(f"{cell.path} {cell.range} (γ {cell.openness:.3f})" for cell in cells)
+        for emitter, cells in row.emitters.items()
     ]
 
 

@@ -51,6 +51,12 @@ class MapCell:
         return "data:image/jpeg;base64," + base64.b64encode(self.image).decode()
 
     @property
+    def range(self) -> str:
+        """From the lowest to the highest value."""
+        ends = [f"{0 if abs(end) < 1e-4 else end:.2g}" for end in (self.low, self.high)]
+        return "–".join(dict.fromkeys(ends))
+
+    @property
     def line(self) -> str:
         """The gates as the points of an SVG polyline in a box of 100 × 60, 0 at the bottom."""
         top = max(1.0, self.high)
@@ -69,6 +75,14 @@ class MapRow:
     cells: tuple[MapCell, ...]
     sites: int
     shown: int
+
+    @property
+    def emitters(self) -> dict[str, list[MapCell]]:
+        """What the variant's block returns maps of → those maps, site by site."""
+        found: dict[str, list[MapCell]] = {}
+        for cell in self.cells:
+            found.setdefault(cell.emitter, []).append(cell)
+        return found
 
 
 @dataclass(frozen=True)
@@ -108,7 +122,8 @@ def map_groups(records: Sequence[Record], data: DataRecord | None, sample: int =
 
 def strip(row: MapRow) -> bytes:
     """The overlays of a variant side by side, JPEG; empty where it has none."""
-    images = [np.asarray(Image.open(io.BytesIO(cell.image))) for cell in row.cells if cell.image]
+    shown = [cell for cells in row.emitters.values() for cell in cells if cell.image]
+    images = [np.asarray(Image.open(io.BytesIO(cell.image))) for cell in shown]
     if not images:
         return b""
     gap = np.full((SIDE, 4, 3), 255, dtype=np.uint8)

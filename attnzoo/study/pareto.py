@@ -7,15 +7,17 @@ from collections.abc import Mapping, Sequence
 from attnzoo.study.measure import Costs
 from attnzoo.study.stats import Summary
 
-__all__ = ["COST_UNITS", "cost_of", "fronts", "on_front"]
+__all__ = ["COST_LABELS", "COST_UNITS", "cost_of", "fronts", "on_front"]
 
-COST_UNITS = {
-    "parameters": "million parameters",
-    "MACs": "million MACs an image",
-    "latency": "ms for one image",
-    "memory": "MB kept for the backward pass",
+COST_UNITS = {"parameters": "", "MACs": "", "latency": "s", "memory": "B"}
+"""What a variant can cost → its unit."""
+
+COST_LABELS = {
+    "parameters": "parameters",
+    "MACs": "MACs of one image",
+    "latency": "time for one image",
+    "memory": "kept for the backward pass",
 }
-"""What a variant can cost → in which unit."""
 
 
 def on_front(points: Sequence[tuple[float, float]]) -> list[bool]:
@@ -37,13 +39,13 @@ def on_front(points: Sequence[tuple[float, float]]) -> list[bool]:
 def cost_of(row: Summary, name: str, costs: Costs | None) -> float | None:
     """What a variant costs, in its unit; None where that was not measured."""
     if name == "parameters":
-        return row.parameters / 1e6
+        return row.parameters
     if name == "MACs":
-        return row.macs / 1e6
+        return row.macs
     measured = costs.of(row.backbone, row.variant) if costs else None
     if measured is None:
         return None
-    return measured.latency.median if name == "latency" else measured.saved_bytes / 1e6
+    return measured.latency.median / 1e3 if name == "latency" else measured.saved_bytes
 
 
 def fronts(rows: Sequence[Summary], costs: Costs | None) -> Mapping[tuple[str, str], list[str]]:

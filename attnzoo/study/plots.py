@@ -6,11 +6,11 @@ import statistics
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from attnzoo.study.drawing import GRID, INK, new_figure, short_name, svg
+from attnzoo.study.drawing import GRID, INK, PAPER, new_figure, short_name, svg
 from attnzoo.study.folder import Record
 from attnzoo.study.looks import Look
 from attnzoo.study.measure import Costs
-from attnzoo.study.pareto import COST_UNITS, cost_of, on_front
+from attnzoo.study.pareto import COST_LABELS, COST_UNITS, cost_of, on_front
 from attnzoo.study.stats import Difference, Summary
 from attnzoo.study.table import comparisons
 from attnzoo.train.extras import require
@@ -18,7 +18,7 @@ from attnzoo.train.extras import require
 __all__ = ["accuracy_plot", "cost_plot", "effect_plot", "learning_curves", "pareto_plot"]
 
 BACKBONE_MARKERS = "osD^vPXh"
-ROW = 0.27  # inches, of a plot with a line a variant
+ROW = 0.34  # inches, of a plot with a line a variant
 
 Looks = Mapping[str, Look]
 
@@ -28,18 +28,13 @@ def effect_plot(rows: Sequence[Summary], records: Sequence[Record], looks: Looks
     shown = comparisons(rows)
     dots = [_seed_differences(records, row, difference) for row, difference in shown]
     reach = _reach([difference for _, difference in shown], dots)
-    backbones = list(dict.fromkeys(row.backbone for row, _ in shown))
-    figure, axes = new_figure(4.6, 0.7 + ROW * (len(shown) + 1.2 * len(backbones)))
-    ticks, labels, y, previous = [], [], -1.2, None
-    for (row, difference), values in zip(shown, dots, strict=True):
-        if row.backbone != previous:
-            y += 1.2
-            previous = row.backbone
-            name = short_name(row.backbone)
-            axes.text(-reach, y, name, fontweight="bold", color=INK, va="center")
-            y += 1
+    figure, axes = _lines([row for row, _ in shown])
+    places = _places(axes, [row for row, _ in shown], -reach)
+    for (row, difference), values, y in zip(shown, dots, places, strict=True):
         look = looks[row.variant]
         filled = difference is row.difference
+        label = row.variant if filled else f"{row.variant}, over its control"
+        _label(axes, -reach, y - 0.45, label)
         _interval(axes, y, difference, look, reach)
         axes.plot(values, [y] * len(values), ".", color=INK, markersize=3.5, alpha=0.55)
         axes.plot(
@@ -52,16 +47,40 @@ def effect_plot(rows: Sequence[Summary], records: Sequence[Record], looks: Looks
             markeredgewidth=1.4,
             zorder=3,
         )
-        ticks.append(y)
-        labels.append(row.variant if filled else "over its control")
-        y += 1
     axes.axvline(0, color=INK, linewidth=0.9)
-    axes.set_yticks(ticks, labels)
-    axes.set_ylim(y - 0.3, -0.7)
     axes.set_xlim(-reach * 1.03, reach * 1.03)
     axes.set_xlabel("difference in test top-1, points")
-    axes.grid(axis="x", color=GRID, linewidth=0.6)
     return svg(figure, "effects")
+
+
+def _lines(rows: Sequence[Summary]) -> tuple[Any, Any]:
+    """A narrow figure that has room for a line of each row, and one for each backbone."""
+    backbones = len({row.backbone for row in rows})
+    figure, axes = new_figure(3.4, 0.55 + ROW * (len(rows) + backbones))
+    axes.set_yticks([])
+    axes.spines["left"].set_visible(False)
+    axes.grid(axis="x", color=GRID, linewidth=0.6)
+    return figure, axes
+
+
+def _places(axes: Any, rows: Sequence[Summary], left: float) -> list[float]:
+    """The height of each row, with the backbones' names set above theirs."""
+    places, y, previous = [], -1.0, None
+    for row in rows:
+        if row.backbone != previous:
+            y += 1
+            previous = row.backbone
+            _label(axes, left, y - 1, short_name(row.backbone), fontweight="bold")
+        places.append(y)
+        y += 1
+    axes.set_ylim(y - 0.6, -1.4)
+    return places
+
+
+def _label(axes: Any, x: float, y: float, text: str, **style: Any) -> None:
+    """Text above a line of a plot, legible where other lines cross it."""
+    paper = {"facecolor": PAPER, "edgecolor": "none", "alpha": 0.8, "pad": 0.5}
+    axes.text(x, y, text, color=INK, va="center", fontsize=8.5, bbox=paper, **style)
 
 
 def _seed_differences(
@@ -109,16 +128,9 @@ def accuracy_plot(
     rows: Sequence[Summary], records: Sequence[Record], looks: Looks, chance: float | None = None
 ) -> str:
     """Top-1 of every backbone and variant: a dot a seed, a bar at their mean."""
-    backbones = list(dict.fromkeys(row.backbone for row in rows))
-    figure, axes = new_figure(4.6, 0.7 + ROW * (len(rows) + 1.2 * len(backbones)))
-    ticks, labels, y, previous = [], [], -1.2, None
-    for row in rows:
-        if row.backbone != previous:
-            y += 1.2
-            previous = row.backbone
-            name = short_name(row.backbone)
-            axes.text(1.5, y, name, fontweight="bold", color=INK, va="center")
-            y += 1
+    figure, axes = _lines(rows)
+    for row, y in zip(rows, _places(axes, rows, 0.5), strict=True):
+        _label(axes, 0.5, y - 0.45, row.variant)
         seeds = [
             100 * record.result.top1
             for record in records
@@ -126,22 +138,17 @@ def accuracy_plot(
             and record.result.top1 is not None
         ]
         if row.top1 is not None:
-            axes.barh(y, 100 * row.top1, height=0.7, color=looks[row.variant].colour, alpha=0.9)
-            axes.text(max(seeds) + 2, y, f"{100 * row.top1:.1f}", va="center", color=INK)
+            axes.barh(y, 100 * row.top1, height=0.4, color=looks[row.variant].colour, alpha=0.9)
+            told = f"{100 * row.top1:.1f}"
+            axes.text(max(seeds) + 2, y, told, va="center", color=INK, fontsize=8.5)
         if len(seeds) > 1:
             axes.plot(seeds, [y] * len(seeds), "o", markersize=3, color=INK, alpha=0.75)
-        ticks.append(y)
-        labels.append(row.variant)
-        y += 1
     if chance is not None:
         axes.axvline(100 * chance, color=INK, linewidth=0.8, linestyle=":")
-        axes.text(100 * chance + 0.8, -0.75, "chance", color=INK, va="center", fontsize=8)
-    axes.set_yticks(ticks, labels)
-    axes.set_ylim(y - 0.3, -1.1)
     axes.set_xlim(0, 110)
     axes.set_xticks(range(0, 101, 20))
-    axes.set_xlabel("top-1 on test images, %")
-    axes.grid(axis="x", color=GRID, linewidth=0.6)
+    dotted = "" if chance is None else "; dotted: chance"
+    axes.set_xlabel(f"top-1 on test images, %{dotted}")
     return svg(figure, "accuracy")
 
 
@@ -201,7 +208,7 @@ def pareto_plot(
     if not points:
         return ""
     marks = on_front([(price, top1) for _, price, top1 in points])
-    figure, axes = new_figure(3.2, 2.5)
+    figure, axes = new_figure(2.8, 2.3)
     front = sorted((price, top1) for (_, price, top1), on in zip(points, marks, strict=True) if on)
     axes.plot(*zip(*front, strict=True), color=INK, linewidth=0.9, alpha=0.6, zorder=1)
     for (row, price, top1), on in zip(points, marks, strict=True):
@@ -212,7 +219,7 @@ def pareto_plot(
                 [price, price], [100 * row.low, 100 * row.high], color=look.colour, alpha=0.45
             )
         if measured is not None:
-            quartiles = [measured.latency.low, measured.latency.high]
+            quartiles = [measured.latency.low / 1e3, measured.latency.high / 1e3]
             axes.plot(quartiles, [top1, top1], color=look.colour, alpha=0.45)
         axes.plot(
             price,
@@ -224,11 +231,14 @@ def pareto_plot(
             markeredgewidth=1.4,
             zorder=3,
         )
-    axes.set_xlabel(COST_UNITS[cost])
+    axes.set_xlabel(COST_LABELS[cost])
     axes.set_ylabel("test top-1, %")
-    axes.ticklabel_format(useOffset=False)
-    axes.locator_params(axis="x", nbins=4)
+    ticker = require("matplotlib.ticker", "matplotlib")
+    axes.xaxis.set_major_locator(ticker.MaxNLocator(4))
+    axes.xaxis.set_major_formatter(ticker.EngFormatter(unit=COST_UNITS[cost], sep=" " if COST_UNITS[cost] else ""))
     axes.margins(x=0.12, y=0.12)
+    bottom, top = axes.get_ylim()
+    axes.set_ylim(max(bottom, 0), min(top, 100))  # intervals may go on, accuracies don't
     axes.grid(color=GRID, linewidth=0.6)
     return svg(figure, f"pareto-{cost}-{backbone}")
 
@@ -237,7 +247,7 @@ def cost_plot(rows: Sequence[Summary], looks: Looks) -> str:
     """Top-1 against multiply-accumulates of several backbones: each has a marker of its own."""
     rows = [row for row in rows if row.top1 is not None]
     backbones = list(dict.fromkeys(row.backbone for row in rows))
-    figure, axes = new_figure(4.6, 3.1)
+    figure, axes = new_figure(3.6, 2.6)
     for row in rows:
         marker = BACKBONE_MARKERS[backbones.index(row.backbone) % len(BACKBONE_MARKERS)]
         axes.plot(

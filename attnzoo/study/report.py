@@ -20,7 +20,7 @@ from attnzoo.study.measure import Costs, read_costs
 from attnzoo.study.overlays import map_groups, strip
 from attnzoo.study.pareto import COST_UNITS, fronts
 from attnzoo.study.provenance import provenance
-from attnzoo.study.sheets import cost_sheet, result_sheet, verdict_sheet
+from attnzoo.study.sheets import LEAST, cost_sheet, result_sheet, verdict_sheet
 from attnzoo.study.stats import Summary
 from attnzoo.study.table import comparisons, comparisons_csv, results_csv, results_table, study_rows
 from attnzoo.study.wording import captions, capacity, caveats, cost_notes
@@ -90,6 +90,7 @@ def render(template: str, content: Mapping[str, Any]) -> str:
         undefined=jinja.ChainableUndefined,
     )
     environment.filters["glyph"] = glyph
+    environment.globals["least"] = LEAST
     return environment.get_template(template).render(content)
 
 

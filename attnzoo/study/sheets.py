@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from attnzoo.study.measure import Costs, Spread, VariantCosts
+from attnzoo.study.pareto import COST_UNITS
 from attnzoo.study.stats import Difference, Summary
 from attnzoo.study.table import (
     accuracy_text,
@@ -18,7 +19,23 @@ from attnzoo.study.table import (
     verdict_text,
 )
 
-__all__ = ["Sheet", "cost_sheet", "result_sheet", "verdict_sheet"]
+__all__ = [
+    "COSTS",
+    "LEAST",
+    "RESULTS",
+    "Sheet",
+    "cost_cells",
+    "cost_sheet",
+    "result_cells",
+    "result_sheet",
+    "verdict_sheet",
+]
+
+STAR = "★"
+"""On the Pareto front by that cost."""
+
+LEAST = ("seeds", "seconds", "p", "p permutation", "images/s")
+"""Headings of what a small screen can do without."""
 
 
 @dataclass(frozen=True)
@@ -58,29 +75,26 @@ class Sheet:
 
 def result_sheet(rows: Sequence[Summary]) -> Sheet:
     """Accuracy of every variant, and what it is over plain."""
-    headings = (
-        *("variant", "top-1 %", "95%", "vs plain", "verdict", "more seeds"),
-        *("mean γ", "seeds", "seconds"),
-    )
-    return Sheet.of(
-        headings,
-        (
-            (
-                row.backbone,
-                (
-                    row.variant,
-                    accuracy_text(row),
-                    interval_text(row.low, row.high),
-                    "" if row.plain else difference_text(row.difference),
-                    verdict_text(row.difference),
-                    more_seeds_text(row.difference),
-                    "" if row.gamma is None else f"{row.gamma:.3f}",
-                    str(row.seeds) + (f" (+{row.diverged} diverged)" if row.diverged else ""),
-                    f"{row.seconds:.0f}",
-                ),
-            )
-            for row in rows
-        ),
+    lines = ((row.backbone, (row.variant, *result_cells(row))) for row in rows)
+    return Sheet.of(("variant", *RESULTS), lines)
+
+
+RESULTS = (
+    *("top-1 %", "95%", "vs plain", "verdict", "more seeds", "mean γ", "seeds", "seconds"),
+)
+
+
+def result_cells(row: Summary) -> tuple[str, ...]:
+    """One line of the results, under the headings `RESULTS`."""
+    return (
+        accuracy_text(row),
+        interval_text(row.low, row.high),
+        "" if row.plain else difference_text(row.difference),
+        verdict_text(row.difference),
+        more_seeds_text(row.difference),
+        "" if row.gamma is None else f"{row.gamma:.3f}",
+        str(row.seeds) + (f" (+{row.diverged} diverged)" if row.diverged else ""),
+        f"{row.seconds:.0f}",
     )
 
 
@@ -111,40 +125,40 @@ def _judged(row: Summary, found: Difference) -> tuple[str, ...]:
 def cost_sheet(
     rows: Sequence[Summary], costs: Costs | None, fronts: Mapping[tuple[str, str], Sequence[str]]
 ) -> Sheet:
-    """What every variant costs, and by which costs it is on the front."""
-    headings = (
-        *("variant", "places", "sites", "parameters", "MACs", "ms an image", "over plain"),
-        *("images/s", "kept, MB", "peak, MB", "on the front of"),
-    )
-    return Sheet.of(
-        headings,
-        (
-            (
-                row.backbone,
-                (
-                    row.variant,
-                    row.places,
-                    str(row.sites or ""),
-                    f"{row.parameters / 1e6:.2f} M"
-                    f"{added_text(row, row.added_parameters, row.parameters)}",
-                    f"{row.macs / 1e6:.1f} M{added_text(row, row.added_macs, row.macs)}",
-                    *_measured(costs.of(row.backbone, row.variant) if costs else None, row.plain),
-                    ", ".join(fronts.get((row.backbone, row.variant), ())),
-                ),
-            )
-            for row in rows
-        ),
-    )
+    """What every variant costs, with a star where it is on the front by that cost."""
+    lines = ((row.backbone, (row.variant, *cost_cells(row, costs, fronts))) for row in rows)
+    return Sheet.of(("variant", *COSTS), lines)
 
 
-def _measured(found: VariantCosts | None, plain: bool) -> tuple[str, ...]:
-    if found is None:
-        return ("",) * 5
+COSTS = (
+    *("sites", "parameters", "MACs", "ms an image", "over plain", "images/s"),
+    *("kept, MB", "peak, MB"),
+)
+
+
+def cost_cells(
+    row: Summary, costs: Costs | None, fronts: Mapping[tuple[str, str], Sequence[str]]
+) -> tuple[str, ...]:
+    """One line of the costs, under the headings `COSTS`."""
+    found = costs.of(row.backbone, row.variant) if costs else None
+    front = fronts.get((row.backbone, row.variant), ())
+    stars = {name: f" {STAR}" if name in front else "" for name in COST_UNITS}
     return (
-        _spread_text(found.latency),
+        f"{row.sites} {row.places}" if row.sites else "",
+        count_text(row.parameters)
+        + added_text(row, row.added_parameters, row.parameters)
+        + stars["parameters"],
+        count_text(row.macs) + added_text(row, row.added_macs, row.macs) + stars["MACs"],
+        *(_measured(found, row.plain, stars) if found else ("",) * 5),
+    )
+
+
+def _measured(found: VariantCosts, plain: bool, stars: Mapping[str, str]) -> tuple[str, ...]:
+    return (
+        _spread_text(found.latency) + stars["latency"],
         "" if plain else f"×{_spread_text(found.slowdown, 2)}",
-        f"{found.images_per_second.median:,.0f}",
-        f"{found.saved_bytes / 1e6:,.1f}",
+        _spread_text(found.images_per_second, 0),
+        f"{found.saved_bytes / 1e6:,.1f}{stars['memory']}",
         "" if found.peak_bytes is None else f"{found.peak_bytes / 1e6:,.1f}",
     )
 
@@ -154,3 +168,11 @@ def _spread_text(spread: Spread, digits: int | None = None) -> str:
     if digits is None:
         digits = 1 if spread.median >= 10 else 2
     return f"{spread.median:.{digits}f} [{spread.low:.{digits}f}, {spread.high:.{digits}f}]"
+
+
+def count_text(number: float) -> str:
+    """A count in thousands, millions or thousands of millions, to three or four digits."""
+    for unit, size in (("G", 1e9), ("M", 1e6), ("k", 1e3)):
+        if number >= size:
+            return f"{number / size:.2f} {unit}"
+    return f"{number:g}"

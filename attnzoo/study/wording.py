@@ -7,10 +7,19 @@ from collections.abc import Sequence
 from attnzoo.study.folder import DataRecord
 from attnzoo.study.grid import Study
 from attnzoo.study.measure import Costs
+from attnzoo.study.pooling import Entry, Pool
 from attnzoo.study.stats import Difference, Summary, sampling_error
 from attnzoo.study.table import comparisons, difference_text, more_seeds_text, p_text, points_text
 
-__all__ = ["capacity", "captions", "caveats", "cost_notes", "verdicts"]
+__all__ = [
+    "capacity",
+    "captions",
+    "caveats",
+    "comparison_notes",
+    "cost_notes",
+    "pooling_notes",
+    "verdicts",
+]
 
 UNEQUAL = 0.1
 """A control whose size differs by a larger share of the attention's is pointed out."""
@@ -146,8 +155,8 @@ def captions(study: Study, rows: Sequence[Summary], data: DataRecord | None) -> 
 def cost_notes(costs: Costs | None, backbones: Sequence[str]) -> list[str]:
     """How the costs were counted and measured, and what is missing."""
     said = [
-        "MACs: multiply-accumulates for one image. on the front of: the costs for which no other "
-        "variant of the backbone is as accurate and as cheap."
+        "★: on the Pareto front by that cost: no other variant of the backbone is at least as "
+        "accurate and as cheap, and better in one. MACs: multiply-accumulates of one image."
     ]
     taken = [entry for entry in costs.backbones if entry.backbone in backbones] if costs else []
     if any(entry.variants for entry in taken):
@@ -167,6 +176,39 @@ def cost_notes(costs: Costs | None, backbones: Sequence[str]) -> list[str]:
     if not taken:
         said.append("Latency, throughput and memory were not measured.")
     return said
+
+
+def comparison_notes(entries: Sequence[Entry]) -> list[str]:
+    """Paragraphs to be read before the numbers of several studies."""
+    said = [
+        "Every study has its own verdicts, corrected over its own comparisons. Accuracies of two "
+        "studies are about the same test images; where settings differ, so may they, and not for "
+        "the sake of attention. Differences from plain are what to compare."
+    ]
+    for entry in entries:
+        planned = len(entry.study.runs)
+        if len(entry.records) < planned:
+            said.append(
+                f"{entry.label} is not finished, {len(entry.records)} of {planned} runs are done, "
+                f"and its verdicts may change."
+            )
+    return said
+
+
+def pooling_notes(pooled: Pool) -> list[str]:
+    """What the pooled numbers are, or why there are none."""
+    if not pooled.rows:
+        return [
+            "Nothing can be pooled: no backbone and variant is in several studies with the same "
+            "settings."
+        ]
+    return [
+        "Runs of the same backbone, variant and settings, whichever study they are from; a seed "
+        f"that several ran counts once. Verdicts are after Holm's correction over all "
+        f"{len(comparisons(pooled.rows))} comparisons of the pool. They hold at 5% if it was "
+        "settled beforehand that the studies would be pooled: to run a second study because the "
+        "first found nothing, and then pool, finds too much."
+    ]
 
 
 def verdicts(study: Study, rows: Sequence[Summary]) -> list[tuple[str, str]]:
