@@ -173,9 +173,7 @@ def _why_none(name: str) -> str:
     return spec.limits.get("maps", "its spec declares none (`maps=` of register_block).")
 
 
-def _watch(
-    stack: ExitStack, path: str, attention: Attention, maps: list[AttentionMap]
-) -> None:
+def _watch(stack: ExitStack, path: str, attention: Attention, maps: list[AttentionMap]) -> None:
     """Hooks that last as long as the stack: on the block, for its shapes, and on its emitters."""
     seen: list[tuple[int, int, int]] = []
 

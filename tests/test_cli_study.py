@@ -81,6 +81,7 @@ def study_file(folder: Path, **changes: object) -> str:
         "train": {"epochs": 1, "batch_size": 8},
         "backbones": [NETWORK],
         "variants": ["plain", {"policy": "auto", "block": "affine"}],
+        "measure": False,
     }
     path = folder / "study.yaml"
     path.write_text(yaml.safe_dump({**content, **changes}))

@@ -111,7 +111,7 @@ def _content(entries: Sequence[Entry], pooled: Pool) -> dict[str, Any]:
         "looks": looks,
         "notes": comparison_notes(entries),
         "settings": Sheet.of(
-            ("setting", *labels), (("what differs", (name, *values)) for name, values in differing)
+            ("setting", *labels), (("", (name, *values)) for name, values in differing)
         ),
         "results": Sheet.of(
             ("variant", "study", *RESULTS),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import html
 import io
 import re
 from typing import Any
@@ -61,8 +62,9 @@ def svg(figure: Any, name: str) -> str:
     drawn = drawn.replace(INK, "currentColor").replace(GRID, "var(--rule)")
     drawn = drawn.replace(PAPER, "var(--card)")
     drawn = re.sub(r"font-family: [^;\"]*; ?", "", drawn)
-    drawn = re.sub(r"<style.*?</style>", "", drawn, flags=re.DOTALL)  # of the whole page, it would be
-    return re.sub(r'(<svg[^>]*?) width="[^"]*" height="[^"]*"', r'\1 role="img"', drawn, count=1)
+    drawn = re.sub(r"<style.*?</style>", "", drawn, flags=re.DOTALL)  # holds for a page
+    shown = f'role="img" aria-label="{html.escape(name)}"'
+    return re.sub(r'<svg width="[^"]*" height="[^"]*"', f"<svg {shown}", drawn, count=1)
 
 
 def standalone(drawn: str) -> str:

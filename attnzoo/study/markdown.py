@@ -27,6 +27,8 @@ def report_markdown(content: Mapping[str, Any], figures: Mapping[str, str]) -> s
     parts += [f"> {text}" for text in [*content["wording"], *content["diverged"]]]
     if content["results"].groups:
         parts += ["## Results", content["results"].markdown(), words["results"]]
+        sizes = [f"{name}: {size}" for name, size in content["sizes"].items()]
+        parts.append(f"Images: {', '.join(sizes)}.")
     parts += _picture("effects", words["effects"], figures)
     parts += _picture("accuracy", words["accuracy"], figures)
     told = verdicts(study, content["rows"])
@@ -64,7 +66,7 @@ def comparison_markdown(content: Mapping[str, Any], figures: Mapping[str, str]) 
             parts.append(f"{entry.label}: {entry.study.question}")
     parts += [f"> {text}" for text in content["notes"]]
     parts.append("## What differs")
-    parts.append(content["settings"].markdown("") if content["settings"].groups else "No setting.")
+    parts.append(content["settings"].markdown() if content["settings"].groups else "No setting.")
     parts += ["## Side by side", content["results"].markdown()]
     parts += _picture("side_by_side", "What each variant adds to plain in each study.", figures)
     parts += ["## Pooled", *content["pooling_notes"]]

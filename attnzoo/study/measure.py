@@ -183,7 +183,7 @@ def _take_turns(
     models = []
     for run in runs:
         model, _ = build(run, classes)
-        models.append(model.to(fabric.device, memory_format=torch.channels_last))
+        models.append(model.to(fabric.device).to(memory_format=torch.channels_last))
     torch.manual_seed(0)
     images = torch.randn(recipe.batch_size, 3, size, size, device=fabric.device)
     images = images.contiguous(memory_format=torch.channels_last)
@@ -272,10 +272,10 @@ def saved_bytes(
         if storage.data_ptr() not in known:
             kept[storage.data_ptr()] = storage
 
-    def refuse(packed: None) -> Tensor:
+    def give_back(_: None) -> Tensor:
         raise AssertionError("there is no backward pass")
 
-    with torch.autograd.graph.saved_tensors_hooks(note, refuse), autocast():
+    with torch.autograd.graph.saved_tensors_hooks(note, give_back), autocast():
         F.cross_entropy(model(images), labels)
     return sum(storage.nbytes() for storage in kept.values())
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 import io
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from PIL import Image
@@ -100,7 +100,9 @@ class MapGroup:
         return "data:image/png;base64," + base64.b64encode(self.picture).decode()
 
 
-def map_groups(records: Sequence[Record], data: DataRecord | None, sample: int = 0) -> list[MapGroup]:
+def map_groups(
+    records: Sequence[Record], data: DataRecord | None, sample: int = 0
+) -> list[MapGroup]:
     """The maps of one test picture, from each variant's first run that kept some."""
     if data is None or sample >= len(data.pictures):
         return []
@@ -131,9 +133,7 @@ def strip(row: MapRow) -> bytes:
     return _jpeg(np.concatenate(parts[:-1], axis=1))
 
 
-def _row(
-    variant: str, seed: int, maps: Sequence[SavedMap], picture: bytes, sample: int
-) -> MapRow:
+def _row(variant: str, seed: int, maps: Sequence[SavedMap], picture: bytes, sample: int) -> MapRow:
     paths = list(dict.fromkeys(found.path for found in maps))
     count = min(len(paths), MOST_SITES)
     # Evenly from the first to the last.
@@ -155,16 +155,17 @@ def _cell(found: SavedMap, picture: bytes, sample: int) -> MapCell:
         low=float(values.min()),
         high=float(values.max()),
     )
-    if values.ndim == 1:
-        ranks = np.linspace(0, len(values) - 1, min(len(values), 48)).round().astype(int)
-        gates = tuple(np.sort(values)[ranks].tolist())
-        return MapCell(**{**vars(cell), "gates": gates})
-    return MapCell(**{**vars(cell), "image": overlay(picture, values)})
+    if values.ndim > 1:
+        return replace(cell, image=overlay(picture, values))
+    ranks = np.linspace(0, len(values) - 1, min(len(values), 48)).round().astype(int)
+    return replace(cell, gates=tuple(np.sort(values)[ranks].tolist()))
 
 
 def overlay(picture: bytes, heat: np.ndarray) -> bytes:
     """A map over the grey picture, JPEG; its colours go from the lowest value to the highest."""
-    grey = Image.open(io.BytesIO(picture)).convert("L").resize((SIDE, SIDE), Image.Resampling.BICUBIC)
+    grey = (
+        Image.open(io.BytesIO(picture)).convert("L").resize((SIDE, SIDE), Image.Resampling.BICUBIC)
+    )
     span = float(np.ptp(heat))
     scaled = (heat - heat.min()) / span if span > 0 else np.zeros_like(heat)
     smooth = np.asarray(

@@ -233,9 +233,9 @@ def pareto_plot(
         )
     axes.set_xlabel(COST_LABELS[cost])
     axes.set_ylabel("test top-1, %")
-    ticker = require("matplotlib.ticker", "matplotlib")
+    ticker, unit = require("matplotlib.ticker", "matplotlib"), COST_UNITS[cost]
     axes.xaxis.set_major_locator(ticker.MaxNLocator(4))
-    axes.xaxis.set_major_formatter(ticker.EngFormatter(unit=COST_UNITS[cost], sep=" " if COST_UNITS[cost] else ""))
+    axes.xaxis.set_major_formatter(ticker.EngFormatter(unit, sep=" " if unit else ""))
     axes.margins(x=0.12, y=0.12)
     bottom, top = axes.get_ylim()
     axes.set_ylim(max(bottom, 0), min(top, 100))  # intervals may go on, accuracies don't

@@ -23,7 +23,7 @@ from attnzoo.study.provenance import provenance
 from attnzoo.study.sheets import LEAST, cost_sheet, result_sheet, verdict_sheet
 from attnzoo.study.stats import Summary
 from attnzoo.study.table import comparisons, comparisons_csv, results_csv, results_table, study_rows
-from attnzoo.study.wording import captions, capacity, caveats, cost_notes
+from attnzoo.study.wording import capacity, captions, caveats, cost_notes
 from attnzoo.train.extras import require
 
 __all__ = ["render", "study_table", "write_figures", "write_report", "write_results"]
@@ -140,6 +140,7 @@ def _content(
         (name, [plots.pareto_plot(rows, name, cost, costs, looks) for cost in COST_UNITS])
         for name in trained
     ]
+    sizes = {backbone.name: study.data_of(backbone).size for backbone in study.backbones}
     stopped = [r.result for r in records if r.result.status == "diverged"]
     return {
         "study": study,
@@ -148,10 +149,12 @@ def _content(
         "planned": len(study.runs),
         "minutes": sum(r.result.seconds for r in records) / 60,
         "wording": caveats(study, rows, data, done=len(records)),
-        "diverged": [f"{r.backbone}, {r.variant}, seed {r.seed} stopped: {r.message}" for r in stopped],
+        "diverged": [
+            f"{r.backbone}, {r.variant}, seed {r.seed} stopped: {r.message}" for r in stopped
+        ],
         "words": captions(study, rows, data),
         "looks": looks,
-        "sizes": {b.name: f"{study.data_of(b).size}×{study.data_of(b).size} pixels" for b in study.backbones},
+        "sizes": {name: f"{size}×{size} pixels" for name, size in sizes.items()},
         "results": result_sheet(rows),
         "verdicts": verdict_sheet(rows),
         "costs": cost_sheet(rows, costs, marks),

@@ -44,16 +44,14 @@ class Sheet:
 
     Attributes:
         headings: of the columns.
-        groups: `(heading, rows)`, a group a backbone.
+        groups: `(heading, rows)`, a group a backbone; one without heading where there are none.
     """
 
     headings: tuple[str, ...]
     groups: tuple[tuple[str, tuple[tuple[str, ...], ...]], ...]
 
     @classmethod
-    def of(
-        cls, headings: Sequence[str], lines: Iterable[tuple[str, Sequence[str]]]
-    ) -> Sheet:
+    def of(cls, headings: Sequence[str], lines: Iterable[tuple[str, Sequence[str]]]) -> Sheet:
         """From `(group, row)` in order. A column without a single text is left out."""
         lines = list(lines)
         shown = [i for i in range(len(headings)) if any(row[i] for _, row in lines)]
@@ -65,11 +63,13 @@ class Sheet:
             tuple((group, tuple(rows)) for group, rows in groups.items()),
         )
 
-    def markdown(self, group: str = "backbone") -> str:
-        """As a Markdown table, with a first column for the group."""
-        lines = [[group, *self.headings], ["---"] * (1 + len(self.headings))]
+    def markdown(self) -> str:
+        """As a Markdown table, with a first column for the backbones, where groups are these."""
+        grouped = any(heading for heading, _ in self.groups)
+        columns = ["backbone"] * grouped + list(self.headings)
+        lines = [columns, ["---"] * len(columns)]
         for heading, rows in self.groups:
-            lines += [[heading, *(cell.replace("|", "\\|") for cell in row)] for row in rows]
+            lines += [[heading] * grouped + [c.replace("|", "\\|") for c in row] for row in rows]
         return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 
 
@@ -79,9 +79,7 @@ def result_sheet(rows: Sequence[Summary]) -> Sheet:
     return Sheet.of(("variant", *RESULTS), lines)
 
 
-RESULTS = (
-    *("top-1 %", "95%", "vs plain", "verdict", "more seeds", "mean γ", "seeds", "seconds"),
-)
+RESULTS = (*("top-1 %", "95%", "vs plain", "verdict", "more seeds", "mean γ", "seeds", "seconds"),)
 
 
 def result_cells(row: Summary) -> tuple[str, ...]:
@@ -142,7 +140,7 @@ def cost_cells(
     """One line of the costs, under the headings `COSTS`."""
     found = costs.of(row.backbone, row.variant) if costs else None
     front = fronts.get((row.backbone, row.variant), ())
-    stars = {name: f" {STAR}" if name in front else "" for name in COST_UNITS}
+    stars = {name: f"\u00a0{STAR}" if name in front else "" for name in COST_UNITS}
     return (
         f"{row.sites} {row.places}" if row.sites else "",
         count_text(row.parameters)

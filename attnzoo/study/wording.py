@@ -172,7 +172,9 @@ def cost_notes(costs: Costs | None, backbones: Sequence[str]) -> list[str]:
             "peak: of CUDA's allocator over the forward and backward pass of that step, beyond "
             "what was there before."
         )
-    said += [f"{entry.backbone} was not measured: {entry.failed}" for entry in taken if entry.failed]
+    said += [
+        f"{entry.backbone} was not measured: {entry.failed}" for entry in taken if entry.failed
+    ]
     if not taken:
         said.append("Latency, throughput and memory were not measured.")
     return said
@@ -204,8 +206,8 @@ def pooling_notes(pooled: Pool) -> list[str]:
         ]
     return [
         "Runs of the same backbone, variant and settings, whichever study they are from; a seed "
-        f"that several ran counts once. Verdicts are after Holm's correction over all "
-        f"{len(comparisons(pooled.rows))} comparisons of the pool. They hold at 5% if it was "
+        f"that several ran counts once. Verdicts are after Holm's correction over the pool's "
+        f"comparisons, {len(comparisons(pooled.rows))} in number. They hold at 5% if it was "
         "settled beforehand that the studies would be pooled: to run a second study because the "
         "first found nothing, and then pool, finds too much."
     ]

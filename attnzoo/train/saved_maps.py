@@ -109,7 +109,7 @@ def _values(found: AttentionMap) -> Tensor | None:
     heat = found.heat
     if heat is None or max(heat.shape[1:]) <= LARGEST:
         return heat
-    size = [min(side, LARGEST) for side in heat.shape[1:]]
+    size = (min(heat.shape[1], LARGEST), min(heat.shape[2], LARGEST))
     return F.adaptive_avg_pool2d(heat[:, None], size)[:, 0]
 
 
