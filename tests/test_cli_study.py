@@ -256,6 +256,23 @@ def test_ablate_does_a_study_and_report_tells_of_it(run, folder):
     assert (folder / "here" / "report.html").exists()
 
 
+def test_report_compares_studies(run, folder):
+    run("ablate", study_file(folder, seeds=[0]), "--out", "a")
+    run("ablate", study_file(folder, seeds=[1]), "--out", "b")
+    code, out, err = run("report", "a", "b")
+    assert (code, err) == (0, "")
+    assert out == "Report:  runs/a+b/report.html\n"
+    assert "auto + affine" in (folder / "runs" / "a+b" / "report.md").read_text()
+    code, out, err = run("report", "a", "b", "--out", "both")
+    assert (folder / "both" / "report.html").exists()
+    code, _, err = run("report", "a", "--out", "both")
+    assert code == 2
+    assert "--out is for comparisons" in err
+    code, _, err = run("report", "a", "a")
+    assert code == 1
+    assert "the same study twice" in err
+
+
 def test_the_dry_run_shows_baselines_and_controls(run, folder):
     name = study_file(folder, variants=[{"policy": "auto", "block": "se"}])
     code, out, err = run("ablate", name, "--dry-run")

@@ -53,8 +53,11 @@ def report_markdown(content: Mapping[str, Any], figures: Mapping[str, str]) -> s
     if content["maps"]:
         parts += ["## Attention maps", words["maps"]]
         parts += [part for group in content["maps"] for part in _maps(group, figures)]
+    if "data" in figures:
+        labels = ", ".join(picture.label for picture in content["data"].pictures)
+        parts += ["## The data", words["data"], _image("data", figures), labels]
     parts += ["## How to run it again", *_again(content["again"])]
-    parts.append(words["again"])
+    parts += [words["again"], f"written {content['written']}"]
     return "\n\n".join(parts) + "\n"
 
 

@@ -33,7 +33,7 @@ __all__ = ["BackboneCosts", "Costs", "Spread", "VariantCosts", "measure_costs", 
 
 COSTS = "costs.json"
 SECONDS = 0.5  # for one image, and again for a batch, of each backbone
-ROUNDS = (5, 40)  # at least, at most
+ROUNDS = (3, 40)  # at least, at most
 
 
 class Spread(Config):
@@ -122,7 +122,7 @@ def read_costs(folder: str | Path) -> Costs | None:
 def measure_costs(study: Study, folder: str | Path, classes: int) -> Costs:
     """Measure what is not measured yet, and leave all of it in the study's folder.
 
-    About two seconds a backbone, more where one forward pass takes long: every variant has five
+    A second or two a backbone, more where a forward pass takes long: every variant has three
     turns at least. What was measured on this device, of the same variants, with the same PyTorch,
     stays. A backbone that cannot be measured, for lack of memory for example, is left out with
     the reason, and the study goes on.

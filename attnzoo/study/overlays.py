@@ -13,7 +13,7 @@ from PIL import Image
 from attnzoo.study.folder import DataRecord, Record
 from attnzoo.train.saved_maps import MAPS, SavedMap, read_maps
 
-__all__ = ["MapCell", "MapGroup", "MapRow", "map_groups", "strip"]
+__all__ = ["MapCell", "MapGroup", "MapRow", "map_groups", "sample_strip", "strip"]
 
 SIDE = 96  # pixels of an overlay
 MOST_SITES = 8
@@ -124,12 +124,24 @@ def map_groups(
 
 def strip(row: MapRow) -> bytes:
     """The overlays of a variant side by side, JPEG; empty where it has none."""
-    shown = [cell for cells in row.emitters.values() for cell in cells if cell.image]
-    images = [np.asarray(Image.open(io.BytesIO(cell.image))) for cell in shown]
-    if not images:
+    return _side_by_side([cell.image for cells in row.emitters.values() for cell in cells])
+
+
+def sample_strip(data: DataRecord) -> bytes:
+    """The test pictures side by side, JPEG; empty where there is none."""
+    return _side_by_side([base64.b64decode(picture.png) for picture in data.pictures])
+
+
+def _side_by_side(images: Sequence[bytes]) -> bytes:
+    shown = [
+        np.asarray(Image.open(io.BytesIO(image)).convert("RGB").resize((SIDE, SIDE)))
+        for image in images
+        if image
+    ]
+    if not shown:
         return b""
     gap = np.full((SIDE, 4, 3), 255, dtype=np.uint8)
-    parts = [part for image in images for part in (image, gap)]
+    parts = [part for image in shown for part in (image, gap)]
     return _jpeg(np.concatenate(parts[:-1], axis=1))
 
 

@@ -17,7 +17,7 @@ from attnzoo.study.grid import Study
 from attnzoo.study.looks import glyph, variant_looks
 from attnzoo.study.markdown import report_markdown
 from attnzoo.study.measure import Costs, read_costs
-from attnzoo.study.overlays import map_groups, strip
+from attnzoo.study.overlays import map_groups, sample_strip, strip
 from attnzoo.study.pareto import COST_UNITS, fronts
 from attnzoo.study.provenance import provenance
 from attnzoo.study.sheets import LEAST, cost_sheet, result_sheet, verdict_sheet
@@ -176,7 +176,10 @@ def _content(
 def _measured_where(costs: Costs | None) -> dict[str, str]:
     """Backbone → where and when it was measured."""
     return {
-        entry.backbone: f"{entry.device}, batches of {entry.batch_size}, {entry.measured}"
+        entry.backbone: (
+            f"{entry.device}, {entry.rounds[0]} turns, and {entry.rounds[1]} of batches of "
+            f"{entry.batch_size}, {entry.measured}"
+        )
         for entry in (costs.backbones if costs else ())
         if entry.variants
     }
@@ -193,4 +196,6 @@ def _figures(content: Mapping[str, Any]) -> dict[str, str | bytes]:
     for group in content["maps"]:
         for i, row in enumerate(group.rows):
             found[f"maps-{i + 1}-{group.backbone}"] = strip(row)
+    if content["data"]:
+        found["data"] = sample_strip(content["data"])
     return {name: figure for name, figure in found.items() if figure}
