@@ -100,9 +100,9 @@ def attention_maps(model: nn.Module, *args: Any, **kwargs: Any) -> list[Attentio
         >>> model = attnzoo.wrap(torchvision.models.resnet18(), "stage-end", "cbam")
         >>> maps = attnzoo.attention_maps(model, torch.randn(1, 3, 64, 64))
         >>> [(m.emitter, tuple(m.tensor.shape)) for m in maps[:2]]
-        [('channel_gate', (1, 64, 1, 1)), ('spatial_gate', (1, 1, 16, 16))]
+        [('channel_gate', (1, 64, 1, 1)), ('spatial_gate', (1, 1, 32, 32))]
         >>> maps[1].heat.shape, maps[1].openness
-        (torch.Size([1, 16, 16]), 0.0)
+        (torch.Size([1, 32, 32]), 0.0)
     """
     modes = [(module, module.training) for module in model.modules()]
     with record_maps(model) as maps:
