@@ -2,7 +2,8 @@
 
 from attnzoo.study.engine import StudyOutcome, check_study, run_study
 from attnzoo.study.folder import Record, read_folder
-from attnzoo.study.grid import Study, load_study, parse_study
+from attnzoo.study.grid import Study
+from attnzoo.study.reading import load_study, parse_study
 from attnzoo.study.report import study_table, write_report, write_results
 from attnzoo.study.stats import Difference, Summary, paired_difference, summarise
 

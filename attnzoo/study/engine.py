@@ -21,7 +21,8 @@ from attnzoo.study.folder import (
     write_data,
     write_study,
 )
-from attnzoo.study.grid import Backbone, Study, load_study, parse_study
+from attnzoo.study.grid import Backbone, Study
+from attnzoo.study.reading import load_study, parse_study
 from attnzoo.study.report import write_report, write_results
 from attnzoo.train.data import open_data
 from attnzoo.train.run import train
