@@ -1,12 +1,21 @@
 """Training one network: data, recipe, loop, and one run from its description to its folder."""
 
-from attnzoo.train.data import DigitsData, FolderData, ImageData, open_data
+from attnzoo.train.data import (
+    DigitsData,
+    FolderData,
+    ImageData,
+    TimmData,
+    TorchvisionData,
+    open_data,
+)
 from attnzoo.train.digits import ClutteredDigits
 from attnzoo.train.extras import MissingExtraError
 from attnzoo.train.loop import FitResult, fit
+from attnzoo.train.pictures import PictureOptions
 from attnzoo.train.recipe import TrainRecipe
 from attnzoo.train.run import train
 from attnzoo.train.spec import RunResult, RunSpec, Variant
+from attnzoo.train.stopping import Interrupted
 from attnzoo.train.watch import ProgressWatch, Watch
 
 __all__ = [
@@ -15,10 +24,14 @@ __all__ = [
     "FitResult",
     "FolderData",
     "ImageData",
+    "Interrupted",
     "MissingExtraError",
+    "PictureOptions",
     "ProgressWatch",
     "RunResult",
     "RunSpec",
+    "TimmData",
+    "TorchvisionData",
     "TrainRecipe",
     "Variant",
     "Watch",
