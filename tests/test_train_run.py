@@ -34,7 +34,8 @@ def test_a_finished_run_leaves_everything(tmp_path: Path) -> None:
     assert sorted(entry.name for entry in tmp_path.iterdir()) == ["run"]
     names = sorted(entry.name for entry in (tmp_path / "run").iterdir())
     assert names == [
-        *("attention.safetensors", "metrics.csv", "result.json", "run.json", "tensorboard")
+        *("attention.safetensors", "environment.json", "log.txt", "metrics.csv"),
+        *("result.json", "run.json", "tensorboard"),
     ]
     assert (result.sites, result.places) == (1, "pre-pool")
     written = json.loads((tmp_path / "run" / "result.json").read_text())

@@ -76,7 +76,7 @@ def _do(job: Job, watch: Watch, opened: Callable[[DataSpec], ImageData]) -> Outc
         except Exception:
             told = traceback.format_exc()  # what comes later is in the run's log already
             raise
-        train(job.run, job.folder, data=data, watch=watch)
+        train(job.run, job.folder, data=data, watch=watch, repository=job.origin)
     except Exception as error:
         why = f"{type(error).__name__}: {error}".partition("\n")[0]
         note_failure(job.folder, job.run, why, told)

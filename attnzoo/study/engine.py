@@ -95,6 +95,7 @@ def run_study(
     threads: int | None = None,
     watch: Watch | None = None,
     console: Console | None = None,
+    repository: str | Path | None = None,
 ) -> StudyOutcome:
     """Do all runs of a study that are not done yet, then write its tables and its report.
 
@@ -114,6 +115,7 @@ def run_study(
         watch: is told about the progress of the runs, of several at a time where there are
             workers; progress bars without it.
         console: where those bars go; stderr without it.
+        repository: a folder whose git commit the runs are to tell; without it that of the file.
 
     Raises:
         StudyError: the study is wrong; nothing was run, and the message lists every fault.
@@ -123,7 +125,8 @@ def run_study(
         KeyboardInterrupt: it was interrupted; what is done is kept.
     """
     force = Workforce(workers, engine, address, threads)
-    origin = Path(study).parent if isinstance(study, str | Path) else Path()
+    if repository is None:
+        repository = Path(study).parent if isinstance(study, str | Path) else Path()
     if isinstance(study, str | Path):
         study = load_study(study)
     elif not isinstance(study, Study):
@@ -144,7 +147,7 @@ def run_study(
         Job(
             run=run,
             folder=run_folder(folder.absolute(), run),
-            origin=origin.absolute(),
+            origin=Path(repository).absolute(),
             failed=known[run.id].attempt if run.id in known else None,
         )
         for run in missing

@@ -91,6 +91,13 @@ class _Bar(Watch):
         self._remove()
         self.task = self.bars.add_task(name, total=steps, note="")
 
+    def resume(self, steps: int) -> None:
+        if self.task is not None:
+            self.bars.update(self.task, completed=steps)
+
+    def say(self, line: str) -> None:
+        self.owner.say(line)
+
     def step(self, loss: float | None = None) -> None:
         if self.task is None:
             return

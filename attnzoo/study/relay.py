@@ -32,6 +32,12 @@ class Relay(Watch):
     def begin(self, name: str, steps: int) -> None:
         self.send(("begin", name, steps))
 
+    def resume(self, steps: int) -> None:
+        self.send(("resume", steps))
+
+    def say(self, line: str) -> None:
+        self.send(("say", line))
+
     def step(self, loss: float | None = None) -> None:
         self.steps += 1
         self.loss = self.loss if loss is None else loss

@@ -25,6 +25,13 @@ class LoggedWatch(Watch):
         self.logger.info("%s: %d steps", name, steps)
         self.watch.begin(name, steps)
 
+    def resume(self, steps: int) -> None:
+        self.watch.resume(steps)
+
+    def say(self, line: str) -> None:
+        self.logger.info("%s", line)
+        self.watch.say(line)
+
     def step(self, loss: float | None = None) -> None:
         self.watch.step(loss)
 

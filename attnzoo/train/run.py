@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import os
 import platform
 import time
 from collections.abc import Mapping
-from importlib.metadata import PackageNotFoundError, version
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -20,9 +21,12 @@ from attnzoo.checkpoint import save
 from attnzoo.costs import cost
 from attnzoo.errors import OptionError
 from attnzoo.surgery import attention_modules, recipes
+from attnzoo.train.claim import claimed
 from attnzoo.train.config import parse
 from attnzoo.train.data import ImageData, open_data
-from attnzoo.train.devices import launch
+from attnzoo.train.devices import is_first_process, launch
+from attnzoo.train.environment import environment, package_versions
+from attnzoo.train.log import run_log
 from attnzoo.train.loop import FitResult, fit
 from attnzoo.train.spec import RunResult, RunSpec, policy_argument, policy_title
 from attnzoo.train.watch import Watch
@@ -30,6 +34,7 @@ from attnzoo.train.watch import Watch
 __all__ = ["RESULT", "build", "train"]
 
 SPEC, ATTENTION = "run.json", "attention.safetensors"
+ENVIRONMENT, LOG = "environment.json", "log.txt"
 RESULT = "result.json"
 """A run's folder that holds this file is finished; it is the last one written."""
 
@@ -40,21 +45,25 @@ def train(
     *,
     data: ImageData | None = None,
     watch: Watch | None = None,
+    repository: str | Path = ".",
 ) -> RunResult:
     """Do one run.
 
     Args:
         run: what to do.
-        folder: where to leave `run.json`, `metrics.csv`, `attention.safetensors`, `tensorboard/`
-            and `result.json`. They appear together, when the run is over: a folder by that name
-            is a finished run, and is not done again. Until then a hidden folder beside it,
-            `.<name>.partial`, keeps what an interrupted run goes on from. None writes nothing.
+        folder: where to leave `run.json`, `environment.json`, `log.txt`, `metrics.csv`,
+            `attention.safetensors`, `tensorboard/` and `result.json`. They appear together, when
+            the run is over: a folder by that name is a finished run, and is not done again. Until
+            then a hidden folder beside it, `.<name>.partial`, keeps what an interrupted run goes
+            on from. None writes nothing.
         data: what `open_data(run.data)` returned, where it is at hand already.
         watch: is told about the progress.
+        repository: a folder whose git commit `environment.json` is to tell.
 
     Raises:
         AttnzooError: the run's description is wrong: an unknown name, an option that does not
             exist, no place for attention, missing data; or the folder holds something else.
+        RunBusyError: another process is doing this run into the same folder.
         Interrupted: Ctrl-C or SIGTERM came; the same call goes on from where it was.
 
     Example:
@@ -69,21 +78,34 @@ def train(
         8
     """
     run = parse(RunSpec, run, "run")
-    if folder is not None and (done := _finished(Path(folder), run)):
+    watch = watch or Watch()
+    if folder is None:
+        return _do(run, None, data or open_data(run.data), watch, launch(run.train))[0]
+    folder = Path(folder)
+    if done := _finished(folder, run):
         return done
+    with claimed(folder) if is_first_process() else nullcontext():
+        # Somebody may have finished it before the claim was had.
+        return _finished(folder, run) or _do_into(folder, run, data, watch, repository)
+
+
+def _do_into(
+    folder: Path, run: RunSpec, data: ImageData | None, watch: Watch, repository: str | Path
+) -> RunResult:
     data = data or open_data(run.data)
     fabric = launch(run.train)
-    if folder is None:
-        return _do(run, None, data, watch or Watch(), fabric)[0]
-    folder = Path(folder)
+    first = fabric.is_global_zero
     partial = folder.with_name(f".{folder.name}.partial")
-    if fabric.is_global_zero:
+    if first:
         partial.mkdir(parents=True, exist_ok=True)
     fabric.barrier()
-    result, model = _do(run, partial, data, watch or Watch(), fabric)
-    if fabric.is_global_zero:
-        if result.sites:
+    with run_log(partial / LOG, watch) if first else nullcontext(watch) as watch:
+        if first:
+            _add_environment(partial / ENVIRONMENT, environment(repository))
+        result, model = _do(run, partial, data, watch, fabric)
+        if first and result.sites:
             save(model, partial / ATTENTION, what="attention")
+    if first:
         (partial / SPEC).write_text(run.model_dump_json(indent=2))
         (partial / RESULT).write_text(result.model_dump_json(indent=2))
         if folder.is_dir():
@@ -91,6 +113,16 @@ def train(
         os.replace(partial, folder)
     fabric.barrier()
     return result
+
+
+def _add_environment(path: Path, here: dict[str, Any]) -> None:
+    """Add to the environments of a run that was taken up again, where it is another."""
+    try:
+        before = json.loads(path.read_text())
+    except (OSError, ValueError):  # killed while it was written
+        before = []
+    if here not in before:
+        path.write_text(json.dumps([*before, here], indent=2))
 
 
 def build(run: RunSpec, classes: int) -> tuple[nn.Module, str]:
@@ -185,7 +217,7 @@ def _result(
         images_per_second=fitted.images_per_second,
         backbone_hash=fingerprint,
         device=_device(model),
-        versions=_versions(),
+        versions={"python": platform.python_version(), **package_versions()},
     )
 
 
@@ -216,14 +248,3 @@ def _device(model: nn.Module) -> str:
     if device.type == "cuda":
         return torch.cuda.get_device_name(device)
     return f"{device.type}, {torch.get_num_threads()} threads"
-
-
-def _versions() -> dict[str, str]:
-    packages = ("attnzoo", "torch", "torchvision", "timm", "lightning-fabric", "numpy")
-    found = {"python": platform.python_version()}
-    for package in packages:
-        try:
-            found[package] = version(package)
-        except PackageNotFoundError:  # run from a checkout that is not installed
-            found[package] = "not installed"
-    return found
