@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import logging
 import os
+import signal
 import sys
+import threading
 from collections.abc import Callable
 from typing import Any
 
@@ -59,6 +61,7 @@ class RayCluster:
         self.watch_of = watch_of
         self.running: dict[Any, tuple[Job, Watch]] = {}
         self.ours = not self.ray.is_initialized()
+        self.on_sigterm = signal.getsignal(signal.SIGTERM)  # Ray puts its own there
         if self.ours:
             self._connect(address)
         try:
@@ -147,6 +150,8 @@ class RayCluster:
     def _leave(self) -> None:
         if self.ours:
             self.ray.shutdown()
+            if threading.current_thread() is threading.main_thread():
+                signal.signal(signal.SIGTERM, self.on_sigterm)
 
 
 def _do(job: Job, inbox: Any, threads: int, path: list[str]) -> Outcome:

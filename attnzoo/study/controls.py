@@ -68,7 +68,10 @@ def control_of(variant: StudyVariant, variants: Sequence[StudyVariant]) -> Study
 
 
 def needed(kept: Sequence[StudyVariant], variants: Sequence[StudyVariant]) -> list[StudyVariant]:
-    """Of `kept`, some of a study's `variants`, those that do not stand beside others alone."""
+    """Of `kept`, some of a study's `variants`, those that are not left with nothing to compare.
+
+    A control, or plain with training of its own, goes when all that it stands beside is gone.
+    """
 
     def beside(some: Sequence[StudyVariant]) -> list[dict[str, object]]:
         return [
@@ -81,7 +84,7 @@ def needed(kept: Sequence[StudyVariant], variants: Sequence[StudyVariant]) -> li
             )
         ]
 
-    asked, wanted = beside(variants), beside(kept)
+    asked, wanted = beside(variants), [*beside(kept), _content(StudyVariant())]
     return [v for v in kept if (content := _content(v)) not in asked or content in wanted]
 
 

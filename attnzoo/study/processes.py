@@ -23,7 +23,7 @@ from attnzoo.train.watch import Watch
 
 __all__ = ["Processes", "shares_of_gpus"]
 
-TAIL = 4000  # characters of what a process printed last that go to the log of the run it left
+TAIL = 20_000  # characters of what a process printed last that go to the log of the run it left
 
 
 class Processes:

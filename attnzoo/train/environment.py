@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import os
 import platform
 import subprocess
@@ -39,6 +40,11 @@ def environment(repository: str | Path = ".") -> dict[str, Any]:
 
 def package_versions() -> dict[str, str]:
     """Of the packages that computations depend on."""
+    return dict(_versions())
+
+
+@functools.cache
+def _versions() -> dict[str, str]:
     found = {}
     for package in PACKAGES:
         try:
