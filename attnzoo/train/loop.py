@@ -200,8 +200,7 @@ class _Loop:
             "seconds": time.perf_counter() - self.began,
         }
         progress.rows.append(row)
-        progress.epoch, progress.step = progress.epoch + 1, 0
-        progress.losses, progress.hits = [], 0
+        session.next_epoch()
         progress.seconds = row["seconds"]
         self.records.epoch(progress.rows)
         self.keeper.keep_if_due()
@@ -228,7 +227,9 @@ class _Loop:
 
     def _explain(self, step: int, loss: float) -> str:
         epoch = (step - 1) // self.session.steps + 1
+        rows = self.session.progress.rows
         finding = find_first_fault(self.session, self.keeper, step)
+        self.session.progress.rows = rows  # of epochs since the state that it fell back on, too
         cause = finding or "it was not so when the steps before it were repeated"
         recipe = self.recipe
         return (

@@ -186,16 +186,25 @@ class Session:
         if self.ema is not None:
             self.ema.update(self.model, step=self.updates)
 
+    def next_epoch(self) -> None:
+        """The epoch in progress is over."""
+        progress = self.progress
+        progress.epoch, progress.step = progress.epoch + 1, 0
+        progress.losses, progress.hits = [], 0
+
+    def share_statistics(self) -> None:
+        """Take the mean of the statistics that the norms of all processes have learned."""
+        if self.fabric.world_size > 1:
+            timm.utils.distribute_bn(self.tested, self.fabric.world_size, reduce=True)
+
     @torch.no_grad()
     def test(self, check: Callable[[], None] = lambda: None) -> dict[str, float]:
         """Mean cross-entropy, top-1 and (of more than five classes) top-5 share of all test images.
 
         `check` is called after every batch; it may raise.
         """
-        model = self.tested
-        if self.fabric.world_size > 1:
-            timm.utils.distribute_bn(model, self.fabric.world_size, reduce=True)
-        model.eval()
+        self.share_statistics()
+        model = self.tested.eval()
         keys: Any = self.test_loader.sampler
         left = keys.real
         sums = torch.zeros(4, dtype=torch.float64)
