@@ -23,7 +23,7 @@ def network() -> nn.Module:
     return attnzoo.wrap(tiny_net(dropout=0.3), "pre-pool", "se", example=(3, 16, 16))
 
 
-class Fails(Exception):
+class BreakdownError(Exception):
     """Something in the machine."""
 
 
@@ -51,8 +51,8 @@ class Ends(Watch):
     def _count(self, what: str) -> None:
         self.done[what] += 1
         if self.done[what] == self.at[what]:
-            if self.how is Fails:
-                raise Fails
+            if self.how is BreakdownError:
+                raise BreakdownError
             os.kill(os.getpid(), self.how)
 
 
@@ -75,13 +75,15 @@ KINDS = {
 
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize(
-    "ends", [{"step": 5}, {"epoch": 2}, {"step": 7, "how": Fails}], ids=["step", "epoch", "crash"]
+    "ends",
+    [{"step": 5}, {"epoch": 2}, {"step": 7, "how": BreakdownError}],
+    ids=["step", "epoch", "crash"],
 )
 def test_it_goes_on_to_the_same_end(kind: str, ends: dict[str, Any], tmp_path: Path) -> None:
     how, data = recipe(epochs=3, **KINDS[kind]), open_data(DATA)
     whole, parts = network(), network()
     uninterrupted = fit(whole, data, how)
-    with pytest.raises(Fails if ends.get("how") else Interrupted):
+    with pytest.raises(BreakdownError if ends.get("how") else Interrupted):
         fit(parts, data, how, folder=tmp_path, watch=Ends(**ends))
     torch.rand(5)
     again, watch = network(), Ends()

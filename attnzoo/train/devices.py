@@ -16,7 +16,7 @@ from attnzoo.errors import OptionError
 from attnzoo.train.extras import require
 from attnzoo.train.recipe import TrainRecipe
 
-__all__ = ["all_gathered", "is_sharded", "launch", "trained_copy", "whole"]
+__all__ = ["all_gathered", "launch", "trained_copy", "whole"]
 
 SHARD_FROM = 1_000_000  # parameters of a module from which on it is a shard of its own
 
@@ -65,11 +65,6 @@ def trained_copy(model: nn.Module, fabric: Any, example: Any) -> nn.Module:
     units = [model.get_submodule(path) for path in _units(model, once)]
     fabric.strategy._parallelize_fn = _Sharding(units)
     return model
-
-
-def is_sharded(model: nn.Module) -> bool:
-    """Whether FSDP2 holds its parameters."""
-    return any(hasattr(parameter, "full_tensor") for parameter in model.parameters())
 
 
 def whole(tensor: Tensor) -> Tensor:

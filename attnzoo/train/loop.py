@@ -92,21 +92,23 @@ def fit(
     session = Session(fabric, model, data, recipe)
     first = fabric.is_global_zero
     path = None if folder is None else Path(folder)
+    checkpoint = None if path is None else path / CHECKPOINT
+    keeper = Keeper(session, checkpoint, identity or recipe.model_dump_json())
+    said = keeper.take_up()
     records = Records(
         path if first else None,
         name,
         recipe.loggers if first else (),
         recipe.model_dump(mode="json"),
+        done=session.updates,
     )
-    checkpoint = None if path is None else path / CHECKPOINT
-    keeper = Keeper(session, checkpoint, identity or recipe.model_dump_json())
-    loop = _Loop(session, keeper, records, (watch or Watch()) if first else Watch())
-    watch = loop.watch
+    watch = (watch or Watch()) if first else Watch()
     watch.begin(name, recipe.epochs * session.steps)
-    if said := keeper.take_up():
+    if said:
         watch.say(f"{name}: {said}")
         watch.resume(session.updates)
         records.write(session.progress.rows)
+    loop = _Loop(session, keeper, records, watch)
     with catching_stops() as stop:
         result = loop.run(stop)
     session.finish()

@@ -17,7 +17,7 @@ from torch.optim import Optimizer
 from attnzoo.attention import Attention
 from attnzoo.surgery import attention_modules
 from attnzoo.train.data import ImageData
-from attnzoo.train.devices import is_sharded, trained_copy, whole
+from attnzoo.train.devices import trained_copy, whole
 from attnzoo.train.mixing import make_mixing
 from attnzoo.train.recipe import TrainRecipe
 from attnzoo.train.schedule import Schedule
@@ -85,7 +85,9 @@ class Session:
             (recipe.seed + 1_000_003 * fabric.global_rank) % 2**32, verbose=False
         )
         self.model = trained_copy(model, fabric, (3, data.size, data.size))
-        if self.model is model:
+        # Between a forward and the next one, FSDP2's parameters look like any others: keep in mind.
+        self.sharded = self.model is not model
+        if not self.sharded:
             self.model.to(memory_format=torch.channels_last)  # FSDP2 cuts contiguous weights only
         self.network: Any = fabric.setup_module(self.model)
         scale = recipe.wrapped_lr_scale if attention_modules(model) else 1.0
@@ -238,7 +240,7 @@ class Session:
 
     def finish(self) -> None:
         """Leave in the model that was given what is to be kept."""
-        if is_sharded(self.model):
+        if self.sharded:
             self.target.load_state_dict({k: whole(v) for k, v in self.model.state_dict().items()})
         elif self.ema is not None:
             self.model.load_state_dict(self.ema.module.state_dict())
