@@ -16,7 +16,7 @@ from attnzoo.errors import OptionError
 from attnzoo.train.extras import require
 from attnzoo.train.recipe import TrainRecipe
 
-__all__ = ["all_gathered", "is_first_process", "is_sharded", "launch", "trained_copy", "whole"]
+__all__ = ["all_gathered", "launch", "trained_copy", "whole"]
 
 SHARD_FROM = 1_000_000  # parameters of a module from which on it is a shard of its own
 
@@ -47,11 +47,6 @@ def launch(recipe: TrainRecipe) -> Any:
     return fabric
 
 
-def is_first_process() -> bool:
-    """Whether this process is alone or the first of those that train together."""
-    return all(os.environ.get(name, "0") == "0" for name in ("RANK", "LOCAL_RANK", "NODE_RANK"))
-
-
 def trained_copy(model: nn.Module, fabric: Any, example: Any) -> nn.Module:
     """What to set up for training: the model itself, or for FSDP2 a copy cut into shards.
 
@@ -70,11 +65,6 @@ def trained_copy(model: nn.Module, fabric: Any, example: Any) -> nn.Module:
     units = [model.get_submodule(path) for path in _units(model, once)]
     fabric.strategy._parallelize_fn = _Sharding(units)
     return model
-
-
-def is_sharded(model: nn.Module) -> bool:
-    """Whether FSDP2 holds its parameters."""
-    return any(hasattr(parameter, "full_tensor") for parameter in model.parameters())
 
 
 def whole(tensor: Tensor) -> Tensor:

@@ -92,21 +92,23 @@ def fit(
     session = Session(fabric, model, data, recipe)
     first = fabric.is_global_zero
     path = None if folder is None else Path(folder)
+    checkpoint = None if path is None else path / CHECKPOINT
+    keeper = Keeper(session, checkpoint, identity or recipe.model_dump_json())
+    said = keeper.take_up()
     records = Records(
         path if first else None,
         name,
         recipe.loggers if first else (),
         recipe.model_dump(mode="json"),
+        done=session.updates,
     )
-    checkpoint = None if path is None else path / CHECKPOINT
-    keeper = Keeper(session, checkpoint, identity or recipe.model_dump_json())
-    loop = _Loop(session, keeper, records, (watch or Watch()) if first else Watch())
-    watch = loop.watch
+    watch = (watch or Watch()) if first else Watch()
     watch.begin(name, recipe.epochs * session.steps)
-    if said := keeper.take_up():
+    if said:
         watch.say(f"{name}: {said}")
         watch.resume(session.updates)
         records.write(session.progress.rows)
+    loop = _Loop(session, keeper, records, watch)
     with catching_stops() as stop:
         result = loop.run(stop)
     session.finish()
@@ -200,8 +202,7 @@ class _Loop:
             "seconds": time.perf_counter() - self.began,
         }
         progress.rows.append(row)
-        progress.epoch, progress.step = progress.epoch + 1, 0
-        progress.losses, progress.hits = [], 0
+        session.next_epoch()
         progress.seconds = row["seconds"]
         self.records.epoch(progress.rows)
         self.keeper.keep_if_due()
@@ -228,7 +229,9 @@ class _Loop:
 
     def _explain(self, step: int, loss: float) -> str:
         epoch = (step - 1) // self.session.steps + 1
+        rows = self.session.progress.rows
         finding = find_first_fault(self.session, self.keeper, step)
+        self.session.progress.rows = rows  # of epochs since the state that it fell back on, too
         cause = finding or "it was not so when the steps before it were repeated"
         recipe = self.recipe
         return (

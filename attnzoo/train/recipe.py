@@ -22,7 +22,7 @@ class TrainRecipe(Config):
         batch_size: images an optimizer step, over all devices and accumulated passes; they divide
             it. The last images of an epoch, too few for a step, are left out.
         accumulate: forward and backward passes a step.
-        optimizer: `"adamw"` or `"sgd"` (Nesterov).
+        optimizer: `"adamw"`, or `"sgd"` with Nesterov's momentum.
         lr: learning rate at the end of the warm-up.
         momentum: of SGD; AdamW has its own.
         weight_decay: of weights; biases, norms and γ have none.
@@ -32,8 +32,8 @@ class TrainRecipe(Config):
         warmup_epochs: length of the linear warm-up, may be a fraction.
         label_smoothing: share of the target spread over all classes.
         clip_norm: largest norm of all gradients together; longer ones are shortened to it.
-        mixup: α of mixup; 0 is none. With `cutmix` too, each batch gets one of them.
-        cutmix: α of CutMix; 0 is none.
+        mixup: strength α of mixup; 0 is none. With `cutmix` too, each batch gets one of them.
+        cutmix: strength α of CutMix; 0 is none.
         ema: decay of an exponential moving average of the weights, such as 0.9999; it is what is
             tested and kept. Early in training the decay is lower.
         attention_lr_scale: learning rate of attention parameters over `lr`.
@@ -49,7 +49,7 @@ class TrainRecipe(Config):
         nodes: machines that take part.
         strategy: how processes share the work: `"ddp"` (which `"auto"` is), or `"fsdp"`, which
             shards parameters and optimizer too.
-        loggers: where to log besides TensorBoard, `"wandb"` or `"mlflow"`.
+        loggers: where to log besides TensorBoard: `"wandb"` (Weights & Biases), `"mlflow"`.
         seed: of the initial weights, the order of the images, their augmentation and dropout.
 
     Example:

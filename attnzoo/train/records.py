@@ -26,13 +26,19 @@ class Records:
         name: of the run, for the other loggers.
         loggers: `"wandb"`, `"mlflow"`.
         options: what the run is, for the other loggers.
+        done: steps that were done before, where the training is taken up again.
 
     Raises:
         MissingExtraError: TensorBoard's writer, or a logger that was asked for, is not installed.
     """
 
     def __init__(
-        self, folder: Path | None, name: str, loggers: Iterable[str], options: dict[str, Any]
+        self,
+        folder: Path | None,
+        name: str,
+        loggers: Iterable[str],
+        options: dict[str, Any],
+        done: int = 0,
     ) -> None:
         self.folder = folder
         self.loggers = [_logger(kind, name, folder) for kind in loggers]
@@ -41,7 +47,11 @@ class Records:
         if folder is not None:
             require("tensorboardX", "tensorboardX")
             lightning = require("lightning_fabric.loggers", "Lightning Fabric")
-            self.loggers.append(lightning.TensorBoardLogger(folder, name="", version=TENSORBOARD))
+            # What an interrupted training had logged beyond the step it goes on from is void.
+            again = {"purge_step": done, "filename_suffix": f".from{done}"} if done else {}
+            self.loggers.append(
+                lightning.TensorBoardLogger(folder, name="", version=TENSORBOARD, **again)
+            )
 
     def step(self, number: int, loss: float, lr: float) -> None:
         """Loss and learning rate after so many steps."""

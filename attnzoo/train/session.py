@@ -17,7 +17,7 @@ from torch.optim import Optimizer
 from attnzoo.attention import Attention
 from attnzoo.surgery import attention_modules
 from attnzoo.train.data import ImageData
-from attnzoo.train.devices import is_sharded, trained_copy, whole
+from attnzoo.train.devices import trained_copy, whole
 from attnzoo.train.mixing import make_mixing
 from attnzoo.train.recipe import TrainRecipe
 from attnzoo.train.schedule import Schedule
@@ -85,7 +85,9 @@ class Session:
             (recipe.seed + 1_000_003 * fabric.global_rank) % 2**32, verbose=False
         )
         self.model = trained_copy(model, fabric, (3, data.size, data.size))
-        if self.model is model:
+        # Between a forward and the next one, FSDP2's parameters look like any others: keep in mind.
+        self.sharded = self.model is not model
+        if not self.sharded:
             self.model.to(memory_format=torch.channels_last)  # FSDP2 cuts contiguous weights only
         self.network: Any = fabric.setup_module(self.model)
         scale = recipe.wrapped_lr_scale if attention_modules(model) else 1.0
@@ -186,16 +188,25 @@ class Session:
         if self.ema is not None:
             self.ema.update(self.model, step=self.updates)
 
+    def next_epoch(self) -> None:
+        """The epoch in progress is over."""
+        progress = self.progress
+        progress.epoch, progress.step = progress.epoch + 1, 0
+        progress.losses, progress.hits = [], 0
+
+    def share_statistics(self) -> None:
+        """Take the mean of the statistics that the norms of all processes have learned."""
+        if self.fabric.world_size > 1:
+            timm.utils.distribute_bn(self.tested, self.fabric.world_size, reduce=True)
+
     @torch.no_grad()
     def test(self, check: Callable[[], None] = lambda: None) -> dict[str, float]:
         """Mean cross-entropy, top-1 and (of more than five classes) top-5 share of all test images.
 
         `check` is called after every batch; it may raise.
         """
-        model = self.tested
-        if self.fabric.world_size > 1:
-            timm.utils.distribute_bn(model, self.fabric.world_size, reduce=True)
-        model.eval()
+        self.share_statistics()
+        model = self.tested.eval()
         keys: Any = self.test_loader.sampler
         left = keys.real
         sums = torch.zeros(4, dtype=torch.float64)
@@ -229,7 +240,7 @@ class Session:
 
     def finish(self) -> None:
         """Leave in the model that was given what is to be kept."""
-        if is_sharded(self.model):
+        if self.sharded:
             self.target.load_state_dict({k: whole(v) for k, v in self.model.state_dict().items()})
         elif self.ema is not None:
             self.model.load_state_dict(self.ema.module.state_dict())

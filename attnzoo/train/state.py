@@ -16,11 +16,10 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor, nn
-from torch.optim import Optimizer
+from torch import Tensor
 from torch.utils._pytree import tree_map
 
-from attnzoo.train.devices import all_gathered, is_sharded
+from attnzoo.train.devices import all_gathered
 from attnzoo.train.session import Progress, Session
 
 __all__ = ["CHECKPOINT", "Keeper", "capture", "restore"]
@@ -32,7 +31,7 @@ SHARE = 0.02  # of the time may go into keeping copies
 
 def capture(session: Session) -> dict[str, Any]:
     """A copy on the CPU of all that the rest of a training depends on. All processes call it."""
-    model, optimizer = _state_dicts(session.model, session.optimizer)
+    model, optimizer = _state_dicts(session)
     progress = dataclasses.asdict(session.progress)
     return tree_map(
         _copied,
@@ -55,7 +54,7 @@ def restore(session: Session, state: dict[str, Any]) -> None:
         RuntimeError, ValueError, KeyError: the state is another network's.
     """
     session.unfreeze(state["progress"]["unfrozen"])
-    _load(session.model, session.optimizer, state)
+    _load(session, state)
     if session.ema is not None:
         session.ema.module.load_state_dict(state["ema"])
     session.fabric.strategy.precision.load_state_dict(state["precision"])
@@ -133,7 +132,7 @@ class Keeper:
         """Bring the training to the state that was kept last."""
         assert self.state is not None, "take_up comes first"
         state = self.state
-        if is_sharded(self.session.model):  # the first process alone has it
+        if self.session.sharded:  # the first process alone has it
             state = {**state, **self.session.fabric.broadcast({k: state[k] for k in SHARDED})}
         restore(self.session, state)
 
@@ -165,30 +164,40 @@ class Keeper:
 SHARDED = ("model", "optimizer")
 
 
-def _state_dicts(model: nn.Module, optimizer: Optimizer) -> tuple[dict[str, Any], dict[str, Any]]:
-    if not is_sharded(model):
+def _state_dicts(session: Session) -> tuple[dict[str, Any], dict[str, Any]]:
+    model, optimizer = session.model, session.optimizer
+    if not session.sharded:
         return model.state_dict(), optimizer.state_dict()
-    from torch.distributed.checkpoint.state_dict import StateDictOptions, get_state_dict
-
-    return get_state_dict(
-        model, optimizer, options=StateDictOptions(full_state_dict=True, cpu_offload=True)
+    from torch.distributed.checkpoint.state_dict import (
+        StateDictOptions,
+        get_model_state_dict,
+        get_optimizer_state_dict,
     )
 
+    options = StateDictOptions(full_state_dict=True, cpu_offload=True)
+    weights = get_model_state_dict(model, options=options)
+    if not optimizer.state:  # torch would take a step to have one, and AdamW would count it
+        return weights, {}
+    return weights, get_optimizer_state_dict(model, optimizer, options=options)
 
-def _load(model: nn.Module, optimizer: Optimizer, state: dict[str, Any]) -> None:
-    if not is_sharded(model):
+
+def _load(session: Session, state: dict[str, Any]) -> None:
+    model, optimizer = session.model, session.optimizer
+    if not session.sharded:
         model.load_state_dict(state["model"])
         optimizer.load_state_dict(state["optimizer"])
         return
-    from torch.distributed.checkpoint.state_dict import StateDictOptions, set_state_dict
-
-    set_state_dict(
-        model,
-        optimizer,
-        model_state_dict=state["model"],
-        optim_state_dict=state["optimizer"],
-        options=StateDictOptions(full_state_dict=True),
+    from torch.distributed.checkpoint.state_dict import (
+        StateDictOptions,
+        set_model_state_dict,
+        set_optimizer_state_dict,
     )
+
+    options = StateDictOptions(full_state_dict=True)
+    set_model_state_dict(model, state["model"], options=options)
+    optimizer.state.clear()
+    if state["optimizer"]:
+        set_optimizer_state_dict(model, optimizer, state["optimizer"], options=options)
 
 
 def _copied(value: Any) -> Any:
