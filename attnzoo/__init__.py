@@ -16,7 +16,7 @@ from attnzoo.registry import (
 )
 from attnzoo.shrinking import ShrinkReport, shrink, sparsity_penalty
 from attnzoo.surgery import attention_modules, recipes, unwrap
-from attnzoo.tuning import freeze, param_groups
+from attnzoo.tuning import freeze, param_groups, unfreeze
 from attnzoo.weights import LoadReport, backbone_state_dict, load_backbone
 
 __version__ = "0.1.0"
@@ -47,6 +47,7 @@ __all__ = [
     "save",
     "shrink",
     "sparsity_penalty",
+    "unfreeze",
     "unwrap",
     "wrap",
 ]

@@ -119,9 +119,9 @@ def test_what_is_known_is_not_measured_again(
     measured: list[str] = []
     take = measure._measured
 
-    def counting(backbone: Any, runs: Any, classes: int) -> BackboneCosts:
-        measured.append(backbone.name)
-        return take(backbone, runs, classes)
+    def counting(runs: Any, classes: int) -> BackboneCosts:
+        measured.append(runs[0].backbone)
+        return take(runs, classes)
 
     monkeypatch.setattr(measure, "_measured", counting)
     first = measure_costs(parse_study(STUDY), tmp_path, classes=10)

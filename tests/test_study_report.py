@@ -368,7 +368,7 @@ def test_environments_of_runs_are_told(tmp_path: Path, done: Path) -> None:
     folder = shutil.copytree(done, tmp_path / "copy")
     for i, run in enumerate(sorted((folder / "runs").iterdir())):
         noted = {"git": {"commit": f"c{i % 2}"}, "command": ["attnzoo", "ablate"], "host": None}
-        (run / "environment.json").write_text(json.dumps(noted))
+        (run / "environment.json").write_text(json.dumps([noted]))
     page = Page(write_report(folder).read_text())
     assert re.search(r"git commit\s*(c0 / c1|c1 / c0)", page.text)
     assert re.search(r"command\s*attnzoo ablate", page.text)

@@ -10,7 +10,7 @@ from typing import Annotated
 
 from cyclopts import App, CycloptsError, Group, Parameter
 
-from attnzoo.cli.console import say_error
+from attnzoo.cli.console import is_first_process, say_error
 from attnzoo.cli.options import UsageError
 from attnzoo.errors import AttnzooError
 
@@ -108,8 +108,10 @@ app.command(
     help="""Train one network on one data set.
 
     The run's folder, `OUT/<run>`, gets `run.json` (everything the run depends on), `metrics.csv`
-    (a line an epoch), `attention.safetensors` and `result.json`. `--config` takes a `run.json` or
-    a YAML file of the same keys; flags go before what it says.""",
+    (a line an epoch), `tensorboard/`, `attention.safetensors` and `result.json`. `--config` takes
+    a `run.json` or a YAML file of the same keys; flags go before what it says. Interrupted by
+    Ctrl-C or SIGTERM, the same command goes on to the same result. On several devices:
+    `--devices`, or `torchrun --nproc-per-node N -m attnzoo train …`.""",
     help_epilogue=_examples(
         "attnzoo train torchvision/resnet18 --block cbam --epochs 3",
         "attnzoo train torchvision/resnet18 --plain --epochs 3",
@@ -185,15 +187,17 @@ def _launch(
         say_error(str(error))
         return FAILED
     except KeyboardInterrupt as error:
-        say_error(" ".join(["interrupted.", *error.args]))
-        return INTERRUPTED
+        if is_first_process():
+            say_error(" ".join(["interrupted.", *error.args]))
+        return getattr(error, "exit_code", INTERRUPTED)
     return FINISHED
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line and return its exit code.
 
-    0: done. 1: it cannot be done, and stderr says why. 2: the command is wrong. 130: interrupted.
+    0: done. 1: it cannot be done, and stderr says why. 2: the command is wrong. 130: interrupted
+    by Ctrl-C. 143: by SIGTERM.
     """
     if "" not in sys.path:
         sys.path.append("")  # the module of `package.module:function` may be in this folder

@@ -6,6 +6,7 @@ Ito (2008), darkened; two variants of like colours for the colour-blind differ i
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -46,8 +47,12 @@ class Look:
 
 
 def variant_looks(records: Sequence[Record]) -> dict[str, Look]:
-    """Variant → its look, the same in the whole report; 56 differ, plain is a grey circle."""
-    looks = {r.result.variant: Look(PLAIN, "o", "-") for r in records if not r.result.policy}
+    """Variant → its look, the same in the whole report; 56 differ, and plain networks are grey."""
+    plains = dict.fromkeys(r.result.variant for r in records if not r.result.policy)
+    looks = {
+        name: Look(PLAIN, marker, LINES[i % len(LINES)])
+        for i, (name, marker) in enumerate(zip(plains, itertools.cycle(MARKERS), strict=False))
+    }
     markers = [*list(MARKERS)[1:], "o"]  # the circle last: it is plain's
     names = dict.fromkeys(r.result.variant for r in records if r.result.policy)
     for i, name in enumerate(names):

@@ -23,13 +23,22 @@ from torch.nn import functional as F
 
 from attnzoo.errors import StudyError
 from attnzoo.study.folder import write_atomically
-from attnzoo.study.grid import Backbone, Study
+from attnzoo.study.grid import Study
 from attnzoo.train.config import Config
-from attnzoo.train.loop import _fabric as make_fabric
+from attnzoo.train.devices import launch
+from attnzoo.train.recipe import TrainRecipe
 from attnzoo.train.run import build
 from attnzoo.train.spec import RunSpec
 
-__all__ = ["BackboneCosts", "Costs", "Spread", "VariantCosts", "measure_costs", "read_costs"]
+__all__ = [
+    "BackboneCosts",
+    "Costs",
+    "Spread",
+    "VariantCosts",
+    "is_measured",
+    "measure_costs",
+    "read_costs",
+]
 
 COSTS = "costs.json"
 SECONDS = 0.5  # for one image, and again for a batch, of each backbone
@@ -51,9 +60,9 @@ class VariantCosts(Config):
         variant: its title.
         latency: ms of a forward pass of one image.
         slowdown: that over the plain network's in the same round; 1 is as fast.
-        images_per_second: in eval mode, at the batch size of the training.
-        saved_bytes: what a training step at that batch size keeps for its backward pass, without
-            the weights and the images: counted tensor by tensor, not the machine's measure.
+        images_per_second: in eval mode, at the size of the batches that one device trains on.
+        saved_bytes: what a training pass of that size keeps for its backward pass, without the
+            weights and the images: counted tensor by tensor, not the machine's measure.
         peak_bytes: on CUDA, the allocator's peak over forward and backward pass of that step,
             beyond what was there before; None elsewhere.
     """
@@ -136,18 +145,32 @@ def measure_costs(study: Study, folder: str | Path, classes: int) -> Costs:
     if not study.measure:
         return known
     kept = {entry.key: entry for entry in known.backbones}
-    entries = []
-    for backbone in study.backbones:
-        runs = [run for run in _first_seed(study) if run.backbone == backbone.name]
-        entries.append(kept.get(_key(runs)) or _measured(backbone, runs, classes))
-    costs = Costs(backbones=tuple(entries))
+    costs = Costs(
+        backbones=tuple(
+            kept.get(_key(runs)) or _measured(runs, classes)
+            for runs in _by_backbone(study).values()
+        )
+    )
     if costs != known:
         write_atomically(Path(folder) / COSTS, costs.model_dump_json(indent=2))
     return costs
 
 
-def _first_seed(study: Study) -> list[RunSpec]:
-    return [run for run in study.runs if run.train.seed == study.seeds[0]]
+def is_measured(study: Study, folder: str | Path) -> bool:
+    """Whether there is nothing left to measure of a study on this device."""
+    if not study.measure:
+        return True
+    known = {entry.key for entry in (read_costs(folder) or Costs()).backbones}
+    return all(_key(runs) in known for runs in _by_backbone(study).values())
+
+
+def _by_backbone(study: Study) -> dict[str, list[RunSpec]]:
+    """Backbone → one run of each of its variants."""
+    found: dict[str, list[RunSpec]] = {}
+    for run in study.runs:
+        if run.train.seed == study.seeds[0]:
+            found.setdefault(run.backbone, []).append(run)
+    return found
 
 
 def _key(runs: Sequence[RunSpec]) -> str:
@@ -156,14 +179,14 @@ def _key(runs: Sequence[RunSpec]) -> str:
     return hashlib.sha256(told.encode()).hexdigest()[:16]
 
 
-def _measured(backbone: Backbone, runs: Sequence[RunSpec], classes: int) -> BackboneCosts:
+def _measured(runs: Sequence[RunSpec], classes: int) -> BackboneCosts:
     first = runs[0]
     empty = BackboneCosts(
-        backbone=backbone.name,
+        backbone=first.backbone,
         key=_key(runs),
         device=_device_text(first),
         measured=datetime.now().astimezone().strftime("%Y-%m-%d %H:%M %Z"),
-        batch_size=first.train.batch_size,
+        batch_size=_images_a_pass(first.train),
         size=first.data.size,
     )
     try:
@@ -179,15 +202,15 @@ def _take_turns(
     runs: Sequence[RunSpec], classes: int
 ) -> tuple[tuple[int, int], tuple[VariantCosts, ...]]:
     recipe, size = runs[0].train, runs[0].data.size
-    fabric = make_fabric(recipe)
+    count, fabric = _images_a_pass(recipe), _one_device(recipe)
     models = []
     for run in runs:
         model, _ = build(run, classes)
         models.append(model.to(fabric.device).to(memory_format=torch.channels_last))
     torch.manual_seed(0)
-    images = torch.randn(recipe.batch_size, 3, size, size, device=fabric.device)
+    images = torch.randn(count, 3, size, size, device=fabric.device)
     images = images.contiguous(memory_format=torch.channels_last)
-    labels = torch.arange(recipe.batch_size, device=fabric.device) % classes
+    labels = torch.arange(count, device=fabric.device) % classes
 
     memory = [_memory(model, images, labels, fabric.autocast) for model in models]
     for model in models:
@@ -285,8 +308,19 @@ def _spread(values: np.ndarray) -> Spread:
     return Spread(median=median, low=low, high=high)
 
 
+def _one_device(recipe: TrainRecipe) -> Any:
+    """Fabric on one device, however many the training takes."""
+    return launch(recipe.model_copy(update={"devices": 1, "nodes": 1, "strategy": "auto"}))
+
+
+def _images_a_pass(recipe: TrainRecipe) -> int:
+    """Images that one device sees in a pass of the training."""
+    here = recipe.devices if isinstance(recipe.devices, int) else 1
+    return recipe.images_a_pass(here * recipe.nodes)
+
+
 def _device_text(run: RunSpec) -> str:
-    device = make_fabric(run.train).device
+    device = _one_device(run.train).device
     if device.type == "cuda":
         return torch.cuda.get_device_name(device)
     return f"{device.type}, {torch.get_num_threads()} threads"

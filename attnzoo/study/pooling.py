@@ -179,8 +179,9 @@ def pool(entries: Sequence[Entry]) -> Pool:
                     )
         taken += [record for _, (_, record) in sorted(seeds.items())]
     controls = {ours: theirs for e in entries for ours, theirs in e.study.controlled.items()}
+    plains = {ours: theirs for e in entries for ours, theirs in e.study.baselines.items()}
     size = min(entry.study.difference_points for entry in entries) / 100
-    rows = summarise((record.result for record in taken), controls, size)
+    rows = summarise((record.result for record in taken), controls, size, plains)
     return Pool(rows, taken, apart, repeated)
 
 

@@ -44,7 +44,7 @@ def provenance(study: Study, records: Sequence[Record]) -> Provenance:
     if versions:
         facts.append(("versions", ", ".join(f"{name} {told}" for name, told in versions.items())))
         facts.append(("ran on", "; ".join(dict.fromkeys(result.device for result in results))))
-    facts += list(_values(map(_environment, records)).items())
+    facts += list(_values(told for r in records for told in _environments(r)).items())
     facts.append(("study file, SHA-256", hashlib.sha256(content.encode()).hexdigest()[:16]))
     for backbone in dict.fromkeys(result.backbone for result in results):
         own = {r.seed: r.backbone_hash for r in results if r.backbone == backbone}
@@ -54,12 +54,18 @@ def provenance(study: Study, records: Sequence[Record]) -> Provenance:
     return Provenance(file, content, f"attnzoo ablate '{quoted}'", tuple(facts))
 
 
-def _environment(record: Record) -> dict[str, str]:
-    """What the run noted of its surroundings, if it did, in one line each."""
+def _environments(record: Record) -> list[dict[str, str]]:
+    """What the run noted of its surroundings each time that it was taken up.
+
+    Without the versions, which results tell of themselves.
+    """
     path = record.folder / ENVIRONMENT
     if not path.is_file():
-        return {}
-    return dict(_flat(json.loads(path.read_text(encoding="utf-8"))))
+        return []
+    return [
+        {name: told for name, told in _flat(noted) if not name.startswith(("python", "packages"))}
+        for noted in json.loads(path.read_text(encoding="utf-8"))
+    ]
 
 
 def _flat(value: Any, name: str = "") -> Iterable[tuple[str, str]]:

@@ -1,0 +1,81 @@
+"""`--engine ray`: on a cluster of two nodes, one of which is killed while it works."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from test_study_engine import STUDY
+from test_study_killed import numbers
+
+from attnzoo.errors import StudyError
+from attnzoo.study import run_study
+from attnzoo.study.cluster import SETTINGS
+from attnzoo.train import Watch
+
+pytest.importorskip("ray", reason="the extra `ray` is not installed")
+HERE = Path(__file__).parent
+
+
+@pytest.fixture(scope="module")
+def cluster() -> Iterator[Any]:
+    """A head without CPUs, so that tasks run on the nodes that are added."""
+    path = os.pathsep.join([str(HERE), str(HERE.parent), os.environ.get("PYTHONPATH", "")])
+    with pytest.MonkeyPatch.context() as patch:
+        for name, value in {**SETTINGS, "PYTHONPATH": path, "OMP_NUM_THREADS": "1"}.items():
+            patch.setenv(name, value)
+        from ray.cluster_utils import Cluster
+
+        made = Cluster(initialize_head=True, head_node_args={"num_cpus": 0})
+        yield made
+        made.shutdown()
+
+
+def test_a_node_is_lost_and_no_run(tmp_path: Path, cluster: Any) -> None:
+    study = {**STUDY, "train": {**STUDY["train"], "epochs": 30}, "seeds": [0, 1]}
+    run_study(study, tmp_path / "alone", threads=1, watch=Watch())
+    doomed = cluster.add_node(num_cpus=1)
+    cluster.add_node(num_cpus=1)
+    begun: list[str] = []
+    ended: list[str] = []
+
+    class Killing(Watch):
+        """As soon as both nodes are at work, one of them goes."""
+
+        def begin(self, name: str, steps: int) -> None:
+            begun.append(name)
+
+        def epoch(self, row: dict[str, Any]) -> None:
+            nonlocal doomed
+            if doomed is not None and len(set(begun)) >= 2:
+                cluster.remove_node(doomed, allow_graceful=False)
+                doomed = None
+
+        def end(self, line: str) -> None:
+            ended.append(line)
+
+    outcome = run_study(
+        study, tmp_path / "ray", engine="ray", address=cluster.address, watch=Killing()
+    )
+    assert doomed is None
+    assert (outcome.repeated, outcome.failures) == (4, [])
+    assert len(begun) >= len(ended) == 4
+    assert len(set(begun)) == 4
+    assert numbers(tmp_path / "ray") == numbers(tmp_path / "alone")
+    assert not list((tmp_path / "ray" / "runs").glob(".*"))
+
+
+def test_more_threads_than_a_node_has(tmp_path: Path, cluster: Any) -> None:
+    with pytest.raises(StudyError, match="asks for 99 CPUs, and no node of the Ray cluster"):
+        run_study(STUDY, tmp_path, engine="ray", address=cluster.address, threads=99, watch=Watch())
+
+
+def test_no_cluster_there(tmp_path: Path) -> None:
+    began = time.monotonic()
+    with pytest.raises(StudyError, match=r"no Ray cluster can be used at 'ray-of-light'"):
+        run_study(STUDY, tmp_path, engine="ray", address="ray-of-light", watch=Watch())
+    assert time.monotonic() - began < 60
