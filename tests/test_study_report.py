@@ -33,6 +33,7 @@ from attnzoo.study import (
     write_comparison,
     write_report,
 )
+from attnzoo.study.failures import note_failure
 from attnzoo.study.looks import MARKERS, PALETTE, PLAIN, glyph, variant_looks
 from attnzoo.study.overlays import overlay
 from attnzoo.study.table import study_rows
@@ -227,6 +228,16 @@ def test_an_unfinished_study_has_a_report_too(tmp_path: Path) -> None:
     text = write_report(tmp_path).read_text()
     assert "of 4" in text
     assert "The study is not finished" in text
+
+
+def test_a_run_that_failed_is_told(tmp_path: Path, done: Path) -> None:
+    folder = shutil.copytree(done, tmp_path / "copy")
+    run = read_folder(folder)[1][1]
+    shutil.rmtree(run.folder)
+    note_failure(run.folder, run.spec, "RuntimeError: the disk is full.")
+    for text in (write_report(folder).read_text(), (folder / "report.md").read_text()):
+        assert "pre-pool + se, seed 0 failed: RuntimeError: the disk is full." in text
+        assert "The study is not finished, 3 of 4 runs are done" in text
 
 
 def test_no_study_in_a_folder(tmp_path: Path) -> None:

@@ -34,7 +34,7 @@ def test_a_finished_run_leaves_everything(tmp_path: Path) -> None:
     assert sorted(entry.name for entry in tmp_path.iterdir()) == ["run"]
     names = sorted(entry.name for entry in (tmp_path / "run").iterdir())
     assert names == [
-        *("attention.safetensors", "environment.json", "log.txt", "metrics.csv"),
+        *("attention.safetensors", "environment.json", "log.txt", "maps.npz", "metrics.csv"),
         *("result.json", "run.json", "tensorboard"),
     ]
     assert (result.sites, result.places) == (1, "pre-pool")

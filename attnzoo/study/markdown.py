@@ -24,7 +24,7 @@ def report_markdown(content: Mapping[str, Any], figures: Mapping[str, str]) -> s
     if study.question:
         parts.append(study.question)
     parts.append(f"{len(content['records'])} of {content['planned']} runs are done.")
-    parts += [f"> {text}" for text in [*content["wording"], *content["diverged"]]]
+    parts += [f"> {text}" for text in [*content["wording"], *content["stopped"]]]
     if content["results"].groups:
         parts += ["## Results", content["results"].markdown(), words["results"]]
         sizes = [f"{name}: {size}" for name, size in content["sizes"].items()]

@@ -12,6 +12,7 @@ from rich.table import Table
 
 from attnzoo.study import plots
 from attnzoo.study.drawing import standalone
+from attnzoo.study.failures import read_failures
 from attnzoo.study.folder import DataRecord, Record, read_data, read_folder, write_atomically
 from attnzoo.study.grid import Study
 from attnzoo.study.looks import glyph, variant_looks
@@ -23,7 +24,7 @@ from attnzoo.study.provenance import provenance
 from attnzoo.study.sheets import LEAST, cost_sheet, result_sheet, verdict_sheet
 from attnzoo.study.stats import Summary
 from attnzoo.study.table import comparisons, comparisons_csv, results_csv, results_table, study_rows
-from attnzoo.study.wording import capacity, captions, caveats, cost_notes
+from attnzoo.study.wording import capacity, captions, caveats, cost_notes, failure_notes
 from attnzoo.train.extras import require
 
 __all__ = ["render", "study_table", "write_figures", "write_report", "write_results"]
@@ -71,7 +72,9 @@ def write_report(folder: str | Path) -> Path:
     data, costs = read_data(folder), read_costs(folder)
     rows = study_rows(study, records)
     write_atomically(folder / "comparisons.csv", comparisons_csv(rows))
+    failures = read_failures(folder, study.runs)
     content = _content(study, records, rows, data, costs)
+    content["stopped"] = [*content["stopped"], *failure_notes(failures.values())]
     figures = write_figures(folder, _figures(content))
     write_atomically(folder / "report.md", report_markdown(content, figures))
     path = folder / "report.html"
@@ -149,7 +152,7 @@ def _content(
         "planned": len(study.runs),
         "minutes": sum(r.result.seconds for r in records) / 60,
         "wording": caveats(study, rows, data, done=len(records)),
-        "diverged": [
+        "stopped": [
             f"{r.backbone}, {r.variant}, seed {r.seed} stopped: {r.message}" for r in stopped
         ],
         "words": captions(study, rows, data),

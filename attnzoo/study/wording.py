@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
+from attnzoo.study.failures import Failure
 from attnzoo.study.folder import DataRecord
 from attnzoo.study.grid import Study
 from attnzoo.study.measure import Costs
@@ -17,6 +18,7 @@ __all__ = [
     "caveats",
     "comparison_notes",
     "cost_notes",
+    "failure_notes",
     "pooling_notes",
     "verdicts",
 ]
@@ -210,6 +212,15 @@ def pooling_notes(pooled: Pool) -> list[str]:
         f"comparisons, {len(comparisons(pooled.rows))} in number. They hold at 5% if it was "
         "settled beforehand that the studies would be pooled: to run a second study because the "
         "first found nothing, and then pool, finds too much."
+    ]
+
+
+def failure_notes(failures: Iterable[Failure]) -> list[str]:
+    """The runs that failed, which the tables lack."""
+    return [
+        f"{f.backbone}, {f.variant}, seed {f.seed} failed: {f.message} The next `attnzoo ablate` "
+        "tries it again."
+        for f in failures
     ]
 
 
