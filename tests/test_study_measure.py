@@ -16,6 +16,7 @@ from attnzoo.study import measure, parse_study
 from attnzoo.study.measure import (
     BackboneCosts,
     Costs,
+    is_measured,
     measure_costs,
     read_costs,
     saved_bytes,
@@ -134,6 +135,24 @@ def test_what_is_known_is_not_measured_again(
     monkeypatch.setattr(measure, "_device_text", lambda run: "another machine")
     (third,) = measure_costs(parse_study(more), tmp_path, classes=10).backbones
     assert (len(measured), third.device) == (3, "another machine")
+
+
+def test_whether_there_is_anything_left_to_measure(tmp_path: Path) -> None:
+    study = parse_study(STUDY)
+    assert not is_measured(study, tmp_path)
+    measure_costs(study, tmp_path, classes=10)
+    assert is_measured(study, tmp_path)
+    assert not is_measured(parse_study({**STUDY, "train": {"batch_size": 8}}), tmp_path)
+    assert is_measured(parse_study({**STUDY, "measure": False}), tmp_path / "other")
+
+
+def test_accumulated_passes_are_measured_as_they_are_trained(tmp_path: Path) -> None:
+    train = {**STUDY["train"], "accumulate": 2}
+    costs = measure_costs(parse_study({**STUDY, "train": train}), tmp_path, classes=10)
+    assert costs.backbones[0].batch_size == 2
+    whole = measure_costs(parse_study(STUDY), tmp_path, classes=10)
+    kept = [c.backbones[0].variants[0].saved_bytes for c in (costs, whole)]
+    assert kept[0] < kept[1] < 2.1 * kept[0]
 
 
 def test_a_study_can_decline(tmp_path: Path) -> None:

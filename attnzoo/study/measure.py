@@ -190,7 +190,7 @@ def _measured(runs: Sequence[RunSpec], classes: int) -> BackboneCosts:
         size=first.data.size,
     )
     try:
-        with torch.random.fork_rng():
+        with torch.random.fork_rng(devices=range(torch.cuda.device_count())):
             rounds, variants = _take_turns(runs, classes)
     except Exception as error:  # the runs are done; what fails here must not cost their report
         reason = f"{type(error).__name__}: {error}".partition("\n")[0]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import tempfile
 from collections.abc import Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
@@ -107,9 +108,9 @@ def write_figures(folder: Path, figures: Mapping[str, str | bytes]) -> dict[str,
     Returns:
         Name → path relative to the folder.
     """
-    place, partial = folder / FIGURES, folder / f".{FIGURES}.partial"
-    shutil.rmtree(partial, ignore_errors=True)
-    partial.mkdir()
+    place = folder / FIGURES
+    partial = Path(tempfile.mkdtemp(prefix=f".{FIGURES}.", dir=folder))
+    partial.chmod(0o755)  # as other folders, not as one for temporary files
     paths = {}
     for name, figure in figures.items():
         safe = "".join(c if c.isalnum() or c in "-_." else "-" for c in name)
