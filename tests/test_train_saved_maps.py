@@ -34,7 +34,7 @@ def test_maps_come_back_as_they_were(tmp_path: Path) -> None:
         assert kept.values.shape == truth.shape
         assert np.abs(kept.values - truth).max() <= span / 255
         assert (kept.values.max(), kept.values.min()) == pytest.approx((truth.max(), truth.min()))
-        assert kept.openness == 1
+        assert kept.gamma is None
     assert (spatial.block, spatial.emitter, spatial.height) == ("cbam", "spatial_gate", 16)
     assert (tmp_path / "maps.npz").stat().st_size < 10_000
 
@@ -92,7 +92,7 @@ def test_a_finished_run_keeps_its_maps(tmp_path: Path) -> None:
     run(tmp_path / "se", {"policy": "auto", "block": "se"})
     (kept,) = read_maps(tmp_path / "se" / "maps.npz")
     assert kept.values.shape == (4, 8)
-    assert 0 < kept.openness < 1
+    assert 0 < kept.gamma < 1
 
 
 @pytest.mark.parametrize("variant", [{}, {"policy": "auto", "block": "affine"}])

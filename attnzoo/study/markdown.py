@@ -110,8 +110,7 @@ def _maps(group: MapGroup, figures: Mapping[str, str]) -> list[str]:
 
 def _cells(row: MapRow) -> list[str]:
     return [
-        f"{emitter}: "
-        + ", ".join(f"{cell.path} {cell.range} (γ {cell.openness:.3f})" for cell in cells)
+        f"{emitter}: " + "; ".join(f"{cell.path} {cell.told}" for cell in cells)
         for emitter, cells in row.emitters.items()
     ]
 

@@ -31,7 +31,7 @@ class MapCell:
     Attributes:
         path: of the attention.
         emitter: the submodule of the block that returned it.
-        openness: mean |γ|.
+        gamma: mean |γ|; None without γ.
         low, high: of the map's values on this picture.
         image: JPEG bytes of the map over the picture; empty for a map over channels.
         gates: of a map over channels, its values from the lowest to the highest, at most 48.
@@ -39,7 +39,7 @@ class MapCell:
 
     path: str
     emitter: str
-    openness: float
+    gamma: float | None
     low: float
     high: float
     image: bytes = b""
@@ -51,10 +51,11 @@ class MapCell:
         return "data:image/jpeg;base64," + base64.b64encode(self.image).decode()
 
     @property
-    def range(self) -> str:
-        """From the lowest to the highest value."""
+    def told(self) -> str:
+        """The lowest and the highest value, and γ where there is one."""
+        gamma = "" if self.gamma is None else f", γ {self.gamma:.3f}"
         ends = [f"{0 if abs(end) < 1e-4 else end:.2g}" for end in (self.low, self.high)]
-        return "–".join(dict.fromkeys(ends))
+        return "–".join(dict.fromkeys(ends)) + gamma
 
     @property
     def line(self) -> str:
@@ -163,7 +164,7 @@ def _cell(found: SavedMap, picture: bytes, sample: int) -> MapCell:
     cell = MapCell(
         path=found.path,
         emitter=found.emitter,
-        openness=found.openness,
+        gamma=found.gamma,
         low=float(values.min()),
         high=float(values.max()),
     )

@@ -138,7 +138,7 @@ def captions(study: Study, rows: Sequence[Summary], data: DataRecord | None) -> 
             "over the picture, mean over the channels where there is one a channel, from dark blue "
             "(lowest) to yellow (highest). Channel gates as a line, from the lowest gate to the "
             "highest. The range is below: where it is narrow, attention hardly chooses. γ: mean "
-            "|γ| of the site; near 0, the map changes next to nothing."
+            "|γ| of the site, where it has one; near 0, the map changes next to nothing."
         ),
         "data": (
             "Cluttered digits: a real handwritten digit, enlarged and shifted, among fragments of "

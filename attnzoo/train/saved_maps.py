@@ -33,7 +33,7 @@ class SavedMap:
 
     Attributes:
         path, block, emitter, kind, channels, height, width: as in `attnzoo.AttentionMap`.
-        openness: mean |γ| there; 1 without γ.
+        gamma: mean |γ| there; None without γ.
         values: float32: what can be laid over the images, `(N, h, w)`, at most 64 a side; or the
             channels' gates, `(N, C)`. Each image's values were kept in 256 steps from its lowest
             to its highest.
@@ -46,7 +46,7 @@ class SavedMap:
     channels: int
     height: int
     width: int
-    openness: float
+    gamma: float | None
     values: np.ndarray
 
 
@@ -114,5 +114,6 @@ def _values(found: AttentionMap) -> Tensor | None:
 
 
 def _facts(found: AttentionMap) -> dict[str, Any]:
-    names = ("path", "block", "emitter", "kind", "channels", "height", "width", "openness")
-    return {name: getattr(found, name) for name in names}
+    names = ("path", "block", "emitter", "kind", "channels", "height", "width")
+    gamma = None if found.gamma is None else found.openness
+    return {**{name: getattr(found, name) for name in names}, "gamma": gamma}
