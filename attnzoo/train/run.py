@@ -24,7 +24,7 @@ from attnzoo.surgery import attention_modules, recipes
 from attnzoo.train.claim import claimed
 from attnzoo.train.config import parse
 from attnzoo.train.data import ImageData, open_data
-from attnzoo.train.devices import is_first_process, launch
+from attnzoo.train.devices import launch
 from attnzoo.train.environment import environment, package_versions
 from attnzoo.train.log import run_log
 from attnzoo.train.loop import FitResult, fit
@@ -84,9 +84,14 @@ def train(
     folder = Path(folder)
     if done := _finished(folder, run):
         return done
-    with claimed(folder) if is_first_process() else nullcontext():
+    with claimed(folder) if _is_first_process() else nullcontext():
         # Somebody may have finished it before the claim was had.
         return _finished(folder, run) or _do_into(folder, run, data, watch, repository)
+
+
+def _is_first_process() -> bool:
+    """Whether this process is alone, or the first of those that train together."""
+    return all(os.environ.get(name, "0") == "0" for name in ("RANK", "LOCAL_RANK", "NODE_RANK"))
 
 
 def _do_into(
