@@ -17,7 +17,7 @@ from attnzoo.checkpoint import load
 from attnzoo.cli import main
 from attnzoo.cli import study as cli_study
 from attnzoo.cli import train as cli_train
-from attnzoo.errors import OptionError
+from attnzoo.errors import OptionError, StudyError
 from attnzoo.train import TrainRecipe
 from attnzoo.train.extras import MissingExtraError
 
@@ -236,6 +236,8 @@ def test_ablate_does_a_study_and_report_tells_of_it(run, folder):
     code, out, err = run("ablate", name, "--dry-run")
     assert code == 0, err
     assert "tiny: 2 runs, 2 of them to do" in out
+    assert "one after another" in out
+    assert "from a training step, timed" in out
     assert not (folder / "runs").exists()
 
     code, out, err = run("ablate", name, "--out", "here")
@@ -247,7 +249,12 @@ def test_ablate_does_a_study_and_report_tells_of_it(run, folder):
 
     code, out, err = run("ablate", name, "--out", "here", "--dry-run")
     assert "tiny: 2 runs, 0 of them to do" in out
-    assert out.count(" done") == 2
+    assert out.count(" 0 of 1 ") == 2
+    assert "the mean of its finished runs" in out
+
+    code, out, err = run("ablate", name, "--out", "here")
+    assert (code, err) == (0, "")
+    assert "All 2 runs were done already." in out
 
     (folder / "here" / "report.html").unlink()
     code, out, err = run("report", "here")
@@ -291,7 +298,75 @@ def test_an_interrupted_study_says_that_nothing_is_lost(run, folder, monkeypatch
     monkeypatch.setattr(attnzoo.study, "run_study", interrupt)
     code, _, err = run("ablate", study_file(folder))
     assert code == 130
-    assert "Finished runs are kept" in err
+    assert "What is done is kept; the same command goes on from there." in err
+
+
+def test_who_does_a_study_is_asked_for_by_flags(run, folder, monkeypatch):
+    def noted(*_, **options):
+        asked.update(options)
+        raise StudyError("enough")
+
+    asked = {}
+    monkeypatch.setattr(attnzoo.study, "run_study", noted)
+    flags = ("--workers", "3", "--threads", "2", "--engine", "ray", "--address", "auto")
+    assert run("ablate", study_file(folder), *flags)[0] == 1
+    wanted = {"workers": 3, "threads": 2, "engine": "ray", "address": "auto"}
+    assert asked.items() >= wanted.items()
+
+
+@pytest.mark.parametrize(
+    ("flags", "said"),
+    [
+        (("--workers", "0"), "workers=0 must be an integer of at least 1"),
+        (("--address", "auto"), "say engine='ray' too"),
+    ],
+)
+def test_a_wrong_way_to_do_a_study(run, folder, flags, said):
+    code, out, err = run("ablate", study_file(folder), *flags)
+    assert (code, out) == (1, "")
+    assert said in err
+    assert not (folder / "runs").exists()
+
+
+def test_runs_of_several_devices_are_refused(run, folder):
+    name = study_file(folder, train={"epochs": 1, "batch_size": 8, "devices": 2})
+    code, _, err = run("ablate", name)
+    assert code == 1
+    assert "a run of a study trains on one device" in err
+
+
+def test_runs_that_fail_are_told_of_and_tried_again(run, folder, monkeypatch):
+    def broken(*_, **__):
+        raise RuntimeError("no memory left")
+
+    name = study_file(folder)
+    with monkeypatch.context() as patch:
+        patch.setattr(attnzoo.train.run, "fit", broken)
+        code, _, err = run("ablate", name)
+    assert code == 1
+    assert "2 of 2 runs failed; the same command tries them again." in err
+    assert "plain, seed 0: RuntimeError: no memory left" in err
+    log = next((folder / "runs" / "tiny" / "runs").glob(".*plain*/log.txt"))
+    assert "Traceback" in log.read_text()
+    code, _, err = run("ablate", name)
+    assert code == 0, err
+    assert not list((folder / "runs" / "tiny" / "runs").glob(".*"))
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"),
+    [
+        (None, "?"),
+        (0.25, "0.2 s"),
+        (9.94, "9.9 s"),
+        (42, "42 s"),
+        (600, "10 min"),
+        (7200, "2 h"),
+        (1e6, "12 days"),
+    ],
+)
+def test_lengths_of_time(seconds, text):
+    assert cli_study._seconds(seconds) == text
 
 
 @pytest.mark.parametrize("flags", [[], ["--dry-run"]])

@@ -54,7 +54,10 @@ def test_the_environment_names_no_machine() -> None:
     assert json.loads(json.dumps(told)) == told
 
 
-def test_the_log_has_epochs_warnings_and_records(tmp_path: Path) -> None:
+def test_the_log_has_epochs_warnings_and_records(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(warnings, "showwarning", lambda *_: None)
     seen: list[str] = []
 
     class Seeing(Watch):

@@ -29,6 +29,8 @@ __all__ = ["ablate", "report"]
 
 WORK = Group("Work", sort_key=2)
 
+FAILURES_SHOWN = 5
+
 MARKS = {"finished": "", "timed": "~", "scaled": "≈", "unknown": ""}
 """Before the time of a run: how it is known."""
 
@@ -117,7 +119,9 @@ def ablate(
     _show_outcome(outcome.folder, outcome.report)
     runs, failed = len(asked.runs), len(outcome.failures)
     if failed:
-        listed = "\n".join(f"- {failure}" for failure in outcome.failures)
+        shown = [f"- {failure}" for failure in outcome.failures[:FAILURES_SHOWN]]
+        more = [f"… and {failed - FAILURES_SHOWN} more"] if failed > FAILURES_SHOWN else []
+        listed = "\n".join([*shown, *more])
         raise AttnzooError(
             f"{failed} of {runs} runs failed; the same command tries them again.\n{listed}"
         )
@@ -232,12 +236,15 @@ def _show_plan(study: Study, folder: Path, workers: int | None) -> None:
     runs, missing = len(records), sum(record is None for record in records.values())
     title = f"{study.name}: {runs} runs, {missing} of them to do"
     show_table(title, columns, rows)
-    told = "".join(f"\n{text}" for how, text in LEGEND.items() if how in {t.how for t in times})
     console = result_console()
+    console.print()
     if missing:
         side = f", {_seconds(left / workers)} with {workers} workers at best" if workers else ""
         but = f", and {unknown} runs of unknown length" if unknown else ""
-        console.print(f"\nAbout {_seconds(left)} one after another{side}{but}.{told}")
+        console.print(f"About {_seconds(left)} one after another{side}{but}.")
+    for how, text in LEGEND.items():
+        if how in {time.how for time in times}:
+            console.print(text)
     console.print(f"\nNothing was trained. Folder: {folder}", soft_wrap=True)
 
 

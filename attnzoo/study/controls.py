@@ -16,7 +16,7 @@ ControlName = Literal["conv", "affine"]
 
 CONTROLS: tuple[ControlName, ...] = get_args(ControlName)
 
-ATTENTION_ONLY = ("attention_lr_scale",)
+ATTENTION_ONLY = ("attention_lr_scale", "wrapped_lr_scale")
 """Training options that change nothing in a network without attention."""
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import threading
 import time
@@ -15,7 +16,7 @@ import torch
 from rich.console import Console
 
 from attnzoo.checks import check_choice, check_int
-from attnzoo.errors import OptionError
+from attnzoo.errors import OptionError, StudyError
 from attnzoo.study.attempt import Job, Outcome, data_of
 from attnzoo.study.check import check_study
 from attnzoo.study.cluster import RayCluster
@@ -38,6 +39,8 @@ from attnzoo.study.reading import load_study, parse_study
 from attnzoo.study.report import write_report, write_results
 from attnzoo.train.claim import claimed
 from attnzoo.train.run import RESULT
+from attnzoo.train.spec import RunSpec
+from attnzoo.train.stopping import Interrupted
 from attnzoo.train.watch import Watch
 
 __all__ = ["StudyOutcome", "run_study"]
@@ -134,6 +137,7 @@ def run_study(
         study = parse_study(study)
     folder = Path(out) if out is not None else Path("runs") / study.name
     runs = study.runs
+    _check_devices(runs)
     missing = [run for run in runs if not is_finished(run_folder(folder, run))]
     if not missing and _is_told(folder, study) and is_measured(study, folder):
         return StudyOutcome(folder, folder / REPORTS[-1], read_folder(folder)[1], 0, [])
@@ -164,6 +168,17 @@ def run_study(
         report = write_report(folder)
     failures = list(read_failures(folder, missing).values())
     return StudyOutcome(folder, report, read_folder(folder)[1], done, failures)
+
+
+def _check_devices(runs: Sequence[RunSpec]) -> None:
+    """Refuse runs of several processes: these would start the study again, and again."""
+    wide = next((run.train for run in runs if (run.train.devices, run.train.nodes) != (1, 1)), None)
+    if wide is not None or os.environ.get("WORLD_SIZE", "1") != "1":
+        asked = f"devices={wide.devices}, nodes={wide.nodes}" if wide else "torchrun"
+        raise StudyError(
+            f"{asked}: a run of a study trains on one device, and many runs go on side by side "
+            f"(workers, or engine='ray'). Train a run on several with `attnzoo train`."
+        )
 
 
 def _is_told(folder: Path, study: Study) -> bool:
@@ -239,8 +254,8 @@ def _stopped_by_sigterm() -> Generator[None]:
         yield
         return
 
-    def stop(*_: object) -> None:
-        raise KeyboardInterrupt
+    def stop(number: int, frame: object) -> None:
+        raise Interrupted("", number)
 
     before = signal.signal(signal.SIGTERM, stop)
     try:
