@@ -21,13 +21,18 @@ def short_name(backbone: str) -> str:
     return backbone.partition("/")[2] or backbone.rpartition(":")[2]
 
 
-def new_figure(width: float, height: float) -> tuple[Any, Any]:
-    """An empty figure, in inches, and its axes."""
+def new_figure(
+    width: float, height: float, left: float = 0.55, top: float = 0.08
+) -> tuple[Any, Any]:
+    """An empty figure and its axes; sizes in inches, the margins left and above among them.
+
+    Margins are fixed: plots side by side line up, and matplotlib need not draw twice to find them.
+    """
     # The object interface: pyplot would keep every figure and pick a display.
-    figure = require("matplotlib.figure", "matplotlib").Figure(
-        figsize=(width, height), layout="constrained"
-    )
-    axes = figure.subplots()
+    figure = require("matplotlib.figure", "matplotlib").Figure(figsize=(width, height))
+    right, bottom = 0.18, 0.42
+    box = (left, bottom, width - left - right, height - bottom - top)
+    axes = figure.add_axes((box[0] / width, box[1] / height, box[2] / width, box[3] / height))
     figure.patch.set_alpha(0)
     axes.patch.set_alpha(0)
     for side in ("top", "right"):

@@ -20,6 +20,8 @@ __all__ = ["accuracy_plot", "cost_plot", "effect_plot", "learning_curves", "pare
 BACKBONE_MARKERS = "osD^vPXh"
 ROW = 0.34  # inches, of a plot with a line a variant
 
+LONGEST = 48  # letters of a label that fit; tables and legends have all of it
+
 Looks = Mapping[str, Look]
 
 
@@ -56,7 +58,7 @@ def effect_plot(rows: Sequence[Summary], records: Sequence[Record], looks: Looks
 def _lines(rows: Sequence[Summary]) -> tuple[Any, Any]:
     """A narrow figure that has room for a line of each row, and one for each backbone."""
     backbones = len({row.backbone for row in rows})
-    figure, axes = new_figure(3.4, 0.55 + ROW * (len(rows) + backbones))
+    figure, axes = new_figure(3.4, 0.55 + ROW * (len(rows) + backbones), left=0.18)
     axes.set_yticks([])
     axes.spines["left"].set_visible(False)
     axes.grid(axis="x", color=GRID, linewidth=0.6)
@@ -79,6 +81,7 @@ def _places(axes: Any, rows: Sequence[Summary], left: float) -> list[float]:
 
 def _label(axes: Any, x: float, y: float, text: str, **style: Any) -> None:
     """Text above a line of a plot, legible where other lines cross it."""
+    text = text if len(text) <= LONGEST else f"{text[: LONGEST - 1]}…"
     paper = {"facecolor": PAPER, "edgecolor": "none", "alpha": 0.8, "pad": 0.5}
     axes.text(x, y, text, color=INK, va="center", fontsize=8.5, bbox=paper, **style)
 
@@ -157,7 +160,7 @@ def learning_curves(records: Sequence[Record], backbone: str, looks: Looks) -> s
 
     The band has no assumption in it; an interval by Student's t would fill the plot with 3 seeds.
     """
-    figure, axes = new_figure(3.6, 2.5)
+    figure, axes = new_figure(3.6, 2.5, top=0.25)
     longest = 1
     for variant, look in looks.items():
         by_epoch: dict[float, list[float]] = {}
