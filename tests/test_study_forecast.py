@@ -37,16 +37,27 @@ def test_steps_are_timed_and_scaled_to_the_whole(monkeypatch: pytest.MonkeyPatch
 
     def two_steps(run: Any, data: Any, images: int) -> tuple[float, float]:
         asked.append((run.variant.title, images))
-        return 1.0, 0.5 * images  # setting up, a step
+        return 1.0, 1.0 + 0.5 * images  # setting up, a step
 
     monkeypatch.setattr(module, "_two_steps", two_steps)
-    found = forecasts(parse_study(STUDY), budget=10)
-    # 2 epochs of 2 steps of 16 images; 16 test images at a third of that.
-    assert found == [(pytest.approx(1 + 2 * (2 * 8 + 8 / 3)), "timed")] * 2
-    assert asked == [("plain", 4), ("pre-pool + se", 4)]  # a step of all images is over the budget
-    asked.clear()
-    forecasts(parse_study(STUDY), budget=100)
+    # 2 epochs of 2 steps of 16 images, 9 s each, and 16 test images at a third of that.
+    whole = 1 + 2 * (2 * 9 + 9 / 3)
+    assert forecasts(parse_study(STUDY), budget=100) == [(pytest.approx(whole), "timed")] * 2
     assert asked == [(title, n) for title in ("plain", "pre-pool + se") for n in (4, 16)]
+    asked.clear()
+    # Twice four times as long as four images took is over the budget: these alone are counted with.
+    each = 3 / 4
+    whole = 1 + 2 * (2 * 16 * each + 16 * each / 3)
+    assert forecasts(parse_study(STUDY), budget=10) == [(pytest.approx(whole), "timed")] * 2
+    assert asked == [("plain", 4), ("pre-pool + se", 4)]
+
+
+def test_what_a_step_takes_anyway_is_not_scaled(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "_two_steps", lambda run, data, images: (0.0, 1 + images / 100))
+    large = {**STUDY, "train": {**STUDY["train"], "batch_size": 64, "epochs": 1}}
+    large["data"] = {**STUDY["data"], "train": 64, "test": 1}
+    ((seconds, _), _) = forecasts(parse_study(large), budget=10)
+    assert seconds == pytest.approx((1 + 0.64) * (1 + 1 / 64 / 3))
 
 
 def test_training_of_its_own_counts(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -24,6 +24,7 @@ from attnzoo.train.watch import Watch
 __all__ = ["Forecast", "forecast"]
 
 SMALL = 4  # images of the first step that is timed: it ends soon, whatever the network
+GROW = 4  # times as many in the next
 TEST_SHARE = 1 / 3  # of a training step's time per image: no backward pass
 
 How = Literal["finished", "timed", "scaled", "unknown"]
@@ -122,23 +123,31 @@ class _Stopwatch(Watch):
 def _timed(run: RunSpec, data: ImageData, budget: float) -> float | None:
     """Seconds that a run takes, from its second step; None where that does not work out.
 
-    With a few images a step at first, then, where there is time for it, with all of them.
+    With a few images a step at first, then with more, as long as there is time for it. What a step
+    takes whatever its images is told from what it takes for each by two sizes.
     """
     if data.size != run.data.size:
         data = open_data(run.data)
     recipe = run.train
-    part = recipe.accumulate * max(2, math.ceil(SMALL / recipe.accumulate))
-    images = min(recipe.batch_size, part)
+    images = min(
+        recipe.batch_size, recipe.accumulate * max(2, math.ceil(SMALL / recipe.accumulate))
+    )
+    ends = time.monotonic() + budget
+    before = 0, 0.0
     try:
-        setup, seconds = _two_steps(run, data, images)
-        whole = seconds * recipe.batch_size / images
-        if images < recipe.batch_size and setup + 2 * whole < budget:
-            setup, whole = _two_steps(run, data, recipe.batch_size)
+        while True:
+            setup, seconds = _two_steps(run, data, images)
+            each = max((seconds - before[1]) / (images - before[0]), 0.0)
+            more = min(recipe.batch_size, GROW * images)
+            if more == images or setup + 2 * seconds * more / images > ends - time.monotonic():
+                break
+            before, images = (images, seconds), more
     except Exception:  # what is wrong with a run, the run itself says best
         return None
+    step = seconds + each * (recipe.batch_size - images)
     steps = len(data.train) // recipe.batch_size
-    testing = len(data.test) * whole / recipe.batch_size * TEST_SHARE
-    return setup + recipe.epochs * (steps * whole + testing)
+    testing = len(data.test) * step / recipe.batch_size * TEST_SHARE
+    return setup + recipe.epochs * (steps * step + testing)
 
 
 def _two_steps(run: RunSpec, data: ImageData, images: int) -> tuple[float, float]:
