@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import hashlib
 import io
 import json
 import re
@@ -174,6 +175,7 @@ def test_the_report_in_markdown(done: Path) -> None:
     assert "$ attnzoo ablate 'tiny <study>.yaml'" in text
     assert "- seeds: 0, 1\n- versions: python" in text
     content = re.search(r"```yaml\n(.*?)```", text, re.DOTALL)[1]
+    assert f"SHA-256 of the file: {hashlib.sha256(content.encode()).hexdigest()}\n" in text
     assert parse_study(yaml.safe_load(content)) == parse_study(STUDY)
 
 
@@ -378,12 +380,15 @@ def test_many_variants_look_different(done: Path) -> None:
 def test_environments_of_runs_are_told(tmp_path: Path, done: Path) -> None:
     folder = shutil.copytree(done, tmp_path / "copy")
     for i, run in enumerate(sorted((folder / "runs").iterdir())):
-        noted = {"git": {"commit": f"c{i % 2}"}, "command": ["attnzoo", "ablate"], "host": None}
+        git = {"commit": f"c{i % 2}", "dirty": i == 1}
+        noted = {"git": git, "command": ["attnzoo", "ablate"], "host": None, "gpus": []}
         (run / "environment.json").write_text(json.dumps([noted]))
     page = Page(write_report(folder).read_text())
     assert re.search(r"git commit\s*(c0 / c1|c1 / c0)", page.text)
     assert re.search(r"command\s*attnzoo ablate", page.text)
+    assert re.search(r"uncommitted changes\s*no / yes", page.text)
     assert "host" not in page.text
+    assert "GPUs" not in page.text
 
 
 # In a browser

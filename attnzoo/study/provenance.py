@@ -14,6 +14,7 @@ from attnzoo.study.grid import Study, study_yaml
 __all__ = ["Provenance", "provenance"]
 
 ENVIRONMENT = "environment.json"
+NAMES = {"cuda": "CUDA of PyTorch", "gpus": "GPUs", "git dirty": "git, uncommitted changes"}
 
 
 @dataclass(frozen=True)
@@ -45,7 +46,7 @@ def provenance(study: Study, records: Sequence[Record]) -> Provenance:
         facts.append(("versions", ", ".join(f"{name} {told}" for name, told in versions.items())))
         facts.append(("ran on", "; ".join(dict.fromkeys(result.device for result in results))))
     facts += list(_values(told for r in records for told in _environments(r)).items())
-    facts.append(("study file, SHA-256", hashlib.sha256(content.encode()).hexdigest()[:16]))
+    facts.append(("SHA-256 of the file", hashlib.sha256(content.encode()).hexdigest()))
     for backbone in dict.fromkeys(result.backbone for result in results):
         own = {r.seed: r.backbone_hash for r in results if r.backbone == backbone}
         told = ", ".join(f"{own[seed]} (seed {seed})" for seed in sorted(own))
@@ -63,7 +64,11 @@ def _environments(record: Record) -> list[dict[str, str]]:
     if not path.is_file():
         return []
     return [
-        {name: told for name, told in _flat(noted) if not name.startswith(("python", "packages"))}
+        {
+            NAMES.get(name, name): told
+            for name, told in _flat(noted)
+            if told and not name.startswith(("python", "packages"))
+        }
         for noted in json.loads(path.read_text(encoding="utf-8"))
     ]
 
@@ -74,7 +79,9 @@ def _flat(value: Any, name: str = "") -> Iterable[tuple[str, str]]:
             yield from _flat(inner, f"{name} {key}".strip())
     elif isinstance(value, list):
         yield name, " ".join(map(str, value))
-    elif value not in (None, ""):
+    elif isinstance(value, bool):
+        yield name, "yes" if value else "no"
+    elif value is not None:
         yield name, str(value)
 
 
