@@ -13,14 +13,8 @@ from torch import nn
 
 from attnzoo.errors import StudyError
 from attnzoo.study import measure, parse_study
-from attnzoo.study.measure import (
-    BackboneCosts,
-    Costs,
-    is_measured,
-    measure_costs,
-    read_costs,
-    saved_bytes,
-)
+from attnzoo.study.costs import BackboneCosts, Costs, read_costs
+from attnzoo.study.measure import is_measured, measure_costs, saved_bytes
 
 STUDY: dict[str, Any] = {
     "name": "costs",

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from test_study_stats import result
 
-from attnzoo.study.measure import BackboneCosts, Costs, Spread, VariantCosts
+from attnzoo.study.costs import BackboneCosts, Costs, Spread, VariantCosts
 from attnzoo.study.pareto import cost_of, fronts, on_front
 from attnzoo.study.stats import summarise
 

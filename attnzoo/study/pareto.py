@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from attnzoo.study.measure import Costs
+from attnzoo.study.costs import Costs
 from attnzoo.study.stats import Summary
 
 __all__ = ["COST_LABELS", "COST_UNITS", "cost_of", "fronts", "on_front"]

@@ -6,10 +6,10 @@ import statistics
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from attnzoo.study.costs import Costs
 from attnzoo.study.drawing import GRID, INK, PAPER, new_figure, short_name, svg
 from attnzoo.study.folder import Record
 from attnzoo.study.looks import Look
-from attnzoo.study.measure import Costs
 from attnzoo.study.pareto import COST_LABELS, COST_UNITS, cost_of, on_front
 from attnzoo.study.stats import Difference, Summary
 from attnzoo.study.table import comparisons

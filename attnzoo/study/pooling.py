@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import Any
 
 from attnzoo.errors import StudyError
+from attnzoo.study.costs import Costs, read_costs
 from attnzoo.study.folder import DataRecord, Record, read_data, read_folder
 from attnzoo.study.grid import Study
-from attnzoo.study.measure import Costs, read_costs
 from attnzoo.study.stats import Summary, summarise
 from attnzoo.study.table import study_rows
 

@@ -12,20 +12,21 @@ from typing import Any
 from rich.table import Table
 
 from attnzoo.study import plots
+from attnzoo.study.captions import captions, cost_notes
+from attnzoo.study.costs import Costs, read_costs
 from attnzoo.study.drawing import standalone
 from attnzoo.study.failures import read_failures
 from attnzoo.study.folder import DataRecord, Record, read_data, read_folder, write_atomically
 from attnzoo.study.grid import Study
 from attnzoo.study.looks import glyph, variant_looks
 from attnzoo.study.markdown import report_markdown
-from attnzoo.study.measure import Costs, read_costs
 from attnzoo.study.overlays import map_groups, sample_strip, strip
 from attnzoo.study.pareto import COST_UNITS, fronts
 from attnzoo.study.provenance import provenance
 from attnzoo.study.sheets import LEAST, cost_sheet, result_sheet, verdict_sheet
 from attnzoo.study.stats import Summary
 from attnzoo.study.table import comparisons, comparisons_csv, results_csv, results_table, study_rows
-from attnzoo.study.wording import capacity, captions, caveats, cost_notes, failure_notes
+from attnzoo.study.wording import capacity, caveats, failure_notes
 from attnzoo.train.extras import require
 
 __all__ = ["render", "study_table", "write_figures", "write_report", "write_results"]
@@ -156,7 +157,7 @@ def _content(
         "stopped": [
             f"{r.backbone}, {r.variant}, seed {r.seed} stopped: {r.message}" for r in stopped
         ],
-        "words": captions(study, rows, data),
+        "words": captions(study, data),
         "looks": looks,
         "sizes": {name: f"{size}×{size} pixels" for name, size in sizes.items()},
         "results": result_sheet(rows),

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
-from attnzoo.study.measure import Costs, Spread, VariantCosts
+from attnzoo.study.costs import Costs, Spread, VariantCosts
 from attnzoo.study.pareto import COST_UNITS
 from attnzoo.study.stats import Difference, Summary
 from attnzoo.study.table import (
