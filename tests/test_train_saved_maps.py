@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from test_maps import Gate
 from test_train_folder import make_folder
 from torch import nn
 
@@ -101,15 +102,6 @@ def test_a_run_without_maps_keeps_none(tmp_path: Path, variant: dict[str, object
     assert (tmp_path / "run" / "result.json").exists()
     assert not (tmp_path / "run" / "maps.npz").exists()
     assert read_maps(tmp_path / "run" / "maps.npz") == []
-
-
-class Gate(nn.Module):
-    def __init__(self, channels: int) -> None:
-        super().__init__()
-        self.squash = nn.Sigmoid()
-
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        return x * self.squash(x.mean(1, keepdim=True))
 
 
 @pytest.mark.usefixtures("registries")
