@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import signal
 import sys
 from pathlib import Path
 
@@ -18,7 +19,7 @@ from attnzoo.cli import main
 from attnzoo.cli import study as cli_study
 from attnzoo.cli import train as cli_train
 from attnzoo.errors import OptionError, StudyError
-from attnzoo.train import TrainRecipe
+from attnzoo.train import Interrupted, TrainRecipe
 from attnzoo.train.extras import MissingExtraError
 
 MODULE = """
@@ -96,7 +97,7 @@ def test_train_leaves_a_run(run):
     told = json.loads(out)
     assert (told["variant"], told["seed"], told["sites"]) == ("auto + affine", 3, 1)
     spec = json.loads((Path(told["folder"]) / "run.json").read_text())
-    assert spec["train"] == {**TrainRecipe(epochs=1, batch_size=8, seed=3).model_dump()}
+    assert spec["train"] == TrainRecipe(epochs=1, batch_size=8, seed=3).model_dump(mode="json")
     assert spec["data"]["train"] == 16
     assert len(load(Path(told["folder"]) / "attention.safetensors").recipes) == 1
     assert "top-1" in err
@@ -120,7 +121,7 @@ def test_train_says_when_the_loss_is_no_number_any_more(run):
 def test_the_recipe_has_a_flag_for_each_of_its_fields(trained, run):
     given = {
         "epochs": 7,
-        "batch_size": 9,
+        "batch_size": 12,
         "optimizer": "sgd",
         "lr": 0.2,
         "momentum": 0.8,
@@ -132,11 +133,55 @@ def test_the_recipe_has_a_flag_for_each_of_its_fields(trained, run):
         "precision": "fp32",
         "device": "cpu",
         "seed": 5,
+        "accumulate": 3,
+        "schedule": "step",
+        "step_epochs": 2,
+        "step_factor": 0.5,
+        "clip_norm": 2.5,
+        "mixup": 0.2,
+        "cutmix": 0.3,
+        "ema": 0.99,
+        "wrapped_lr_scale": 0.5,
+        "devices": 1,
+        "nodes": 1,
+        "strategy": "ddp",
     }
-    assert set(given) == set(TrainRecipe.model_fields)
+    lists = {"unfreeze": {3: "1", 5: "all"}, "loggers": ("wandb", "mlflow")}
+    assert set(given) | set(lists) == set(TrainRecipe.model_fields)
     flags = [f"--{name.replace('_', '-')}={value}" for name, value in given.items()]
+    flags += ["--unfreeze=3=1", "--unfreeze=5=all", "--loggers=wandb", "--loggers=mlflow"]
     run("train", NETWORK, *flags)
-    assert trained[0].train == TrainRecipe(**given)
+    assert trained[0].train == TrainRecipe(**given, **lists)
+
+
+def test_unfreezing_needs_an_epoch_and_a_path(run):
+    code, _, err = run("train", NETWORK, "--freeze", "0", "--unfreeze", "layer3")
+    assert code == 2
+    assert "--unfreeze layer3: write EPOCH=PATH, such as 4=layer3" in err
+
+
+def test_devices_can_be_all_there_are(trained, run):
+    run("train", NETWORK, "--devices", "auto")
+    assert trained[0].train.devices == "auto"
+
+
+def test_data_sets_of_libraries(trained, run):
+    options = ("--data-option", "root=somewhere", "--data-option", "auto_augment=rand-m9")
+    run("train", NETWORK, "--data", "torchvision/CIFAR10", *options)
+    data = trained[0].data
+    assert (data.name, data.dataset, data.root) == ("torchvision", "CIFAR10", "somewhere")
+    run("train", NETWORK, "--data", "timm/torch/cifar10", *options)
+    assert (trained[1].data.dataset, trained[1].data.auto_augment) == ("torch/cifar10", "rand-m9")
+
+
+def test_interrupted_by_sigterm(run, monkeypatch):
+    def interrupt(*_, **__):
+        raise Interrupted("Stopped after step 3 of 9 in epoch 1.", signal.SIGTERM)
+
+    monkeypatch.setattr("attnzoo.train.run.train", interrupt)
+    code, _, err = run("train", NETWORK, *QUICK)
+    assert code == 143
+    assert "interrupted. Stopped after step 3" in err
 
 
 def test_flags_go_before_what_the_file_says(trained, run, folder):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -312,10 +313,15 @@ class _Selection:
 def _of_pictures(
     classes: list[str], train: Pictures, test: Pictures, spec: PictureOptions
 ) -> ImageData:
+    seen: Counter[int] = Counter()
+    rank = []  # place of a picture among those of its class
+    for label in test.labels:
+        rank.append(seen[label])
+        seen[label] += 1
+    order = np.lexsort((test.labels, rank))  # one of each class, another of each, …
+
     def sample(index: int) -> Sample:
-        # Ordered by class first, so that samples differ in class.
-        order = np.argsort(test.labels, kind="stable")
-        place = int(order[(index * (len(test) // len(classes) + 1)) % len(test)])
+        place = int(order[index % len(order)])
         return Sample(test.picture(place), classes[test.labels[place]])
 
     return ImageData(classes, train, test, spec.size, sample, spec.workers)

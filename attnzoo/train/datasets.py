@@ -5,6 +5,7 @@ from __future__ import annotations
 import inspect
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Protocol
 
 import timm.data
@@ -59,12 +60,14 @@ class NamedSplit:
 
 
 def torchvision_names() -> list[str]:
-    """Names of torchvision's data sets of pictures with one class each, and with splits."""
+    """Names of torchvision's data sets of pictures that have classes and splits."""
     names = []
     for name in torchvision.datasets.__all__:
         cls = getattr(torchvision.datasets, name)
         options = inspect.signature(cls.__init__).parameters if inspect.isclass(cls) else {}
-        if {"root", "transform"} <= set(options) and {"train", "split"} & set(options):
+        kinds = (torchvision.datasets.ImageFolder, torchvision.datasets.MNIST)
+        has_classes = "target_transform" in options or (options and issubclass(cls, kinds))
+        if has_classes and {"train", "split"} & set(options):
             names.append(name)
     return names
 
@@ -79,21 +82,23 @@ def open_torchvision(
         DataError: it is not in `root`, or has no pictures with one class each.
     """
     if name not in torchvision_names():
+        alike = [known for known in torchvision_names() if known.lower() == name.lower()]
+        hint = f" Did you mean {alike[0]!r}?" if alike else did_you_mean(name, torchvision_names())
         raise UnknownNameError(
-            f"torchvision has no data set {name!r} with splits.{did_you_mean(name, _all(name))} "
+            f"torchvision has no data set {name!r} with classes and splits.{hint} "
             f"There are: {', '.join(torchvision_names())}."
         )
     cls = getattr(torchvision.datasets, name)
     known = inspect.signature(cls.__init__).parameters
     wrong = [key for key in options if key not in known]
-    if wrong:
+    if wrong and "kwargs" not in known:
         raise DataError(
             f"torchvision's {name} has no option {wrong[0]!r}.{did_you_mean(wrong[0], known)}"
         )
-    if download and "download" in known:
+    if download and {"download", "kwargs"} & set(known):
         options = {**options, "download": True}
     owner = f"torchvision's {name} in {root!r}"
-    if "train" in known:
+    if "train" in known or issubclass(cls, torchvision.datasets.MNIST):
         pair = [_try(cls, owner, root, {**options, "train": train}) for train in (True, False)]
     else:
         pair = [_first(cls, owner, root, options, splits) for splits in (TRAIN_SPLITS, TEST_SPLITS)]
@@ -139,10 +144,8 @@ def open_timm(
 _TIMM_TORCH = ("inaturalist", "places365", "qmnist", "imagenet", "image_folder")
 
 
-def _all(name: str) -> list[str]:
-    """Names in the case of `name`, so that cifar10 is near CIFAR10."""
-    names = torchvision_names()
-    return [known for known in names if known.lower() == name.lower()] or names
+def _first_of(dataset: Any, *names: str) -> Any:
+    return next((getattr(dataset, name) for name in names if hasattr(dataset, name)), None)
 
 
 def _try(cls: Any, owner: str, root: str, options: dict[str, Any]) -> Any:
@@ -170,20 +173,24 @@ def _first(cls: Any, owner: str, root: str, options: dict[str, Any], splits: Seq
 
 def _named(owner: str, dataset: Any) -> NamedSplit:
     reader = getattr(dataset, "reader", None)  # timm's
-    samples = getattr(dataset, "samples", None) or getattr(reader, "samples", None)
-    if samples and isinstance(samples[0][0], str):
-        labels = [int(label) for _, label in samples]
-        files = [path for path, _ in samples]
+    samples = _first_of(dataset, "samples", "_samples") or getattr(reader, "samples", None)
+    if samples and isinstance(samples[0][0], str | Path):
+        labels: Sequence[int] = [int(label) for _, label in samples]
+        files = [str(path) for path, _ in samples]
     else:
-        labels, files = _labels(owner, dataset), None
+        labels = _labels(owner, dataset)
+        paths = getattr(dataset, "_image_files", None)
+        files = None if paths is None else [str(path) for path in paths]
     return NamedSplit(owner, dataset, labels, _classes(dataset, reader, labels), files)
 
 
 def _labels(owner: str, dataset: Any) -> list[int]:
-    for name in ("targets", "labels", "_labels"):
-        found = getattr(dataset, name, None)
+    found = _first_of(dataset, "targets", "labels", "_labels")
+    try:
         if found is not None and len(found) == len(dataset):
             return [int(label) for label in found]
+    except (TypeError, ValueError):  # boxes, maps or several attributes
+        pass
     raise DataError(f"{owner} does not tell the class of each picture.")
 
 

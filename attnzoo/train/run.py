@@ -6,6 +6,7 @@ import hashlib
 import json
 import os
 import platform
+import shutil
 import time
 from collections.abc import Mapping
 from contextlib import nullcontext
@@ -113,8 +114,7 @@ def _do_into(
     if first:
         (partial / SPEC).write_text(run.model_dump_json(indent=2))
         (partial / RESULT).write_text(result.model_dump_json(indent=2))
-        if folder.is_dir():
-            folder.rmdir()  # empty, as _finished has seen
+        shutil.rmtree(folder, ignore_errors=True)  # this run without a result, or empty
         os.replace(partial, folder)
     fabric.barrier()
     return result
@@ -161,12 +161,14 @@ def _finished(folder: Path, run: RunSpec) -> RunResult | None:
         return None
     try:
         spec = RunSpec.model_validate_json((folder / SPEC).read_text())
-        result = RunResult.model_validate_json((folder / RESULT).read_text())
     except (OSError, ValueError):
-        raise OptionError(f"{folder} is there and holds no finished run. Name another.") from None
+        raise OptionError(f"{folder} is there and holds no run. Name another folder.") from None
     if spec.id != run.id:
         raise OptionError(f"{folder} holds another run, {spec.id}. Remove it, or name another.")
-    return result
+    try:
+        return RunResult.model_validate_json((folder / RESULT).read_text())
+    except (OSError, ValueError):  # it lost its result, or never had one: it is done again
+        return None
 
 
 def _do(

@@ -25,7 +25,7 @@ class Schedule:
 
     def __init__(self, optimizer: Optimizer, recipe: TrainRecipe, steps: int) -> None:
         self.warmup = round(recipe.warmup_epochs * steps)
-        rest = max(1, recipe.epochs * steps - self.warmup)
+        rest = max(2, recipe.epochs * steps - self.warmup)  # of one step timm warns
         self.timm: Scheduler
         if recipe.schedule == "cosine":
             self.timm = CosineLRScheduler(
