@@ -99,7 +99,7 @@ def test_an_interrupted_run_is_not_there_and_goes_on_to_the_same_end(
     with pytest.raises(Interrupted) as interruption:
         train(run, tmp_path / "run", watch=Ends(**ends, how=signal.SIGINT))
     assert interruption.value.exit_code == 130
-    assert [entry.name for entry in tmp_path.iterdir()] == [".run.partial"]
+    assert {entry.name for entry in tmp_path.iterdir()} == {".run.lock", ".run.partial"}
     watch = Ends()
     train(run, tmp_path / "run", watch=watch)
     assert "taken up again" in watch.said[0]
