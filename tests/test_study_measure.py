@@ -11,7 +11,7 @@ import pytest
 import torch
 from torch import nn
 
-from attnzoo.errors import StudyError
+from attnzoo.errors import OptionError, StudyError
 from attnzoo.study import measure, parse_study
 from attnzoo.study.costs import BackboneCosts, Costs, read_costs
 from attnzoo.study.measure import is_measured, measure_costs, saved_bytes
@@ -165,6 +165,20 @@ def test_what_cannot_be_measured_says_why(tmp_path: Path, monkeypatch: pytest.Mo
     (entry,) = measure_costs(parse_study(STUDY), tmp_path, classes=10).backbones
     assert entry.failed == "OutOfMemoryError: no room"
     assert entry.variants == ()
+
+
+def test_runs_of_another_machine_are_reported_all_the_same(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def elsewhere(recipe: Any) -> None:
+        raise OptionError("device='cuda' is not available here.")
+
+    monkeypatch.setattr(measure, "launch", elsewhere)
+    study = parse_study(STUDY)
+    (entry,) = measure_costs(study, tmp_path, classes=10).backbones
+    assert (entry.device, entry.variants) == ("no cpu here", ())
+    assert entry.failed == "OptionError: device='cuda' is not available here."
+    assert is_measured(study, tmp_path)
 
 
 def test_a_damaged_file_is_named(tmp_path: Path) -> None:

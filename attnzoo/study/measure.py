@@ -21,6 +21,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from attnzoo.errors import AttnzooError
 from attnzoo.study.costs import (
     BackboneCosts,
     Costs,
@@ -233,7 +234,10 @@ def _images_a_pass(recipe: TrainRecipe) -> int:
 
 
 def _device_text(run: RunSpec) -> str:
-    device = _one_device(run.train).device
+    try:
+        device = _one_device(run.train).device
+    except AttnzooError:  # runs were done elsewhere, on a device that is not here
+        return f"no {run.train.device} here"
     if device.type == "cuda":
         return torch.cuda.get_device_name(device)
     return f"{device.type}, {torch.get_num_threads()} threads"
