@@ -58,7 +58,7 @@ def measure_costs(study: Study, folder: str | Path, classes: int) -> Costs:
     known = read_costs(folder) or Costs()
     if not study.measure:
         return known
-    kept = {entry.key: entry for entry in known.backbones}
+    kept = {entry.key: entry for entry in known.backbones if not entry.failed}
     costs = Costs(
         backbones=tuple(
             kept.get(_key(runs)) or _measured(runs, classes)
