@@ -10,6 +10,8 @@ from typing import Any
 
 import pytest
 import torch
+from lightning_fabric import Fabric
+from lightning_fabric.plugins import MixedPrecision
 from test_train_loop import DATA, recipe, tiny_net
 from torch import nn
 
@@ -147,3 +149,20 @@ def test_a_checkpoint_executes_nothing(tmp_path: Path) -> None:
     fit(network(), open_data(DATA), recipe(epochs=1), folder=tmp_path, watch=watch)
     assert "damaged" in watch.said[0]
     assert not (tmp_path / "executed").exists()
+
+
+def test_a_loss_scale_is_kept(tmp_path: Path) -> None:
+    def half() -> Any:
+        scaler = torch.amp.GradScaler("cpu", init_scale=8.0, growth_interval=2)
+        return Fabric(
+            accelerator="cpu", devices=1, plugins=MixedPrecision("16-mixed", "cpu", scaler)
+        )
+
+    how, data, whole, again = recipe(clip_norm=1.0), open_data(DATA), network(), network()
+    scaled = half()
+    uninterrupted = fit(whole, data, how, fabric=scaled)
+    assert scaled.strategy.precision.scaler.get_scale() > 8
+    with pytest.raises(Interrupted):
+        fit(network(), data, how, folder=tmp_path, watch=Ends(step=3), fabric=half())
+    same(fit(again, data, how, folder=tmp_path, fabric=half()), uninterrupted)
+    assert all(map(torch.equal, whole.state_dict().values(), again.state_dict().values()))
