@@ -15,7 +15,7 @@ from test_train_state import Ends
 
 import attnzoo
 from attnzoo.errors import NoSitesError, OptionError
-from attnzoo.train import Interrupted, ProgressWatch, RunSpec, Variant, train
+from attnzoo.train import Interrupted, ProgressWatch, RunSpec, Variant, Watch, train
 from attnzoo.train.run import build
 
 
@@ -222,3 +222,42 @@ def test_progress_bars_in_a_terminal() -> None:
         train(spec(), watch=watch)
     assert "loss" in out.getvalue()
     assert "runs" in out.getvalue()
+
+
+class Steps(Watch):
+    """Counts them."""
+
+    count = 0
+
+    def step(self, loss: float | None = None) -> None:
+        self.count += 1
+
+
+# After the second of two epochs the state is kept only if that is due by then.
+@pytest.mark.parametrize(("killed_at", "steps"), [("save", (0, 3)), ("_publish", (0,))])
+def test_a_run_killed_when_it_was_trained_is_not_trained_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, killed_at: str, steps: tuple[int, ...]
+) -> None:
+    class KilledError(BaseException):
+        pass
+
+    def killed(*_: object, **__: object) -> None:
+        raise KilledError
+
+    run = spec(variant=SE, train={**spec()["train"], "epochs": 2})
+    alone = train(run, tmp_path / "alone")
+    with monkeypatch.context() as patch:
+        patch.setattr(f"attnzoo.train.run.{killed_at}", killed)
+        with pytest.raises(KilledError):
+            train(run, tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+    watch = Steps()
+    again = train(run, tmp_path / "run", watch=watch)
+    assert watch.count in steps
+    assert (again.top1, again.test_loss, again.gamma) == (
+        alone.top1,
+        alone.test_loss,
+        alone.gamma,
+    )
+    names = [{entry.name for entry in (tmp_path / n).iterdir()} for n in ("run", "alone")]
+    assert names[0] == names[1]

@@ -254,7 +254,7 @@ def _stopped_by_sigterm() -> Generator[None]:
         yield
         return
 
-    def stop(number: int, frame: object) -> None:
+    def stop(number: int, *_: object) -> None:
         raise Interrupted("", number)
 
     before = signal.signal(signal.SIGTERM, stop)

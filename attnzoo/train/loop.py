@@ -62,6 +62,7 @@ def fit(
     watch: Watch | None = None,
     name: str = "training",
     fabric: Any = None,
+    leave_checkpoint: bool = False,
 ) -> FitResult:
     """Train a model in place. The global random state is seeded from the recipe.
 
@@ -78,6 +79,7 @@ def fit(
         watch: is told about the progress.
         name: what the progress bar calls this run.
         fabric: from `attnzoo.train.devices.launch`, where it is there already.
+        leave_checkpoint: when the training is over, for a caller that has more to write first.
 
     Raises:
         OptionError: the recipe asks for a device or a precision that is not here, or the model
@@ -112,7 +114,7 @@ def fit(
     with catching_stops() as stop:
         result = loop.run(stop)
     session.finish()
-    if first and checkpoint is not None:
+    if first and checkpoint is not None and not leave_checkpoint:
         checkpoint.unlink(missing_ok=True)
     return result
 

@@ -31,6 +31,7 @@ from attnzoo.train.log import run_log
 from attnzoo.train.loop import FitResult, fit
 from attnzoo.train.saved_maps import MAPS, save_maps
 from attnzoo.train.spec import RunResult, RunSpec, policy_argument, policy_title
+from attnzoo.train.state import CHECKPOINT
 from attnzoo.train.watch import Watch
 
 __all__ = ["RESULT", "build", "train"]
@@ -99,10 +100,13 @@ def _is_first_process() -> bool:
 def _do_into(
     folder: Path, run: RunSpec, data: ImageData | None, watch: Watch, repository: str | Path
 ) -> RunResult:
+    partial = folder.with_name(f".{folder.name}.partial")
+    if _is_first_process() and (result := _result_in(partial, run)):
+        _publish(partial, folder)  # killed just before this
+        return result
     data = data or open_data(run.data)
     fabric = launch(run.train)
     first = fabric.is_global_zero
-    partial = folder.with_name(f".{folder.name}.partial")
     if first:
         partial.mkdir(parents=True, exist_ok=True)
     fabric.barrier()
@@ -117,10 +121,26 @@ def _do_into(
     if first:
         (partial / SPEC).write_text(run.model_dump_json(indent=2))
         (partial / RESULT).write_text(result.model_dump_json(indent=2))
-        shutil.rmtree(folder, ignore_errors=True)  # this run without a result, or empty
-        os.replace(partial, folder)
+        _publish(partial, folder)
     fabric.barrier()
     return result
+
+
+def _publish(partial: Path, folder: Path) -> None:
+    """Make the folder of a run that is over the finished one."""
+    (partial / CHECKPOINT).unlink(missing_ok=True)  # not before the result is there
+    shutil.rmtree(folder, ignore_errors=True)  # this run without a result, or empty
+    os.replace(partial, folder)
+
+
+def _result_in(folder: Path, run: RunSpec) -> RunResult | None:
+    """The result of this run, where there is one in the folder."""
+    try:
+        spec = RunSpec.model_validate_json((folder / SPEC).read_text())
+        result = RunResult.model_validate_json((folder / RESULT).read_text())
+    except (OSError, ValueError):
+        return None
+    return result if spec.id == run.id else None
 
 
 def _add_environment(path: Path, here: dict[str, Any]) -> None:
@@ -189,6 +209,7 @@ def _do(
         watch=watch,
         name=_title(run),
         fabric=fabric,
+        leave_checkpoint=True,
     )
     # A run that was taken up again took as long as its parts.
     seconds = max(time.perf_counter() - began, fitted.seconds)
