@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -84,6 +85,26 @@ def test_a_node_is_lost_and_no_run(tmp_path: Path, cluster: Any) -> None:
     assert lost[0] != note.read_text().split()[-1]
     assert numbers(tmp_path / "ray") == numbers(tmp_path / "alone")
     assert not list((tmp_path / "ray" / "runs").glob(".*"))
+
+
+def test_an_interrupt_ends_the_tasks_after_a_step(tmp_path: Path, cluster: Any) -> None:
+    cluster.add_node(num_cpus=1)
+    longer = {**STUDY, "train": {**STUDY["train"], "epochs": 3000}, "seeds": [0]}
+
+    class Impatient(Watch):
+        def epoch(self, row: dict[str, Any]) -> None:
+            raise KeyboardInterrupt
+
+    before = signal.getsignal(signal.SIGTERM)
+    with pytest.raises(KeyboardInterrupt):
+        run_study(
+            longer, tmp_path, engine="ray", address=cluster.address, workers=1, watch=Impatient()
+        )
+    assert not ray.is_initialized()
+    assert signal.getsignal(signal.SIGTERM) is before
+    (kept,) = (tmp_path / "runs").glob(".*.partial")
+    assert "interrupted" in (kept / "log.txt").read_text()
+    assert (kept / "checkpoint.pt").exists()
 
 
 def test_more_threads_than_a_node_has(tmp_path: Path, cluster: Any) -> None:
