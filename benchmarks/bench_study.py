@@ -189,7 +189,7 @@ def numbers(folder: Path) -> dict[str, Any]:
 def main() -> None:
     torch.set_num_threads(1)
     print(
-        f"{platform.machine()}, {os.cpu_count()} cores, torch {torch.__version__}, a thread a run"
+        f"{platform.machine()}, {os.cpu_count()} cores, torch {torch.__version__}, one thread a run"
     )
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
