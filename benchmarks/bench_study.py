@@ -45,9 +45,10 @@ STUDY: dict[str, Any] = {
     "train": {"epochs": 1, "batch_size": 32, "device": "cpu"},
     "seeds": [0, 1, 2, 3, 4, 5],
     "backbones": ["bench_study_net:net"],
-    "variants": [{"product": {"policy": "pre-pool", "block": ["se", "eca", "cbam"]}}],
+    "variants": [{"product": {"policy": "stage-end", "block": ["se", "eca", "cbam"]}}],
     "controls": False,
 }
+REAL = ["torchvision/resnet18", "timm/efficientnet_b0"]
 LONG = {**STUDY, "train": {"epochs": 15, "batch_size": 8, "device": "cpu"}}
 KILLS = 10
 
@@ -77,6 +78,11 @@ def in_process(folder: Path) -> None:
     gaps = [first - end for end, first in zip(clock.ended, clock.first[1:], strict=False)]
     seconds = [record.result.train_seconds for record in outcome.records]
     show("in-process: end of a run to first step of the next", gaps)
+    clock = Clock()
+    real = {**STUDY, "name": "real", "seeds": [0, 1, 2], "backbones": REAL}
+    run_study(real, folder / "real", watch=clock)
+    gaps = [first - end for end, first in zip(clock.ended, clock.first[1:], strict=False)]
+    show("in-process, resnet18 and efficientnet_b0, a step included", gaps)
     own = (total - sum(record.result.seconds for record in outcome.records)) / len(seconds)
     print(f"{'in-process: whole study less its runs, per run':56}{own:8.3f} s")
 
@@ -183,7 +189,7 @@ def numbers(folder: Path) -> dict[str, Any]:
 def main() -> None:
     torch.set_num_threads(1)
     print(
-        f"{platform.machine()}, {os.cpu_count()} cores, torch {torch.__version__}, a thread a run"
+        f"{platform.machine()}, {os.cpu_count()} cores, torch {torch.__version__}, one thread a run"
     )
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)

@@ -393,6 +393,26 @@ def test_each_fault_of_exclusions(exclude: Any, says: str) -> None:
     assert says in faults_of(exclude=exclude, variants=[SE])
 
 
+def test_the_axes_of_the_docs_are_what_they_say() -> None:
+    page = Path("docs/studies.md").read_text(encoding="utf-8")
+    content = yaml.safe_load(
+        page.partition("### Axes")[2].partition("```yaml")[2].partition("```")[0]
+    )
+    study = parse_study(
+        {
+            "data": {"name": "cluttered-digits"},
+            "backbones": ["torchvision/resnet18", "torchvision/vgg16"],
+            "controls": False,
+            **content,
+        }
+    )
+    first, second = (study.variants_of(backbone) for backbone in study.backbones)
+    plain = {"plain", "plain lr=0.01", "plain lr=0.001"}
+    assert plain < {variant.title for variant in study.variants}
+    # 16 of the product, less 2 on every backbone, and on the first those before pools.
+    assert [len(kept) - len(plain) - 1 for kept in (first, second)] == [7, 14]
+
+
 # Lines
 
 

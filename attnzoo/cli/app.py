@@ -126,10 +126,12 @@ app.command(
     help="""Do a study: backbones × attention × seeds, with a table and a report.
 
     All faults of the file are found before anything is trained. A study that was interrupted goes
-    on where it was: runs that are finished are not done again.""",
+    on where it was: runs that are finished are not done again. The same command, started several
+    times on one folder, shares the work.""",
     help_epilogue=_examples(
         "attnzoo ablate examples/studies/quickstart.yaml --dry-run",
-        "attnzoo ablate examples/studies/quickstart.yaml --out runs/first",
+        "attnzoo ablate examples/studies/quickstart.yaml --out runs/first --workers 4",
+        "attnzoo ablate study.yaml --engine ray --address auto",
     ),
 )
 app.command(
