@@ -12,7 +12,7 @@ export NO_MKDOCS_2_WARNING := 1
 export DISABLE_MKDOCS_2_WARNING := true
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test lint format docs serve bench bench-blocks sweep clean
+.PHONY: help setup demo test lint format docs serve bench bench-blocks bench-study sweep clean
 
 help: ## list the commands
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1|\2/p' Makefile | column -t -s '|' 2>/dev/null \
@@ -54,6 +54,9 @@ bench: $(VENV)/.installed-bench ## run the benchmarks and print their figures
 
 bench-blocks: $(VENV)/.installed-bench ## time every block, beside timm's where timm has it
 	$(BIN)/python benchmarks/bench_blocks.py
+
+bench-study: setup ## time what studies add to their runs, and kill one ten times (some minutes)
+	$(BIN)/python benchmarks/bench_study.py
 
 sweep: setup ## try every policy on every network of torchvision and timm
 	$(BIN)/attnzoo sweep --out docs/data/coverage.csv

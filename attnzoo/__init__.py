@@ -4,6 +4,7 @@ from attnzoo import blocks as blocks
 from attnzoo.api import plan, wrap
 from attnzoo.checkpoint import Checkpoint, load, save
 from attnzoo.costs import Cost, cost
+from attnzoo.maps import AttentionMap, attention_maps, record_maps
 from attnzoo.planning import Plan
 from attnzoo.recipe import Recipe
 from attnzoo.registry import (
@@ -15,17 +16,19 @@ from attnzoo.registry import (
 )
 from attnzoo.shrinking import ShrinkReport, shrink, sparsity_penalty
 from attnzoo.surgery import attention_modules, recipes, unwrap
-from attnzoo.tuning import freeze, param_groups
+from attnzoo.tuning import freeze, param_groups, unfreeze
 from attnzoo.weights import LoadReport, backbone_state_dict, load_backbone
 
 __version__ = "0.1.0"
 __all__ = [
+    "AttentionMap",
     "Checkpoint",
     "Cost",
     "LoadReport",
     "Plan",
     "Recipe",
     "ShrinkReport",
+    "attention_maps",
     "attention_modules",
     "backbone_state_dict",
     "cost",
@@ -38,11 +41,13 @@ __all__ = [
     "param_groups",
     "plan",
     "recipes",
+    "record_maps",
     "register_block",
     "register_policy",
     "save",
     "shrink",
     "sparsity_penalty",
+    "unfreeze",
     "unwrap",
     "wrap",
 ]

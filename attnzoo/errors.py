@@ -6,6 +6,7 @@ __all__ = [
     "AttnzooError",
     "CheckpointError",
     "DataError",
+    "NoMapsError",
     "NoSitesError",
     "NotWrappedError",
     "OptionError",
@@ -55,6 +56,10 @@ class SurgeryError(AttnzooError, RuntimeError):
 
 class NotWrappedError(AttnzooError, ValueError):
     """The model holds no attention that attnzoo put in."""
+
+
+class NoMapsError(AttnzooError, ValueError):
+    """No block of the model returns an attention map."""
 
 
 class CheckpointError(AttnzooError, ValueError):

@@ -10,7 +10,7 @@ from attnzoo.attention import Attention
 from attnzoo.checks import check_number, did_you_mean
 from attnzoo.errors import UnknownNameError
 
-__all__ = ["freeze", "param_groups"]
+__all__ = ["freeze", "param_groups", "unfreeze"]
 
 
 def param_groups(
@@ -90,22 +90,57 @@ def freeze(model: nn.Module, until: str | None = None, keep_attention: bool = Tr
         >>> model.layer3[0].conv1.weight.requires_grad, model.fc.weight.requires_grad
         (False, True)
     """
-    paths = [path for path, _ in model.named_modules()]
-    if until is not None and until not in paths:
-        raise UnknownNameError(
-            f"freeze: no module has the path {until!r}.{did_you_mean(until, paths)}"
-        )
-    kept = _attention_parameters(model) if keep_attention else set()
-    last = len(paths) - 1
+    modules = list(model.named_modules())
+    last = len(modules) - 1
     if until is not None:
-        inside = [i for i, path in enumerate(paths) if f"{path}.".startswith(f"{until}.")]
-        last = max(inside)
-    for index, (_, module) in enumerate(model.named_modules()):
-        if index <= last:
-            for parameter in module.parameters(recurse=False):
-                if id(parameter) not in kept:
-                    parameter.requires_grad_(False)
+        _check_path(model, until, "freeze")
+        last = max(i for i, (path, _) in enumerate(modules) if f"{path}.".startswith(f"{until}."))
+    kept = _attention_parameters(model) if keep_attention else set()
+    for _, module in modules[: last + 1]:
+        for parameter in module.parameters(recurse=False):
+            if id(parameter) not in kept:
+                parameter.requires_grad_(False)
     return model
+
+
+def unfreeze(model: nn.Module, start: str | None = None) -> nn.Module:
+    """Train more of the backbone again: what `freeze` held fixed gets a gradient.
+
+    An optimizer knows the parameters that it was made with. The new ones are
+    `attnzoo.param_groups` of those it has not, for its `add_param_group`.
+
+    Args:
+        model: changed in place and returned.
+        start: path of the first module to train, in registration order; what comes before it
+            stays as it is. None is everything.
+
+    Raises:
+        UnknownNameError: if no module has the path `start`.
+
+    Example:
+        >>> import attnzoo, torchvision
+        >>> model = attnzoo.freeze(torchvision.models.resnet18(), until="layer4")
+        >>> model = attnzoo.unfreeze(model, start="layer4")
+        >>> model.layer3[0].conv1.weight.requires_grad, model.layer4[0].conv1.weight.requires_grad
+        (False, True)
+    """
+    modules = list(model.named_modules())
+    first = 0
+    if start is not None:
+        _check_path(model, start, "unfreeze")
+        first = next(i for i, (path, _) in enumerate(modules) if path == start)
+    for _, module in modules[first:]:
+        for parameter in module.parameters(recurse=False):
+            parameter.requires_grad_(True)
+    return model
+
+
+def _check_path(model: nn.Module, path: str, owner: str) -> None:
+    paths = [known for known, _ in model.named_modules()]
+    if path not in paths:
+        raise UnknownNameError(
+            f"{owner}: no module has the path {path!r}.{did_you_mean(path, paths)}"
+        )
 
 
 def _attention_parameters(model: nn.Module) -> set[int]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import signal
 import sys
 from pathlib import Path
 
@@ -17,8 +18,8 @@ from attnzoo.checkpoint import load
 from attnzoo.cli import main
 from attnzoo.cli import study as cli_study
 from attnzoo.cli import train as cli_train
-from attnzoo.errors import OptionError
-from attnzoo.train import TrainRecipe
+from attnzoo.errors import OptionError, StudyError
+from attnzoo.train import Interrupted, TrainRecipe
 from attnzoo.train.extras import MissingExtraError
 
 MODULE = """
@@ -81,6 +82,7 @@ def study_file(folder: Path, **changes: object) -> str:
         "train": {"epochs": 1, "batch_size": 8},
         "backbones": [NETWORK],
         "variants": ["plain", {"policy": "auto", "block": "affine"}],
+        "measure": False,
     }
     path = folder / "study.yaml"
     path.write_text(yaml.safe_dump({**content, **changes}))
@@ -96,7 +98,7 @@ def test_train_leaves_a_run(run):
     told = json.loads(out)
     assert (told["variant"], told["seed"], told["sites"]) == ("auto + affine", 3, 1)
     spec = json.loads((Path(told["folder"]) / "run.json").read_text())
-    assert spec["train"] == {**TrainRecipe(epochs=1, batch_size=8, seed=3).model_dump()}
+    assert spec["train"] == TrainRecipe(epochs=1, batch_size=8, seed=3).model_dump(mode="json")
     assert spec["data"]["train"] == 16
     assert len(load(Path(told["folder"]) / "attention.safetensors").recipes) == 1
     assert "top-1" in err
@@ -120,7 +122,7 @@ def test_train_says_when_the_loss_is_no_number_any_more(run):
 def test_the_recipe_has_a_flag_for_each_of_its_fields(trained, run):
     given = {
         "epochs": 7,
-        "batch_size": 9,
+        "batch_size": 12,
         "optimizer": "sgd",
         "lr": 0.2,
         "momentum": 0.8,
@@ -132,11 +134,55 @@ def test_the_recipe_has_a_flag_for_each_of_its_fields(trained, run):
         "precision": "fp32",
         "device": "cpu",
         "seed": 5,
+        "accumulate": 3,
+        "schedule": "step",
+        "step_epochs": 2,
+        "step_factor": 0.5,
+        "clip_norm": 2.5,
+        "mixup": 0.2,
+        "cutmix": 0.3,
+        "ema": 0.99,
+        "wrapped_lr_scale": 0.5,
+        "devices": 1,
+        "nodes": 1,
+        "strategy": "ddp",
     }
-    assert set(given) == set(TrainRecipe.model_fields)
+    lists = {"unfreeze": {3: "1", 5: "all"}, "loggers": ("wandb", "mlflow")}
+    assert set(given) | set(lists) == set(TrainRecipe.model_fields)
     flags = [f"--{name.replace('_', '-')}={value}" for name, value in given.items()]
+    flags += ["--unfreeze=3=1", "--unfreeze=5=all", "--loggers=wandb", "--loggers=mlflow"]
     run("train", NETWORK, *flags)
-    assert trained[0].train == TrainRecipe(**given)
+    assert trained[0].train == TrainRecipe(**given, **lists)
+
+
+def test_unfreezing_needs_an_epoch_and_a_path(run):
+    code, _, err = run("train", NETWORK, "--freeze", "0", "--unfreeze", "layer3")
+    assert code == 2
+    assert "--unfreeze layer3: write EPOCH=PATH, such as 4=layer3" in err
+
+
+def test_devices_can_be_all_there_are(trained, run):
+    run("train", NETWORK, "--devices", "auto")
+    assert trained[0].train.devices == "auto"
+
+
+def test_data_sets_of_libraries(trained, run):
+    options = ("--data-option", "root=somewhere", "--data-option", "auto_augment=rand-m9")
+    run("train", NETWORK, "--data", "torchvision/CIFAR10", *options)
+    data = trained[0].data
+    assert (data.name, data.dataset, data.root) == ("torchvision", "CIFAR10", "somewhere")
+    run("train", NETWORK, "--data", "timm/torch/cifar10", *options)
+    assert (trained[1].data.dataset, trained[1].data.auto_augment) == ("torch/cifar10", "rand-m9")
+
+
+def test_interrupted_by_sigterm(run, monkeypatch):
+    def interrupt(*_, **__):
+        raise Interrupted("Stopped after step 3 of 9 in epoch 1.", signal.SIGTERM)
+
+    monkeypatch.setattr("attnzoo.train.run.train", interrupt)
+    code, _, err = run("train", NETWORK, *QUICK)
+    assert code == 143
+    assert "interrupted. Stopped after step 3" in err
 
 
 def test_flags_go_before_what_the_file_says(trained, run, folder):
@@ -235,6 +281,8 @@ def test_ablate_does_a_study_and_report_tells_of_it(run, folder):
     code, out, err = run("ablate", name, "--dry-run")
     assert code == 0, err
     assert "tiny: 2 runs, 2 of them to do" in out
+    assert "one after another" in out
+    assert "from a training step, timed" in out
     assert not (folder / "runs").exists()
 
     code, out, err = run("ablate", name, "--out", "here")
@@ -246,13 +294,35 @@ def test_ablate_does_a_study_and_report_tells_of_it(run, folder):
 
     code, out, err = run("ablate", name, "--out", "here", "--dry-run")
     assert "tiny: 2 runs, 0 of them to do" in out
-    assert out.count(" done") == 2
+    assert out.count(" 0 of 1 ") == 2
+    assert "the mean of its finished runs" in out
+
+    code, out, err = run("ablate", name, "--out", "here")
+    assert (code, err) == (0, "")
+    assert "All 2 runs were done already." in out
 
     (folder / "here" / "report.html").unlink()
     code, out, err = run("report", "here")
     assert (code, err) == (0, "")
     assert "auto + affine" in out
     assert (folder / "here" / "report.html").exists()
+
+
+def test_report_compares_studies(run, folder):
+    run("ablate", study_file(folder, seeds=[0]), "--out", "a")
+    run("ablate", study_file(folder, seeds=[1]), "--out", "b")
+    code, out, err = run("report", "a", "b")
+    assert (code, err) == (0, "")
+    assert out == "Report:  runs/a+b/report.html\n"
+    assert "auto + affine" in (folder / "runs" / "a+b" / "report.md").read_text()
+    code, out, err = run("report", "a", "b", "--out", "both")
+    assert (folder / "both" / "report.html").exists()
+    code, _, err = run("report", "a", "--out", "both")
+    assert code == 2
+    assert "--out is for comparisons" in err
+    code, _, err = run("report", "a", "a")
+    assert code == 1
+    assert "the same study twice" in err
 
 
 def test_the_dry_run_shows_baselines_and_controls(run, folder):
@@ -273,7 +343,75 @@ def test_an_interrupted_study_says_that_nothing_is_lost(run, folder, monkeypatch
     monkeypatch.setattr(attnzoo.study, "run_study", interrupt)
     code, _, err = run("ablate", study_file(folder))
     assert code == 130
-    assert "Finished runs are kept" in err
+    assert "What is done is kept; the same command goes on from there." in err
+
+
+def test_who_does_a_study_is_asked_for_by_flags(run, folder, monkeypatch):
+    def noted(*_, **options):
+        asked.update(options)
+        raise StudyError("enough")
+
+    asked = {}
+    monkeypatch.setattr(attnzoo.study, "run_study", noted)
+    flags = ("--workers", "3", "--threads", "2", "--engine", "ray", "--address", "auto")
+    assert run("ablate", study_file(folder), *flags)[0] == 1
+    wanted = {"workers": 3, "threads": 2, "engine": "ray", "address": "auto"}
+    assert asked.items() >= wanted.items()
+
+
+@pytest.mark.parametrize(
+    ("flags", "said"),
+    [
+        (("--workers", "0"), "workers=0 must be an integer of at least 1"),
+        (("--address", "auto"), "say engine='ray' too"),
+    ],
+)
+def test_a_wrong_way_to_do_a_study(run, folder, flags, said):
+    code, out, err = run("ablate", study_file(folder), *flags)
+    assert (code, out) == (1, "")
+    assert said in err
+    assert not (folder / "runs").exists()
+
+
+def test_runs_of_several_devices_are_refused(run, folder):
+    name = study_file(folder, train={"epochs": 1, "batch_size": 8, "devices": 2})
+    code, _, err = run("ablate", name)
+    assert code == 1
+    assert "a run of a study trains on one device" in err
+
+
+def test_runs_that_fail_are_told_of_and_tried_again(run, folder, monkeypatch):
+    def broken(*_, **__):
+        raise RuntimeError("no memory left")
+
+    name = study_file(folder)
+    with monkeypatch.context() as patch:
+        patch.setattr(attnzoo.train.run, "fit", broken)
+        code, _, err = run("ablate", name)
+    assert code == 1
+    assert "2 of 2 runs failed; the same command tries them again." in err
+    assert "plain, seed 0: RuntimeError: no memory left" in err
+    log = next((folder / "runs" / "tiny" / "runs").glob(".*plain*/log.txt"))
+    assert "Traceback" in log.read_text()
+    code, _, err = run("ablate", name)
+    assert code == 0, err
+    assert not list((folder / "runs" / "tiny" / "runs").glob(".*"))
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"),
+    [
+        (None, "?"),
+        (0.25, "0.2 s"),
+        (9.94, "9.9 s"),
+        (42, "42 s"),
+        (600, "10 min"),
+        (7200, "2 h"),
+        (1e6, "12 days"),
+    ],
+)
+def test_lengths_of_time(seconds, text):
+    assert cli_study._seconds(seconds) == text
 
 
 @pytest.mark.parametrize("flags", [[], ["--dry-run"]])

@@ -4,18 +4,15 @@ from __future__ import annotations
 
 import csv
 import io
-import re
-from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
 
 import pytest
-import yaml
 from rich.console import Console
 from test_train_folder import make_folder
 
 from attnzoo.errors import DataError, StudyError
-from attnzoo.study import parse_study, read_folder, run_study, study_table, write_report
+from attnzoo.study import parse_study, read_folder, run_study
 from attnzoo.train import Watch
 
 STUDY: dict[str, Any] = {
@@ -27,6 +24,7 @@ STUDY: dict[str, Any] = {
     "backbones": ["test_train_loop:tiny_net"],
     "variants": ["plain", {"policy": "pre-pool", "block": "se"}],
     "controls": False,
+    "measure": False,
 }
 
 
@@ -79,6 +77,7 @@ def test_no_half_written_file_is_left(done: Path) -> None:
     assert sorted(entry.name for entry in done.iterdir()) == [
         "comparisons.csv",
         "data.json",
+        "figures",
         "report.html",
         "report.md",
         "results.csv",
@@ -209,159 +208,3 @@ def test_a_study_without_folder_goes_under_runs(
     study = parse_study({**STUDY, "name": "here", "seeds": [0], "variants": ["plain"]})
     assert run_study(study, watch=Watch()).folder == Path("runs/here")
     assert (tmp_path / "runs" / "here" / "report.html").exists()
-
-
-# The report
-
-
-class Page(HTMLParser):
-    """The attributes that a browser would fetch from, and the text."""
-
-    def __init__(self, source: str) -> None:
-        super().__init__()
-        self.fetched: list[str] = []
-        self.tags: list[str] = []
-        self.text = ""
-        self.feed(source)
-
-    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        self.tags.append(tag)
-        names = ("src", "href", "xlink:href", "data", "srcset", "action", "poster")
-        self.fetched += [value or "" for name, value in attrs if name in names]
-
-    def handle_data(self, data: str) -> None:
-        self.text += data
-
-
-def test_the_report_fetches_nothing(done: Path) -> None:
-    source = (done / "report.html").read_text()
-    page = Page(source)
-    assert page.fetched
-    assert all(value.startswith(("data:", "#")) for value in page.fetched)
-    assert not re.search(r"https?://|//\w+\.\w+/|@import|url\((?!#)", source)
-    assert not {"script", "link", "iframe"} & set(page.tags)
-
-
-def test_the_report_shows_numbers_plots_and_pictures(done: Path) -> None:
-    page = Page((done / "report.html").read_text())
-    for record in read_folder(done)[1]:
-        assert record.result.variant in page.text
-    assert page.tags.count("svg") == 3  # accuracy, cost, one backbone's curves
-    assert page.tags.count("img") == 8
-    assert "Does attention help a tiny net?" in page.text
-    assert "95% interval" in page.text
-    assert "policy: pre-pool, block: se" in page.text
-    assert "torch " in page.text
-
-
-def test_names_are_escaped(done: Path) -> None:
-    assert "<study>" not in (done / "report.html").read_text()
-    assert "tiny <study>" in Page((done / "report.html").read_text()).text
-
-
-def test_svg_identifiers_are_unique(done: Path) -> None:
-    source = (done / "report.html").read_text()
-    ids = re.findall(r'\bid="([^"]+)"', source)
-    assert len(ids) == len(set(ids))
-    assert set(re.findall(r'url\(#([^)]+)\)|href="#([^"]+)"', source))
-    for pair in re.findall(r'url\(#([^)]+)\)|href="#([^"]+)"', source):
-        assert (pair[0] or pair[1]) in ids
-
-
-def test_the_report_judges(done: Path) -> None:
-    page = Page((done / "report.html").read_text())
-    assert "not finished" not in page.text
-    for part in ("Verdicts", "no evidence", "p permutation", "p Holm", "more seeds", "points: "):
-        assert part in page.text
-    with (done / "comparisons.csv").open(newline="") as file:
-        (row,) = csv.DictReader(file)
-    assert (row["variant"], row["baseline"], row["seeds"]) == ("pre-pool + se", "plain", "2")
-    assert float(row["low"]) <= float(row["mean"]) <= float(row["high"])
-    assert float(row["p_holm"]) == float(row["p"])
-    assert float(row["p_permutation"]) >= 0.5
-    assert row["verdict"] == "no evidence"
-
-
-def test_the_report_in_markdown(done: Path) -> None:
-    text = (done / "report.md").read_text()
-    assert text.startswith("# tiny <study>\n\nDoes attention help a tiny net?\n")
-    table = [line for line in text.splitlines() if line.startswith("|")]
-    assert len(table) == 4
-    assert len({line.count("|") for line in table}) == 1
-    assert "- **no evidence**: test_train_loop:tiny_net, pre-pool + se against plain: " in text
-    assert "$ attnzoo ablate 'tiny <study>.yaml'" in text
-    assert "Seeds: 0, 1. Versions: " in text
-    content = re.search(r"```yaml\n(.*?)```", text, re.DOTALL)[1]
-    assert parse_study(yaml.safe_load(content)) == parse_study(STUDY)
-
-
-def test_controls_are_run_and_compared_with(tmp_path: Path) -> None:
-    study = {**STUDY, "controls": ["conv"], "train": {**STUDY["train"], "epochs": 1}}
-    outcome = run_study(study, tmp_path, watch=Watch())
-    control = "control: pre-pool + conv like se"
-    assert [r.result.variant for r in outcome.records[:3]] == ["plain", "pre-pool + se", control]
-    with (tmp_path / "comparisons.csv").open(newline="") as file:
-        pairs = [(row["variant"], row["baseline"]) for row in csv.DictReader(file)]
-    assert pairs == [("pre-pool + se", "plain"), ("pre-pool + se", control), (control, "plain")]
-    assert f"pre-pool + se against {control}: " in (tmp_path / "report.md").read_text()
-    out = io.StringIO()
-    Console(file=out, width=200).print(study_table(tmp_path))
-    assert "vs control" in out.getvalue()
-
-
-def test_one_seed_is_no_verdict(tmp_path: Path) -> None:
-    text = run_study({**STUDY, "seeds": [0]}, tmp_path, watch=Watch()).report.read_text()
-    assert "One seed a variant" in text
-    assert "95% interval" not in text
-    assert "Verdicts" not in text
-    told = (tmp_path / "report.md").read_text()
-    assert "One seed a variant" in told
-    assert "verdict |" not in told
-    assert "## Verdicts" not in told
-
-
-def test_the_report_comes_again_from_the_folder_alone(tmp_path: Path) -> None:
-    root = make_folder(tmp_path / "images", {"cat": 4, "dog": 4})
-    study = {
-        **STUDY,
-        "data": {"name": "folder", "root": str(root), "size": 12},
-        "train": {"epochs": 1, "batch_size": 4, "device": "cpu"},
-        "seeds": [0],
-    }
-    run_study(study, tmp_path / "out", watch=Watch())
-    (tmp_path / "images").rename(tmp_path / "gone")
-    moved = (tmp_path / "out").rename(tmp_path / "moved")
-    before = (moved / "report.html").read_text()
-    (moved / "report.html").unlink()
-    (moved / "results.csv").unlink()
-    again = write_report(moved).read_text()
-    unstamped = [re.sub(r"written .*", "", text) for text in (before, again)]
-    assert unstamped[0] == unstamped[1]
-    assert (moved / "results.csv").exists()
-
-
-def test_an_unfinished_study_has_a_report_too(tmp_path: Path) -> None:
-    with pytest.raises(KeyboardInterrupt):
-        run_study(STUDY, tmp_path, watch=Log(stop_at=1))
-    text = write_report(tmp_path).read_text()
-    assert "of 4" in text
-    assert "The study is not finished" in text
-
-
-def test_no_study_in_a_folder(tmp_path: Path) -> None:
-    with pytest.raises(StudyError, match="holds no study"):
-        write_report(tmp_path)
-    (tmp_path / "study.json").write_text('{"name": 3')
-    with pytest.raises(StudyError, match="damaged"):
-        write_report(tmp_path)
-
-
-def test_the_terminal_table(done: Path) -> None:
-    out = io.StringIO()
-    Console(file=out, width=180).print(study_table(done))
-    text = out.getvalue()
-    for part in (
-        *("test_train_loop:tiny_net", "plain", "pre-pool + se", "±", "["),
-        *("p (Holm)", "verdict", "no evidence", "more seeds"),
-    ):
-        assert part in text

@@ -192,3 +192,18 @@ def test_the_mean_of_a_variant_has_an_interval() -> None:
     row = summarise(study(plain=PLAIN))[0]
     half = student.ppf(0.975, 4) * row.deviation / math.sqrt(5)
     assert (row.low, row.high) == pytest.approx((row.top1 - half, row.top1 + half))
+
+
+def test_of_several_plain_networks_each_variant_has_its_own() -> None:
+    nothing = {"policy": "", "block": "", "sites": 0, "parameters": 1000, "macs": 5000}
+    runs = [
+        result("plain", 0, 0.5),
+        result("se", 0, 0.6),
+        result("plain lr=1", 0, 0.2, **nothing),
+        result("se lr=1", 0, 0.4),
+    ]
+    rows = summarise(runs, baselines={"se": "plain", "se lr=1": "plain lr=1"})
+    found = {row.variant: row.difference for row in rows}
+    assert found["plain"] is found["plain lr=1"] is None
+    assert (found["se"].baseline, found["se"].mean) == ("plain", pytest.approx(0.1))
+    assert (found["se lr=1"].baseline, found["se lr=1"].mean) == ("plain lr=1", pytest.approx(0.2))

@@ -11,7 +11,6 @@ from test_train_folder import make_folder
 from attnzoo.errors import DataError, OptionError
 from attnzoo.train import DigitsData, FolderData, TrainRecipe, open_data
 from attnzoo.train.config import faults, parse
-from attnzoo.train.keys import KeySampler
 
 
 def test_digits_by_name() -> None:
@@ -54,7 +53,7 @@ def test_workers_read_the_same_images(tmp_path: Path) -> None:
     ("spec", "says"),
     [
         ({"name": "cluttered-digit"}, "Did you mean 'cluttered-digits'"),
-        ({"size": 32}, "needs a name, 'cluttered-digits' or 'folder'"),
+        ({"size": 32}, "needs a name, 'cluttered-digits', 'folder', 'torchvision' or 'timm'"),
         (
             {"name": "cluttered-digits", "sizes": 32},
             "data.sizes: there is no such key. Did you mean 'size'",
@@ -105,21 +104,6 @@ def test_recipes_are_frozen() -> None:
     with pytest.raises(ValueError, match="frozen"):
         TrainRecipe().lr = 1.0
     assert parse(DigitsData, DigitsData(size=32), "data").size == 32
-
-
-def test_keys_are_a_permutation_that_seed_and_epoch_settle() -> None:
-    sampler = KeySampler(20, seed=3, shuffle=True)
-    first = list(sampler)
-    assert first == list(KeySampler(20, seed=3, shuffle=True))
-    assert sorted(first) == [(3, 0, index) for index in range(20)]
-    sampler.set_epoch(1)
-    assert [key[2] for key in sampler] != [key[2] for key in first]
-
-
-def test_test_keys_are_in_order_and_the_same_in_every_epoch() -> None:
-    sampler = KeySampler(3, seed=2)
-    sampler.set_epoch(5)
-    assert list(sampler) == [(2, 0, 0), (2, 0, 1), (2, 0, 2)]
 
 
 def test_pictures_are_test_images() -> None:

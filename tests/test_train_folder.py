@@ -12,7 +12,8 @@ import torch
 from PIL import Image
 
 from attnzoo.errors import DataError
-from attnzoo.train.folder import FolderImages, find_splits
+from attnzoo.train.folder import FolderPictures, find_splits
+from attnzoo.train.pictures import PictureOptions
 
 BOTH = {"train": None, "test": None}
 
@@ -87,14 +88,14 @@ def test_one_class_is_too_few(tmp_path: Path) -> None:
 def test_an_unreadable_image_is_named(tmp_path: Path) -> None:
     root = make_folder(tmp_path, {"cat": 2, "dog": 2})
     (root / "train" / "cat" / "0.png").write_bytes(b"no image")
-    images = FolderImages(find_splits(root, BOTH)[1]["train"], 8)
+    images = FolderPictures(find_splits(root, BOTH)[1]["train"], PictureOptions(size=8))
     with pytest.raises(DataError, match=r"0\.png: cannot be read"):
         images[0, 0, 0]
 
 
 def test_draws_depend_on_the_key_and_leave_the_generators_alone(tmp_path: Path) -> None:
     files = find_splits(make_folder(tmp_path, {"cat": 2, "dog": 2}), BOTH)[1]["train"]
-    images = FolderImages(files, 8, training=True)
+    images = FolderPictures(files, PictureOptions(size=8), training=True)
     states = torch.get_rng_state(), random.getstate(), np.random.get_state()[1].copy()
     first, label = images[0, 0, 1]
     assert label == 0
@@ -110,7 +111,7 @@ def test_draws_depend_on_the_key_and_leave_the_generators_alone(tmp_path: Path) 
 
 def test_a_test_image_is_the_central_crop(tmp_path: Path) -> None:
     root = make_folder(tmp_path, {"cat": 1, "dog": 1})
-    images = FolderImages(find_splits(root, BOTH)[1]["test"], 10)
+    images = FolderPictures(find_splits(root, BOTH)[1]["test"], PictureOptions(size=10))
     with Image.open(root / "test" / "cat" / "0.png") as image:
         middle = np.asarray(image)[1:11]
     np.testing.assert_array_equal(images.picture(0), middle)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import signal
 from pathlib import Path
 from typing import Any
 
@@ -10,10 +11,11 @@ import pytest
 import torch
 from safetensors.torch import load_file
 from test_train_loop import DATA
+from test_train_state import Ends
 
 import attnzoo
 from attnzoo.errors import NoSitesError, OptionError
-from attnzoo.train import ProgressWatch, RunSpec, Variant, Watch, train
+from attnzoo.train import Interrupted, ProgressWatch, RunSpec, Variant, Watch, train
 from attnzoo.train.run import build
 
 
@@ -33,7 +35,10 @@ def test_a_finished_run_leaves_everything(tmp_path: Path) -> None:
     result = train(spec(variant=SE), tmp_path / "run")
     assert sorted(entry.name for entry in tmp_path.iterdir()) == ["run"]
     names = sorted(entry.name for entry in (tmp_path / "run").iterdir())
-    assert names == ["attention.safetensors", "metrics.csv", "result.json", "run.json"]
+    assert names == [
+        *("attention.safetensors", "environment.json", "log.txt", "maps.npz", "metrics.csv"),
+        *("result.json", "run.json", "tensorboard"),
+    ]
     assert (result.sites, result.places) == (1, "pre-pool")
     written = json.loads((tmp_path / "run" / "result.json").read_text())
     assert written["top1"] == result.top1
@@ -79,19 +84,61 @@ def test_a_run_repeats_to_the_last_digit() -> None:
     )
 
 
-class Interrupt(Watch):
-    def epoch(self, row: dict[str, Any]) -> None:
-        raise KeyboardInterrupt
+def without_times(folder: Path) -> tuple[Any, Any]:
+    result = json.loads((folder / "result.json").read_text())
+    rows = [line.rpartition(",")[0] for line in (folder / "metrics.csv").read_text().splitlines()]
+    timed = ("seconds", "train_seconds", "images_per_second")
+    return {key: value for key, value in result.items() if key not in timed}, rows
 
 
-def test_an_interrupted_run_is_not_there_and_starts_again(tmp_path: Path) -> None:
-    with pytest.raises(KeyboardInterrupt):
-        train(spec(), tmp_path / "run", watch=Interrupt())
-    assert not (tmp_path / "run").exists()
-    assert (tmp_path / ".run.partial" / "metrics.csv").exists()
-    train(spec(), tmp_path / "run")
+@pytest.mark.parametrize("ends", [{"step": 1}, {"epoch": 1}, {"step": 4}])
+def test_an_interrupted_run_is_not_there_and_goes_on_to_the_same_end(
+    ends: dict[str, int], tmp_path: Path
+) -> None:
+    run = spec(variant=SE, train={**spec()["train"], "epochs": 2})
+    with pytest.raises(Interrupted) as interruption:
+        train(run, tmp_path / "run", watch=Ends(**ends, how=signal.SIGINT))
+    assert interruption.value.exit_code == 130
+    assert {entry.name for entry in tmp_path.iterdir()} == {".run.lock", ".run.partial"}
+    watch = Ends()
+    train(run, tmp_path / "run", watch=watch)
+    assert "taken up again" in watch.said[0]
     assert [entry.name for entry in tmp_path.iterdir()] == ["run"]
-    assert len((tmp_path / "run" / "metrics.csv").read_text().splitlines()) == 2
+    train(run, tmp_path / "whole")
+    assert without_times(tmp_path / "run") == without_times(tmp_path / "whole")
+    first, second = (load_file(tmp_path / f / "attention.safetensors") for f in ("run", "whole"))
+    assert first.keys() == second.keys()
+    assert all(torch.equal(tensor, second[key]) for key, tensor in first.items())
+
+
+def test_another_runs_rest_is_left_aside(tmp_path: Path) -> None:
+    with pytest.raises(Interrupted):
+        train(spec(), tmp_path / "run", watch=Ends(step=1))
+    watch = Ends()
+    train(spec(variant=SE), tmp_path / "run", watch=watch)
+    assert "starts anew: it is of another run" in watch.said[0]
+
+
+def test_a_finished_run_is_not_done_again(tmp_path: Path) -> None:
+    first = train(spec(), tmp_path / "run")
+    assert train(spec(), tmp_path / "run") == first
+    logged = spec(train={**spec()["train"], "loggers": ["wandb"]})
+    assert train(logged, tmp_path / "run") == first  # where it is logged changes no result
+    with pytest.raises(OptionError, match="holds another run"):
+        train(spec(variant=SE), tmp_path / "run")
+    (tmp_path / "run" / "result.json").unlink()
+    assert train(spec(), tmp_path / "run").top1 == first.top1
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "photo.jpg").touch()
+    with pytest.raises(OptionError, match="holds no run"):
+        train(spec(), tmp_path / "mine")
+    assert (tmp_path / "mine" / "photo.jpg").exists()
+
+
+def test_fewer_outputs_than_classes(tmp_path: Path) -> None:
+    with pytest.raises(OptionError, match=r"returns \(1, 4\) .* the data have 10 classes"):
+        train(spec(backbone_options={"num_classes": 4}), tmp_path / "run")
+    assert not (tmp_path / "run").exists()
 
 
 def test_a_diverged_run_is_a_result(tmp_path: Path) -> None:
@@ -101,7 +148,8 @@ def test_a_diverged_run_is_a_result(tmp_path: Path) -> None:
     assert result.top1 is None
     assert "lower lr=1e+30" in result.message
     assert (tmp_path / "run" / "result.json").exists()
-    assert not (tmp_path / "run" / "attention.safetensors").exists()
+    weights = load_file(tmp_path / "run" / "attention.safetensors")
+    assert all(tensor.isfinite().all() for tensor in weights.values())
 
 
 def test_nothing_to_wrap_is_an_error_and_leaves_no_run(tmp_path: Path) -> None:
@@ -174,3 +222,42 @@ def test_progress_bars_in_a_terminal() -> None:
         train(spec(), watch=watch)
     assert "loss" in out.getvalue()
     assert "runs" in out.getvalue()
+
+
+class Steps(Watch):
+    """Counts them."""
+
+    count = 0
+
+    def step(self, loss: float | None = None) -> None:
+        self.count += 1
+
+
+# After the second of two epochs the state is kept only if that is due by then.
+@pytest.mark.parametrize(("killed_at", "steps"), [("save", (0, 3)), ("_publish", (0,))])
+def test_a_run_killed_when_it_was_trained_is_not_trained_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, killed_at: str, steps: tuple[int, ...]
+) -> None:
+    class KilledError(BaseException):
+        pass
+
+    def killed(*_: object, **__: object) -> None:
+        raise KilledError
+
+    run = spec(variant=SE, train={**spec()["train"], "epochs": 2})
+    alone = train(run, tmp_path / "alone")
+    with monkeypatch.context() as patch:
+        patch.setattr(f"attnzoo.train.run.{killed_at}", killed)
+        with pytest.raises(KilledError):
+            train(run, tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+    watch = Steps()
+    again = train(run, tmp_path / "run", watch=watch)
+    assert watch.count in steps
+    assert (again.top1, again.test_loss, again.gamma) == (
+        alone.top1,
+        alone.test_loss,
+        alone.gamma,
+    )
+    names = [{entry.name for entry in (tmp_path / n).iterdir()} for n in ("run", "alone")]
+    assert names[0] == names[1]

@@ -10,7 +10,7 @@ from typing import Annotated
 
 from cyclopts import App, CycloptsError, Group, Parameter
 
-from attnzoo.cli.console import say_error
+from attnzoo.cli.console import is_first_process, say_error
 from attnzoo.cli.options import UsageError
 from attnzoo.errors import AttnzooError
 
@@ -108,8 +108,10 @@ app.command(
     help="""Train one network on one data set.
 
     The run's folder, `OUT/<run>`, gets `run.json` (everything the run depends on), `metrics.csv`
-    (a line an epoch), `attention.safetensors` and `result.json`. `--config` takes a `run.json` or
-    a YAML file of the same keys; flags go before what it says.""",
+    (a line an epoch), `tensorboard/`, `attention.safetensors` and `result.json`. `--config` takes
+    a `run.json` or a YAML file of the same keys; flags go before what it says. Interrupted by
+    Ctrl-C or SIGTERM, the same command goes on to the same result. On several devices:
+    `--devices`, or `torchrun --nproc-per-node N -m attnzoo train …`.""",
     help_epilogue=_examples(
         "attnzoo train torchvision/resnet18 --block cbam --epochs 3",
         "attnzoo train torchvision/resnet18 --plain --epochs 3",
@@ -124,18 +126,26 @@ app.command(
     help="""Do a study: backbones × attention × seeds, with a table and a report.
 
     All faults of the file are found before anything is trained. A study that was interrupted goes
-    on where it was: runs that are finished are not done again.""",
+    on where it was: runs that are finished are not done again. The same command, started several
+    times on one folder, shares the work.""",
     help_epilogue=_examples(
         "attnzoo ablate examples/studies/quickstart.yaml --dry-run",
-        "attnzoo ablate examples/studies/quickstart.yaml --out runs/first",
+        "attnzoo ablate examples/studies/quickstart.yaml --out runs/first --workers 4",
+        "attnzoo ablate study.yaml --engine ray --address auto",
     ),
 )
 app.command(
     "attnzoo.cli.study:report",
     group=TRAIN,
     sort_key=7,
-    help="""Write `results.csv` and `report.html` anew from a study's folder, finished or not.""",
-    help_epilogue=_examples("attnzoo report runs/quickstart"),
+    help="""Write a study's report and tables anew from its folder, or compare several studies.
+
+    A comparison shows what differs between the studies, their results side by side, and the runs
+    that are alike but for the seed pooled.""",
+    help_epilogue=_examples(
+        "attnzoo report runs/quickstart",
+        "attnzoo report runs/first runs/second --out runs/both",
+    ),
 )
 app.command(
     "attnzoo.cli.sweep:sweep",
@@ -179,15 +189,17 @@ def _launch(
         say_error(str(error))
         return FAILED
     except KeyboardInterrupt as error:
-        say_error(" ".join(["interrupted.", *error.args]))
-        return INTERRUPTED
+        if is_first_process():
+            say_error(" ".join(["interrupted.", *error.args]))
+        return getattr(error, "exit_code", INTERRUPTED)
     return FINISHED
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line and return its exit code.
 
-    0: done. 1: it cannot be done, and stderr says why. 2: the command is wrong. 130: interrupted.
+    0: done. 1: it cannot be done, and stderr says why. 2: the command is wrong. 130: interrupted
+    by Ctrl-C. 143: by SIGTERM.
     """
     if "" not in sys.path:
         sys.path.append("")  # the module of `package.module:function` may be in this folder

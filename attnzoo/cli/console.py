@@ -15,6 +15,7 @@ from rich.text import Text
 
 __all__ = [
     "WIDE",
+    "is_first_process",
     "megas",
     "percent",
     "progress_console",
@@ -27,6 +28,11 @@ __all__ = [
 
 WIDE = 110  # columns from which a list has room for all that is known
 PIPE_WIDTH = 160  # a pipe has no width; rich's guess of 80 would cut what grep looks for
+
+
+def is_first_process() -> bool:
+    """Whether this process is alone, or the first of those that train together: the one to talk."""
+    return all(os.environ.get(name, "0") == "0" for name in ("RANK", "LOCAL_RANK", "NODE_RANK"))
 
 
 def result_console() -> Console:

@@ -5,19 +5,40 @@ from __future__ import annotations
 import sys
 from contextlib import redirect_stdout
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
-from cyclopts import Parameter
+from cyclopts import Group, Parameter
 from rich.box import SIMPLE as HORIZONTALS
 from rich.console import Console
 from rich.table import Table
 
-from attnzoo.cli.console import progress_console, result_console, show_table, working
+from attnzoo.cli.console import (
+    megas,
+    progress_console,
+    result_console,
+    show_table,
+    working,
+)
+from attnzoo.cli.options import UsageError
+from attnzoo.errors import AttnzooError
 
 if TYPE_CHECKING:
     from attnzoo.study import Study
 
 __all__ = ["ablate", "report"]
+
+WORK = Group("Work", sort_key=2)
+
+FAILURES_SHOWN = 5
+
+MARKS = {"finished": "", "timed": "~", "scaled": "≈", "unknown": ""}
+"""Before the time of a run: how it is known."""
+
+LEGEND = {
+    "finished": "  s   the mean of its finished runs",
+    "timed": "~ s   from a training step, timed on this machine just now",
+    "scaled": "≈ s   from another variant of the backbone by their MACs: blocks can be slower",
+}
 
 EXPENDABLE = (
     *("seconds", "sites", "MMACs", "parameters"),
@@ -36,45 +57,106 @@ def ablate(
     ] = None,
     dry_run: Annotated[
         bool,
-        Parameter(help="Check the study and list its runs; train nothing.", show_default=False),
+        Parameter(
+            help="Check the study, list its runs and estimate their time; train nothing.",
+            show_default=False,
+        ),
     ] = False,
+    workers: Annotated[
+        int | None,
+        Parameter(
+            metavar="N",
+            help="Do N runs at a time, each in a process of its own; with several GPUs each has "
+            "one. By default one run at a time, and with Ray as many as the cluster has room for.",
+            group=WORK,
+        ),
+    ] = None,
+    engine: Annotated[
+        Literal["local", "ray"],
+        Parameter(help="Where the runs are done: this machine, or a Ray cluster.", group=WORK),
+    ] = "local",
+    address: Annotated[
+        str | None,
+        Parameter(
+            help="Of the Ray cluster, or `auto`; without it one is started on this machine.",
+            group=WORK,
+        ),
+    ] = None,
+    threads: Annotated[
+        int | None,
+        Parameter(
+            metavar="N",
+            help="Threads that each run computes with on a CPU. By default the cores, shared out "
+            "over the workers; with Ray 1.",
+            group=WORK,
+        ),
+    ] = None,
 ) -> None:
     """Do a study: backbones × attention × seeds, with a table and a report."""
     with working("Reading the study"):
-        from attnzoo.study import check_study, load_study, run_study
-        from attnzoo.study.folder import read_run, run_folder
-        from attnzoo.train import ProgressWatch, open_data
+        from attnzoo.study import load_study, run_study
 
         asked = load_study(study)
         folder = out or Path("runs") / asked.name
-        missing = [run for run in asked.runs if read_run(run_folder(folder, run)) is None]
     if dry_run:
-        with working("Checking the study"):
-            data = open_data(asked.data)
-            check_study(asked, classes=len(data.classes))
-        _show_runs(asked, folder, len(data.train), {run.id for run in missing})
+        _show_plan(asked, folder, workers)
         return
     try:
-        with redirect_stdout(sys.stderr), ProgressWatch(progress_console(), len(missing)) as watch:
-            watch.current = watch.bars.add_task("Preparing", total=None, note="")
-            outcome = run_study(asked, folder, watch=watch)
-    except KeyboardInterrupt:
-        raise KeyboardInterrupt(
-            "Finished runs are kept; the same command goes on with the others."
-        ) from None
+        with redirect_stdout(sys.stderr):
+            outcome = run_study(
+                asked,
+                folder,
+                workers=workers,
+                engine=engine,
+                address=address,
+                threads=threads,
+                repository=study.parent,
+                console=progress_console(),
+            )
+    except KeyboardInterrupt as error:
+        error.args = ("What is done is kept; the same command goes on from there.",)
+        raise
     _show_outcome(outcome.folder, outcome.report)
+    runs, failed = len(asked.runs), len(outcome.failures)
+    if failed:
+        shown = [f"- {failure}" for failure in outcome.failures[:FAILURES_SHOWN]]
+        more = [f"… and {failed - FAILURES_SHOWN} more"] if failed > FAILURES_SHOWN else []
+        listed = "\n".join([*shown, *more])
+        raise AttnzooError(
+            f"{failed} of {runs} runs failed; the same command tries them again.\n{listed}"
+        )
+    if not outcome.repeated:
+        result_console().print(f"All {runs} runs were done already.")
 
 
 def report(
     folder: Annotated[Path, Parameter(help="A folder that `attnzoo ablate` wrote.")],
     /,
+    *others: Annotated[Path, Parameter(help="Other ones, to compare with.")],
+    out: Annotated[
+        Path | None,
+        Parameter(
+            metavar="DIR", help="Where to put the comparison, by default `runs/<A>+<B>` of A and B."
+        ),
+    ] = None,
 ) -> None:
-    """Write the tables and the report anew from a study's folder, finished or not."""
-    with working("Writing the report"):
-        from attnzoo.study import write_report
+    """Write the tables and the report of a study anew, or compare several studies on one page."""
+    if not others:
+        if out is not None:
+            raise UsageError("--out is for comparisons; a study's report goes into its folder.")
+        with working("Writing the report"):
+            from attnzoo.study import write_report
 
-        path = write_report(folder)
-    _show_outcome(folder, path)
+            path = write_report(folder)
+        _show_outcome(folder, path)
+        return
+    folders = [folder, *others]
+    out = out or Path("runs") / "+".join(entry.resolve().name for entry in folders)
+    with working("Writing the comparison"):
+        from attnzoo.study import write_comparison
+
+        path = write_comparison(folders, out)
+    result_console().print(f"Report:  {path}", soft_wrap=True)
 
 
 def _show_outcome(folder: Path, report: Path) -> None:
@@ -108,25 +190,72 @@ def _fit(table: Table, console: Console) -> Table:
     return fitting
 
 
-def _show_runs(study: Study, folder: Path, images: int, missing: set[str]) -> None:
-    columns = {
-        "backbone": "left",
-        "variant": "fold",
-        "seed": "right",
-        "epochs": "right",
-        "steps": "right",
-        "": "left",
-    }
-    rows = [
-        [
-            run.backbone,
-            run.variant.title,
-            str(run.train.seed),
-            str(run.train.epochs),
-            str(run.train.epochs * (images // run.train.batch_size)),
-            "" if run.id in missing else "done",
-        ]
-        for run in study.runs
-    ]
-    show_table(f"{study.name}: {len(rows)} runs, {len(missing)} of them to do", columns, rows)
-    result_console().print(f"\nNothing was trained. Folder: {folder}", soft_wrap=True)
+def _show_plan(study: Study, folder: Path, workers: int | None) -> None:
+    """What a study would do: a row per backbone and variant."""
+    with working("Checking the study"):
+        from attnzoo.study import check_study
+        from attnzoo.study.folder import read_run, run_folder
+        from attnzoo.train import open_data
+
+        data = open_data(study.data)
+        cells = check_study(study, classes=len(data.classes))
+    with working("Timing some steps"):
+        from attnzoo.study.forecast import forecast
+
+        records = {run.id: read_run(run_folder(folder, run)) for run in study.runs}
+        times = forecast(study, cells, filter(None, records.values()), data)
+    rows, left, unknown = [], 0.0, 0
+    for cell, time in zip(cells, times, strict=True):
+        runs = [study.run(cell.backbone, cell.variant, seed) for seed in study.seeds]
+        missing = sum(records[run.id] is None for run in runs)
+        left += missing * (time.seconds or 0)
+        unknown += missing * (time.seconds is None)
+        recipe = runs[0].train
+        rows.append(
+            [
+                cell.backbone.name,
+                cell.variant.title,
+                f"{missing} of {len(runs)}",
+                str(recipe.epochs),
+                str(recipe.epochs * (len(data.train) // recipe.batch_size)),
+                str(cell.sites or ""),
+                f"{cell.parameters:,}",
+                f"{cell.added_parameters:,}" if cell.sites else "",
+                megas(cell.macs),
+                megas(cell.added_macs) if cell.sites else "",
+                f"{MARKS[time.how]}{_seconds(time.seconds)}",
+            ]
+        )
+    columns = {"backbone": "left", "variant": "fold"} | dict.fromkeys(
+        (
+            *("to do", "epochs", "steps", "sites", "parameters", "added"),
+            *("MMACs", "added ", "a run"),
+        ),
+        "right",
+    )
+    runs, missing = len(records), sum(record is None for record in records.values())
+    title = f"{study.name}: {runs} runs, {missing} of them to do"
+    show_table(title, columns, rows)
+    console = result_console()
+    console.print()
+    if missing:
+        side = f", {_seconds(left / workers)} with {workers} workers at best" if workers else ""
+        but = f", and {unknown} runs of unknown length" if unknown else ""
+        console.print(f"About {_seconds(left)} one after another{side}{but}.")
+    for how, text in LEGEND.items():
+        if how in {time.how for time in times}:
+            console.print(text)
+    console.print(f"\nNothing was trained. Folder: {folder}", soft_wrap=True)
+
+
+def _seconds(seconds: float | None) -> str:
+    """A length of time, in two units at most."""
+    if seconds is None:
+        return "?"
+    if seconds < 100:
+        return f"{seconds:.1f} s" if seconds < 10 else f"{seconds:.0f} s"
+    minutes = round(seconds / 60)
+    if minutes < 100:
+        return f"{minutes} min"
+    hours = round(minutes / 60)
+    return f"{hours} h" if hours < 72 else f"{round(hours / 24)} days"

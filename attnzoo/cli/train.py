@@ -13,7 +13,7 @@ import yaml
 from cyclopts import Group, Parameter
 
 from attnzoo.cli.catalogue import describe, show_facts
-from attnzoo.cli.console import megas, progress_console, show_json
+from attnzoo.cli.console import is_first_process, megas, progress_console, show_json
 from attnzoo.cli.options import (
     ATTENTION,
     BY_DEFAULT,
@@ -33,6 +33,8 @@ DATA = Group("Data", sort_key=3)
 RECIPE = Group("Training", sort_key=4)
 RUN = Group("Run", sort_key=5)
 DIGITS = "cluttered-digits"
+LIBRARIES = ("torchvision", "timm")
+PAIRS = {"unfreeze": "EPOCH=PATH"}  # fields of a recipe that are mappings, and how a flag has them
 
 
 def _recipe_flags() -> type:
@@ -40,8 +42,13 @@ def _recipe_flags() -> type:
     _, explained = describe(TrainRecipe)
     fields = []
     for name, field in TrainRecipe.model_fields.items():
-        usual = "" if field.default is None else f" By default {field.default}."
+        default = field.get_default(call_default_factory=True)
+        usual = "" if default in (None, (), {}) else f" By default {default}."
         text = f"{explained[name][:1].upper()}{explained[name][1:]}{usual}"
+        if name in PAIRS:
+            given = Parameter(help=text, metavar=PAIRS[name], show_default=False)
+            fields.append((name, Annotated[tuple[str, ...], given], ()))
+            continue
         kind: Any = field.annotation
         kind = Annotated[kind | None, Parameter(help=text)]  # type: ignore[invalid-type-form]
         fields.append((name, kind, None))
@@ -76,9 +83,10 @@ def train(
     data: Annotated[
         str | None,
         Parameter(
-            help="A folder with `train/<class>/*.jpg` and `test/<class>/*.jpg`; by default "
-            "`cluttered-digits`, which needs no files.",
-            metavar="FOLDER",
+            help="A folder with `train/<class>/*.jpg` and `test/<class>/*.jpg`; a data set of a "
+            "library, `torchvision/CIFAR10` or `timm/torch/cifar10`, with `--data-option "
+            "root=FOLDER`; by default `cluttered-digits`, which needs no files.",
+            metavar="DATA",
             group=DATA,
         ),
     ] = None,
@@ -108,7 +116,9 @@ def train(
         given["backbone_options"] = parse_options("--backbone-option", backbone_option)
     variant = _variant(given.get("variant"), attention, plain)
     images = _data(given.get("data"), data, size, data_option)
-    changed = {name: value for name, value in vars(recipe).items() if value is not None}
+    changed = {name: value for name, value in vars(recipe).items() if value not in (None, ())}
+    for name in PAIRS.keys() & changed.keys():
+        changed[name] = _pairs(name, changed[name])
     training = {**given.get("train", {}), **changed}
 
     from attnzoo.study.folder import read_run
@@ -129,14 +139,21 @@ def train(
     spec = parse(RunSpec, {**given, **parts}, "run")
     folder = out / spec.id
     done = read_run(folder)
-    console = progress_console()
+    first, console = is_first_process(), progress_console()
     if done is not None:
-        console.print(f"This run is done already; to do it again, remove {folder}", soft_wrap=True)
         result = done.result
-    else:
+        if first:
+            console.print(
+                f"This run is done already; to do it again, remove {folder}", soft_wrap=True
+            )
+    elif first:
         with redirect_stdout(sys.stderr), ProgressWatch(console) as watch:
             watch.current = watch.bars.add_task("Preparing", total=None, note="")
             result = run(spec, folder, watch=watch)
+    else:  # one of several processes: the first one shows how it goes
+        result = run(spec, folder)
+    if not first:
+        return
     if json:
         show_json({**result.model_dump(mode="json"), "folder": str(folder)})
     else:
@@ -190,11 +207,26 @@ def _data(
 ) -> dict[str, Any]:
     """What to train on: by the file, with what the flags change."""
     if name is not None:
-        before = {"name": DIGITS} if name == DIGITS else {"name": "folder", "root": name}
+        library, slash, dataset = name.partition("/")
+        if name == DIGITS:
+            before = {"name": DIGITS}
+        elif slash and library in LIBRARIES and not Path(name).is_dir():
+            before = {"name": library, "dataset": dataset}
+        else:
+            before = {"name": "folder", "root": name}
     changed = parse_options("--data-option", options)
     if size is not None:
         changed["size"] = size
     return {**(before or {"name": DIGITS}), **changed}
+
+
+def _pairs(flag: str, given: tuple[str, ...]) -> dict[str, str]:
+    """`("4=layer3", "6=all")` → `{"4": "layer3", "6": "all"}`."""
+    pairs = [pair.partition("=") for pair in given]
+    for pair in pairs:
+        if not all(pair):
+            raise UsageError(f"--{flag} {''.join(pair)}: write {PAIRS[flag]}, such as 4=layer3.")
+    return {name: value for name, _, value in pairs}
 
 
 def _show(result: Any, folder: Path) -> None:
@@ -204,6 +236,7 @@ def _show(result: Any, folder: Path) -> None:
             "variant": result.variant,
             "seed": str(result.seed),
             "top-1": "" if result.top1 is None else f"{100 * result.top1:.1f}%",
+            "top-5": "" if result.top5 is None else f"{100 * result.top5:.1f}%",
             "test loss": "" if result.test_loss is None else f"{result.test_loss:.3f}",
             "sites": str(result.sites),
             "parameters": f"{result.parameters:,}",

@@ -1,149 +1,280 @@
-"""Doing a study: its runs one after another; what is finished is not done again."""
+"""Doing a study: what is finished is not done again, and what is left is shared out."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import os
+import signal
+import threading
+import time
+from collections.abc import Generator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from rich.console import Console
 
-from attnzoo.api import plan
-from attnzoo.backbones import create_backbone
-from attnzoo.errors import AttnzooError, StudyError
+from attnzoo.checks import check_choice, check_int
+from attnzoo.errors import OptionError, StudyError
+from attnzoo.study.attempt import Job, Outcome, data_of
+from attnzoo.study.check import check_study
+from attnzoo.study.cluster import RayCluster
+from attnzoo.study.conduct import Engine, InProcess, conduct
+from attnzoo.study.failures import Failure, read_failures
 from attnzoo.study.folder import (
     Record,
+    is_finished,
     read_folder,
-    read_run,
     run_folder,
+    same_study,
     write_data,
     write_study,
 )
-from attnzoo.study.grid import Backbone, Study, load_study, parse_study
+from attnzoo.study.grid import Study
+from attnzoo.study.measure import is_measured, measure_costs
+from attnzoo.study.processes import Processes, shares_of_gpus
+from attnzoo.study.progress import StudyBars
+from attnzoo.study.reading import load_study, parse_study
 from attnzoo.study.report import write_report, write_results
-from attnzoo.train.data import open_data
-from attnzoo.train.run import train
-from attnzoo.train.spec import policy_argument
-from attnzoo.train.watch import ProgressWatch, Watch
+from attnzoo.train.claim import claimed
+from attnzoo.train.run import RESULT
+from attnzoo.train.spec import RunSpec
+from attnzoo.train.stopping import Interrupted
+from attnzoo.train.watch import Watch
 
-__all__ = ["StudyOutcome", "check_study", "run_study"]
+__all__ = ["StudyOutcome", "run_study"]
+
+REPORTS = ("results.csv", "comparisons.csv", "report.md", "report.html")
+SHARE = 0.1  # of the time at most that the table takes while the study goes on
 
 
 @dataclass(frozen=True)
 class StudyOutcome:
-    """A study that is done.
+    """A study that is done, as far as it could be.
 
     Attributes:
         folder: where everything is.
         report: the report in it.
-        records: its runs.
-        repeated: how many of them were done by this call; the others were there already.
+        records: its finished runs.
+        repeated: how many of them were done by this call; the others were there already, or
+            were done by another process meanwhile.
+        failures: the runs that failed. The next call tries them again.
     """
 
     folder: Path
     report: Path
     records: list[Record]
     repeated: int
+    failures: list[Failure]
+
+
+@dataclass(frozen=True)
+class Workforce:
+    """Who does the runs. See `run_study`."""
+
+    workers: int | None = None
+    engine: Literal["local", "ray"] = "local"
+    address: str | None = None
+    threads: int | None = None
+
+    def __post_init__(self) -> None:
+        check_choice("study", "engine", self.engine, ["local", "ray"])
+        for name in ("workers", "threads"):
+            if getattr(self, name) is not None:
+                check_int("study", name, getattr(self, name), minimum=1)
+        if self.address is not None and self.engine != "ray":
+            raise OptionError(
+                f"study: address={self.address!r} is that of a Ray cluster; say engine='ray' too."
+            )
 
 
 def run_study(
     study: str | Path | Study | Mapping[str, Any],
     out: str | Path | None = None,
     *,
+    workers: int | None = None,
+    engine: Literal["local", "ray"] = "local",
+    address: str | None = None,
+    threads: int | None = None,
     watch: Watch | None = None,
     console: Console | None = None,
+    repository: str | Path | None = None,
 ) -> StudyOutcome:
     """Do all runs of a study that are not done yet, then write its tables and its report.
 
-    A run that was interrupted starts again; a finished one stays as it is, unless what it
-    depends on has changed in the study.
+    A finished run stays as it is, unless what it depends on has changed in the study. One that
+    was interrupted goes on where it was. Several calls, on one machine or on many that share the
+    folder, share the work: no run is done twice. A run that fails does not stop the others.
 
     Args:
         study: a YAML file, or its content.
         out: the study's folder; `runs/<name>` without it.
-        watch: is told about the progress; progress bars on stderr without it.
-        console: where those bars go.
+        workers: processes that do runs side by side, each a run at a time. Without it runs are
+            done one after another in this process; with Ray, as many as the cluster has room for.
+        engine: `"local"` is this machine, `"ray"` a Ray cluster.
+        address: of the Ray cluster; without it one is started on this machine.
+        threads: that each run computes with on a CPU. By default the machine's cores, shared out
+            over the workers; with Ray 1. The last digits of results can depend on it.
+        watch: is told about the progress of the runs, of several at a time where there are
+            workers; progress bars without it.
+        console: where those bars go; stderr without it.
+        repository: a folder whose git commit the runs are to tell; without it that of the file.
 
     Raises:
         StudyError: the study is wrong; nothing was run, and the message lists every fault.
+        OptionError: an argument is.
         DataError: its data are missing or inconsistent.
-        MissingExtraError: a package of the extra `study` is not installed.
+        MissingExtraError: a package of the extra `study`, or `ray`, is not installed.
+        KeyboardInterrupt: it was interrupted; what is done is kept.
     """
+    force = Workforce(workers, engine, address, threads)
+    if repository is None:
+        repository = Path(study).parent if isinstance(study, str | Path) else Path()
     if isinstance(study, str | Path):
         study = load_study(study)
     elif not isinstance(study, Study):
         study = parse_study(study)
     folder = Path(out) if out is not None else Path("runs") / study.name
-    data = open_data(study.data)
-    sizes = {backbone.size for backbone in study.backbones if backbone.size} - {data.size}
-    opened = {data.size: data} | {
-        size: open_data(study.data.model_copy(update={"size": size})) for size in sizes
-    }
     runs = study.runs
-    missing = [run for run in runs if read_run(run_folder(folder, run)) is None]
+    _check_devices(runs)
+    missing = [run for run in runs if not is_finished(run_folder(folder, run))]
+    if not missing and _is_told(folder, study) and is_measured(study, folder):
+        return StudyOutcome(folder, folder / REPORTS[-1], read_folder(folder)[1], 0, [])
+    data_of.cache_clear()
+    data = data_of(study.data)
     if missing:
         check_study(study, classes=len(data.classes))
     write_study(folder, study)
     write_data(folder, data)
+    known = read_failures(folder, missing)
+    jobs = [
+        Job(
+            run=run,
+            folder=run_folder(folder.absolute(), run),
+            origin=Path(repository).absolute(),
+            failed=known[run.id].attempt if run.id in known else None,
+        )
+        for run in missing
+    ]
+    done = 0
+    if jobs and watch is None:
+        with StudyBars(console, len(jobs)) as bars:
+            done = _do(jobs, force, folder, bars, None)
+    elif jobs:
+        done = _do(jobs, force, folder, None, watch)
+    with claimed(folder / REPORTS[0], wait=True):
+        measure_costs(study, folder, len(data.classes))
+        report = write_report(folder)
+    failures = list(read_failures(folder, missing).values())
+    return StudyOutcome(folder, report, read_folder(folder)[1], done, failures)
 
-    def go(listener: Watch) -> None:
-        for run in missing:
-            train(run, run_folder(folder, run), data=opened[run.data.size], watch=listener)
-            write_results(folder)
 
-    if watch is not None:
-        go(watch)
-    elif missing:
-        with ProgressWatch(console, runs=len(missing)) as bars:
-            go(bars)
-    report = write_report(folder)
-    return StudyOutcome(folder, report, read_folder(folder)[1], len(missing))
-
-
-def check_study(study: Study, classes: int) -> None:
-    """See that every backbone can be built, takes the images, and has a place for every variant.
-
-    Nothing is computed: the networks hold no memory.
-
-    Raises:
-        StudyError: listing every combination that would fail.
-    """
-    found = [fault for backbone in study.backbones for fault in _faults(study, backbone, classes)]
-    if found:
+def _check_devices(runs: Sequence[RunSpec]) -> None:
+    """Refuse runs of several processes: these would start the study again, and again."""
+    wide = next((run.train for run in runs if (run.train.devices, run.train.nodes) != (1, 1)), None)
+    if wide is not None or os.environ.get("WORLD_SIZE", "1") != "1":
+        asked = f"devices={wide.devices}, nodes={wide.nodes}" if wide else "torchrun"
         raise StudyError(
-            f"study {study.name!r} cannot be run.\n" + "\n".join(f"- {fault}" for fault in found)
+            f"{asked}: a run of a study trains on one device, and many runs go on side by side "
+            f"(workers, or engine='ray'). Train a run on several with `attnzoo train`."
         )
 
 
-def _faults(study: Study, backbone: Backbone, classes: int) -> list[str]:
-    size = study.data_of(backbone).size
+def _is_told(folder: Path, study: Study) -> bool:
+    """Whether the report tells of this study and of all that is finished."""
     try:
-        with torch.random.fork_rng(devices=[]), torch.device("meta"):
-            model = create_backbone(backbone.name, **{"num_classes": classes, **backbone.options})
-            outputs = model.eval()(torch.empty(2, 3, size, size))
-    except AttnzooError as error:
-        return [str(error)]
-    except Exception as error:
-        return [
-            f"{backbone.name} fails on images of {size}×{size}: "
-            f"{type(error).__name__}: {error}".partition("\n")[0]
-        ]
-    if tuple(getattr(outputs, "shape", ())) != (2, classes):
-        return [f"{backbone.name} must return scores of shape (N, {classes}), one per class."]
-    found: dict[str, str] = {}  # a control meets its block's fault again
-    for variant in study.variants:
-        if variant.policy is not None:
-            try:
-                plan(
-                    model,
-                    policy_argument(variant.policy),
-                    variant.block,
-                    start=variant.start,
-                    example=(3, size, size),
-                    **variant.options,
-                )
-            except AttnzooError as error:
-                found.setdefault(str(error), f"{backbone.name}, {variant.title}: {error}")
-    return list(found.values())
+        told = min((folder / name).stat().st_mtime_ns for name in REPORTS)
+        results = [(run_folder(folder, run) / RESULT).stat().st_mtime_ns for run in study.runs]
+    except FileNotFoundError:
+        return False
+    return same_study(folder, study) and max(results) <= told
+
+
+def _do(
+    jobs: Sequence[Job],
+    force: Workforce,
+    folder: Path,
+    bars: StudyBars | None,
+    watch: Watch | None,
+) -> int:
+    """Have the jobs done; how many were done by this call."""
+    table = _Table(folder)
+    done = 0
+
+    def tell(job: Job, outcome: Outcome) -> None:
+        nonlocal done
+        done += outcome is Outcome.DONE
+        if bars is not None:
+            bars.advance()
+            if outcome is Outcome.FAILED:
+                failure = read_failures(folder, [job.run])[job.run.id]
+                bars.say(f"failed: {failure}")
+        if outcome is not Outcome.FAILED:
+            table.update()
+
+    def watch_of(job: Job) -> Watch:
+        return bars.watch() if bars is not None else watch or Watch()
+
+    with _engine(force, jobs, watch_of) as engine, _stopped_by_sigterm():
+        if bars is not None:
+            bars.begin(len(jobs))
+        try:
+            conduct(jobs, engine, tell, bars.waiting if bars is not None else lambda busy: None)
+        except KeyboardInterrupt:
+            if bars is not None and not isinstance(engine, InProcess):
+                bars.say("Stopping after the steps in progress. Ctrl-C again stops at once.")
+            raise
+    return done
+
+
+@contextmanager
+def _engine(force: Workforce, jobs: Sequence[Job], watch_of: Any) -> Generator[Engine]:
+    workers = min(force.workers, len(jobs)) if force.workers else None
+    if force.engine == "ray":
+        with RayCluster(force.address, force.threads or 1, watch_of, workers) as cluster:
+            yield cluster
+    elif workers is not None:
+        threads = force.threads or max(1, torch.get_num_threads() // workers)
+        with Processes(workers, threads, watch_of, shares_of_gpus(workers)) as processes:
+            yield processes
+    else:
+        before = torch.get_num_threads()
+        torch.set_num_threads(force.threads or before)
+        try:
+            yield InProcess(watch_of)
+        finally:
+            torch.set_num_threads(before)
+
+
+@contextmanager
+def _stopped_by_sigterm() -> Generator[None]:
+    """Let SIGTERM stop a study as Ctrl-C does, so that its workers are not left alone."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+
+    def stop(number: int, *_: object) -> None:
+        raise Interrupted("", number)
+
+    before = signal.signal(signal.SIGTERM, stop)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+class _Table:
+    """`results.csv` while the study goes on, without spending much time on it."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.due = 0.0
+
+    def update(self) -> None:
+        began = time.monotonic()
+        if began >= self.due:
+            with claimed(self.folder / REPORTS[0], wait=True):
+                write_results(self.folder)
+            now = time.monotonic()
+            self.due = now + (now - began) * (1 / SHARE - 1)

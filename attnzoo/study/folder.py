@@ -4,7 +4,8 @@ study.json              the study
 data.json               the data set's classes, counts and some pictures
 runs/<run>/             one finished run: run.json, metrics.csv, attention.safetensors,
                         result.json
-runs/.<run>.partial/    a run in progress, or one that was interrupted
+runs/.<run>.partial/    a run in progress, or one that was interrupted or failed
+runs/.<run>.lock        claimed by the process that does the run
 results.csv             one row a run
 comparisons.csv         one row a comparison
 report.html, report.md
@@ -14,9 +15,13 @@ from __future__ import annotations
 
 import base64
 import csv
+import functools
 import io
 import json
 import os
+import time
+import uuid
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -33,16 +38,20 @@ from attnzoo.train.spec import RunResult, RunSpec
 __all__ = [
     "DataRecord",
     "Record",
+    "is_finished",
     "read_data",
     "read_folder",
     "read_run",
     "run_folder",
+    "same_study",
     "write_atomically",
     "write_data",
     "write_study",
 ]
 
 STUDY, DATA = "study.json", "data.json"
+
+STALE = 600  # seconds: nobody writes one file for so long
 
 
 @dataclass(frozen=True)
@@ -86,8 +95,11 @@ class DataRecord(Config):
 
 
 def write_atomically(path: Path, text: str) -> None:
-    """Write a file so that a reader sees the old text or the new, never half."""
-    partial = path.with_name(f".{path.name}.partial")
+    """Write a file so that a reader sees the old text or the new, never half.
+
+    Several processes may write the same file at once: the last one's text stays.
+    """
+    partial = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}.partial")
     partial.write_text(text, encoding="utf-8")
     os.replace(partial, path)
 
@@ -95,7 +107,19 @@ def write_atomically(path: Path, text: str) -> None:
 def write_study(folder: Path, study: Study) -> None:
     """Leave the study in its folder."""
     folder.mkdir(parents=True, exist_ok=True)
+    for left in folder.glob(".*.partial"):  # by a process that was killed while it wrote
+        with suppress(FileNotFoundError):
+            if time.time() - left.stat().st_mtime > STALE:
+                left.unlink()
     write_atomically(folder / STUDY, study.model_dump_json(indent=2))
+
+
+def same_study(folder: Path, study: Study) -> bool:
+    """Whether the study in `folder` is this one."""
+    try:
+        return (folder / STUDY).read_text(encoding="utf-8") == study.model_dump_json(indent=2)
+    except FileNotFoundError:
+        return False
 
 
 def write_data(folder: Path, data: ImageData, pictures: int = 8) -> None:
@@ -151,10 +175,23 @@ def read_folder(folder: str | Path) -> tuple[Study, list[Record]]:
     return study, [record for record in records if record is not None]
 
 
+def is_finished(folder: Path) -> bool:
+    """Whether `folder` is that of a finished run."""
+    return (folder / RESULT).is_file()
+
+
 def read_run(folder: Path) -> Record | None:
     """The finished run in `folder`, or None."""
-    if not (folder / RESULT).is_file():
+    try:
+        stamp = (folder / RESULT).stat()
+    except FileNotFoundError:
         return None
+    return _read_once(folder, (stamp.st_mtime_ns, stamp.st_ino))
+
+
+@functools.lru_cache(maxsize=4096)
+def _read_once(folder: Path, stamp: tuple[int, int]) -> Record:
+    """A finished run stays as it is, and tables are written after each: read it once."""
     spec = RunSpec.model_validate_json((folder / "run.json").read_text(encoding="utf-8"))
     result = RunResult.model_validate_json((folder / RESULT).read_text(encoding="utf-8"))
     return Record(spec, result, _epochs(folder / "metrics.csv"), folder)

@@ -1,8 +1,10 @@
-"""The report: CSV tables, `report.md`, and a `report.html` that needs nothing but itself."""
+"""The report: CSV tables, `report.md` with its figures, and a `report.html` that needs nothing."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import shutil
+import tempfile
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -10,29 +12,26 @@ from typing import Any
 from rich.table import Table
 
 from attnzoo.study import plots
+from attnzoo.study.captions import captions, cost_notes
+from attnzoo.study.costs import Costs, read_costs
+from attnzoo.study.drawing import standalone
+from attnzoo.study.failures import read_failures
 from attnzoo.study.folder import DataRecord, Record, read_data, read_folder, write_atomically
-from attnzoo.study.grid import Study, study_yaml
+from attnzoo.study.grid import Study
+from attnzoo.study.looks import glyph, variant_looks
 from attnzoo.study.markdown import report_markdown
-from attnzoo.study.stats import Difference, Summary
-from attnzoo.study.table import (
-    accuracy_text,
-    added_text,
-    comparisons,
-    comparisons_csv,
-    difference_text,
-    interval_text,
-    more_seeds_text,
-    p_text,
-    points_text,
-    results_csv,
-    results_table,
-    study_rows,
-    verdict_text,
-)
-from attnzoo.study.wording import caveats
+from attnzoo.study.overlays import map_groups, sample_strip, strip
+from attnzoo.study.pareto import COST_UNITS, fronts
+from attnzoo.study.provenance import provenance
+from attnzoo.study.sheets import LEAST, cost_sheet, result_sheet, verdict_sheet
+from attnzoo.study.stats import Summary
+from attnzoo.study.table import comparisons, comparisons_csv, results_csv, results_table, study_rows
+from attnzoo.study.wording import capacity, caveats, failure_notes
 from attnzoo.train.extras import require
 
-__all__ = ["study_table", "write_report", "write_results"]
+__all__ = ["render", "study_table", "write_figures", "write_report", "write_results"]
+
+FIGURES = "figures"
 
 
 def study_table(folder: str | Path) -> Table:
@@ -59,8 +58,8 @@ def write_results(folder: str | Path) -> Path:
 def write_report(folder: str | Path) -> Path:
     """Write the report from what is in a study's folder, finished or not.
 
-    That is `report.html` and `report.md`, `results.csv` with a row a run, and `comparisons.csv`
-    with a row a comparison.
+    That is `report.html`; the same as `report.md` with its pictures in `figures`; `results.csv`
+    with a row a run, and `comparisons.csv` with a row a comparison.
 
     Returns:
         The path of `report.html`.
@@ -72,90 +71,136 @@ def write_report(folder: str | Path) -> Path:
     folder = Path(folder)
     write_results(folder)
     study, records = read_folder(folder)
-    data = read_data(folder)
+    data, costs = read_data(folder), read_costs(folder)
     rows = study_rows(study, records)
     write_atomically(folder / "comparisons.csv", comparisons_csv(rows))
-    write_atomically(folder / "report.md", report_markdown(study, records, rows, data))
-    jinja = require("jinja2", "Jinja")
-    source = Path(__file__).with_name("report.html.j2").read_text(encoding="utf-8")
-    environment = jinja.Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True)
-    page = environment.from_string(source).render(_content(study, records, rows, data))
+    failures = read_failures(folder, study.runs)
+    content = _content(study, records, rows, data, costs)
+    content["stopped"] = [*content["stopped"], *failure_notes(failures.values())]
+    figures = write_figures(folder, _figures(content))
+    write_atomically(folder / "report.md", report_markdown(content, figures))
     path = folder / "report.html"
-    write_atomically(path, page)
+    write_atomically(path, render("report.html.j2", content))
     return path
 
 
+def render(template: str, content: Mapping[str, Any]) -> str:
+    """A page from one of the templates beside this file."""
+    jinja = require("jinja2", "Jinja")
+    environment = jinja.Environment(
+        loader=jinja.FileSystemLoader(Path(__file__).parent),
+        autoescape=True,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        undefined=jinja.ChainableUndefined,
+    )
+    environment.filters["glyph"] = glyph
+    environment.globals["least"] = LEAST
+    return environment.get_template(template).render(content)
+
+
+def write_figures(folder: Path, figures: Mapping[str, str | bytes]) -> dict[str, str]:
+    """Write figures as files, in the place of those of an earlier report.
+
+    Args:
+        folder: of the study; they go to `figures` in it.
+        figures: name → an SVG element of a page, or JPEG bytes.
+
+    Returns:
+        Name → path relative to the folder.
+    """
+    place = folder / FIGURES
+    partial = Path(tempfile.mkdtemp(prefix=f".{FIGURES}.", dir=folder))
+    partial.chmod(0o755)  # as other folders, not as one for temporary files
+    paths = {}
+    for name, figure in figures.items():
+        safe = "".join(c if c.isalnum() or c in "-_." else "-" for c in name)
+        if isinstance(figure, bytes):
+            file = f"{safe}.jpg"
+            (partial / file).write_bytes(figure)
+        else:
+            file = f"{safe}.svg"
+            (partial / file).write_text(standalone(figure), encoding="utf-8")
+        paths[name] = f"{FIGURES}/{file}"
+    shutil.rmtree(place, ignore_errors=True)
+    partial.rename(place)
+    return paths
+
+
 def _content(
-    study: Study, records: Sequence[Record], rows: Sequence[Summary], data: DataRecord | None
+    study: Study,
+    records: Sequence[Record],
+    rows: Sequence[Summary],
+    data: DataRecord | None,
+    costs: Costs | None,
 ) -> dict[str, Any]:
+    """All that the report shows, for the page and for Markdown."""
     backbones = list(dict.fromkeys(row.backbone for row in rows))
+    finished = any(r.result.status == "finished" for r in records)
+    trained = backbones if finished else []
+    looks = variant_looks(records)
     chance = 1 / len(data.classes) if data else None
-    finished = [r for r in records if r.result.status == "finished"]
+    marks = fronts(rows, costs)
+    pareto = [
+        (name, [plots.pareto_plot(rows, name, cost, costs, looks) for cost in COST_UNITS])
+        for name in trained
+    ]
+    sizes = {backbone.name: study.data_of(backbone).size for backbone in study.backbones}
+    stopped = [r.result for r in records if r.result.status == "diverged"]
     return {
         "study": study,
         "records": records,
-        "groups": [
-            (backbone, [_row(row) for row in rows if row.backbone == backbone])
-            for backbone in backbones
-        ],
-        "sizes": {b.name: study.data_of(b).size for b in study.backbones},
+        "rows": rows,
         "planned": len(study.runs),
-        "wording": caveats(study, rows, data, done=len(records)),
-        "size": points_text(study.difference_points),
-        "comparisons": _comparisons(rows),
-        "data": data,
-        "colours": plots.variant_colours(records),
-        "accuracy": plots.accuracy_plot(records, chance) if finished else "",
-        "curves": [plots.learning_curves(records, name) for name in backbones if finished],
-        "cost": plots.cost_plot(records) if finished else "",
-        "diverged": [r for r in records if r.result.status == "diverged"],
         "minutes": sum(r.result.seconds for r in records) / 60,
-        "devices": sorted({r.result.device for r in records}),
-        "versions": records[0].result.versions if records else {},
-        "content": study_yaml(study),
+        "wording": caveats(study, rows, data, done=len(records)),
+        "stopped": [
+            f"{r.backbone}, {r.variant}, seed {r.seed} stopped: {r.message}" for r in stopped
+        ],
+        "words": captions(study, data),
+        "looks": looks,
+        "sizes": {name: f"{size}×{size} pixels" for name, size in sizes.items()},
+        "results": result_sheet(rows),
+        "verdicts": verdict_sheet(rows),
+        "costs": cost_sheet(rows, costs, marks),
+        "measured": _measured_where(costs),
+        "cost_notes": cost_notes(costs, backbones),
+        "capacity": capacity(study, rows),
+        "effects": plots.effect_plot(rows, records, looks) if comparisons(rows) else "",
+        "accuracy": plots.accuracy_plot(rows, records, looks, chance) if finished else "",
+        "pareto": [(name, [plot for plot in shown if plot]) for name, shown in pareto],
+        "overview": plots.cost_plot(rows, looks) if len(trained) > 1 else "",
+        "curves": [plots.learning_curves(records, name, looks) for name in trained],
+        "maps": map_groups(records, data),
+        "data": data,
+        "again": provenance(study, records),
         "written": datetime.now().astimezone().strftime("%Y-%m-%d %H:%M %Z"),
     }
 
 
-def _row(row: Summary) -> dict[str, Any]:
+def _measured_where(costs: Costs | None) -> dict[str, str]:
+    """Backbone → where and when it was measured."""
     return {
-        "variant": row.variant,
-        "plain": row.plain,
-        "seeds": row.seeds,
-        "diverged": row.diverged,
-        "top1": accuracy_text(row),
-        "interval": interval_text(row.low, row.high),
-        "difference": "" if row.plain else difference_text(row.difference),
-        "verdict": verdict_text(row.difference),
-        "sites": row.sites or "",
-        "places": row.places,
-        "parameters": f"{row.parameters / 1e6:.2f} M",
-        "added_parameters": added_text(row, row.added_parameters, row.parameters),
-        "macs": f"{row.macs / 1e6:.1f} M",
-        "added_macs": added_text(row, row.added_macs, row.macs),
-        "gamma": "" if row.gamma is None else f"{row.gamma:.3f}",
-        "seconds": f"{row.seconds:.0f}",
+        entry.backbone: (
+            f"{entry.device}, {entry.rounds[0]} turns, and {entry.rounds[1]} of batches of "
+            f"{entry.batch_size}, {entry.measured}"
+        )
+        for entry in (costs.backbones if costs else ())
+        if entry.variants
     }
 
 
-def _comparisons(rows: Sequence[Summary]) -> dict[str, list[dict[str, Any]]]:
-    """Backbone → its comparisons that have a verdict."""
-    found: dict[str, list[dict[str, Any]]] = {}
-    for row, difference in comparisons(rows):
-        if difference.verdict:
-            found.setdefault(row.backbone, []).append(_comparison(row, difference))
-    return found
-
-
-def _comparison(row: Summary, difference: Difference) -> dict[str, Any]:
-    return {
-        "variant": row.variant,
-        "baseline": difference.baseline,
-        "pairs": difference.seeds,
-        "difference": difference_text(difference),
-        "p": f"{difference.p:.2g}",
-        "permutation": f"{difference.p_permutation:.2g}",
-        "holm": p_text(difference),
-        "verdict": difference.verdict,
-        "more_seeds": more_seeds_text(difference),
-    }
+def _figures(content: Mapping[str, Any]) -> dict[str, str | bytes]:
+    """Name → what `report.md` shows as a file."""
+    found: dict[str, str | bytes] = {name: content[name] for name in ("effects", "accuracy")}
+    for backbone, shown in content["pareto"]:
+        found |= {f"pareto-{i + 1}-{backbone}": plot for i, plot in enumerate(shown)}
+    found["overview"] = content["overview"]
+    backbones = [backbone for backbone, _ in content["pareto"]]
+    found |= {f"curves-{b}": plot for b, plot in zip(backbones, content["curves"], strict=True)}
+    for group in content["maps"]:
+        for i, row in enumerate(group.rows):
+            found[f"maps-{i + 1}-{group.backbone}"] = strip(row)
+    if content["data"]:
+        found["data"] = sample_strip(content["data"])
+    return {name: figure for name, figure in found.items() if figure}

@@ -98,6 +98,7 @@ def summarise(
     results: Iterable[RunResult],
     controls: Mapping[str, str] | None = None,
     size: float = 0.01,
+    baselines: Mapping[str, str] | None = None,
 ) -> list[Summary]:
     """One summary per backbone and variant, in order of first appearance.
 
@@ -105,6 +106,7 @@ def summarise(
         results: of one study: Holm's correction is over all of its comparisons.
         controls: variant → the variant that is its control.
         size: the difference in top-1, as a share, that `more_seeds` is about.
+        baselines: variant → the plain network that it is compared with, where there are several.
     """
     groups: dict[tuple[str, str], list[RunResult]] = {}
     for result in results:
@@ -113,7 +115,9 @@ def summarise(
     rows = []
     for (backbone, variant), runs in groups.items():
         control = groups.get((backbone, (controls or {}).get(variant, "")), [])
-        rows.append(_summary(runs, plain.get(backbone, []), control))
+        own = (baselines or {}).get(variant)
+        base = groups.get((backbone, own), []) if own else plain.get(backbone, [])
+        rows.append(_summary(runs, base, control))
     return _with_verdicts(rows, size)
 
 

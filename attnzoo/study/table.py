@@ -48,7 +48,8 @@ def results_csv(records: Sequence[Record]) -> str:
 def study_rows(study: Study, records: Iterable[Record]) -> list[Summary]:
     """The study's summaries, with verdicts where seeds allow them."""
     results = (record.result for record in records)
-    return summarise(results, study.controlled, study.difference_points / 100)
+    size = study.difference_points / 100
+    return summarise(results, study.controlled, size, study.baselines)
 
 
 def comparisons(rows: Iterable[Summary]) -> list[tuple[Summary, Difference]]:

@@ -2,14 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
+from attnzoo.study.failures import Failure
 from attnzoo.study.folder import DataRecord
 from attnzoo.study.grid import Study
+from attnzoo.study.pooling import Entry, Pool
 from attnzoo.study.stats import Difference, Summary, sampling_error
 from attnzoo.study.table import comparisons, difference_text, more_seeds_text, p_text, points_text
 
-__all__ = ["caveats", "verdicts"]
+__all__ = [
+    "capacity",
+    "caveats",
+    "comparison_notes",
+    "failure_notes",
+    "pooling_notes",
+    "verdicts",
+]
+
+UNEQUAL = 0.1
+"""A control whose size differs by a larger share of the attention's is pointed out."""
 
 
 def caveats(
@@ -51,6 +63,66 @@ def caveats(
             f"±{200 * worst:.1f} points (two standard errors) from that alone."
         )
     return said
+
+
+def capacity(study: Study, rows: Sequence[Summary]) -> list[str]:
+    """Where a control is not as large as the attention that it stands in for."""
+    found = {(row.backbone, row.variant): row for row in rows}
+    said = []
+    for row in rows:
+        control = found.get((row.backbone, study.controlled.get(row.variant, "")))
+        if control is None or row.added_parameters is None or control.added_parameters is None:
+            continue
+        ours, theirs = row.added_parameters, control.added_parameters
+        if abs(theirs - ours) > UNEQUAL * max(ours, 1):
+            said.append(
+                f"{row.backbone}, {row.variant}: the control {control.variant!r} has "
+                f"{theirs:+,} parameters against {ours:+,}, so it is "
+                f"{'larger' if theirs > ours else 'smaller'} than the attention."
+            )
+    return said
+
+
+def comparison_notes(entries: Sequence[Entry]) -> list[str]:
+    """Paragraphs to be read before the numbers of several studies."""
+    said = [
+        "Every study has its own verdicts, corrected over its own comparisons. Accuracies of two "
+        "studies are about the same test images; where settings differ, so may they, and not for "
+        "the sake of attention. Differences from plain are what to compare."
+    ]
+    for entry in entries:
+        planned = len(entry.study.runs)
+        if len(entry.records) < planned:
+            said.append(
+                f"{entry.label} is not finished, {len(entry.records)} of {planned} runs are done, "
+                f"and its verdicts may change."
+            )
+    return said
+
+
+def pooling_notes(pooled: Pool) -> list[str]:
+    """What the pooled numbers are, or why there are none."""
+    if not pooled.rows:
+        return [
+            "Nothing can be pooled: no backbone and variant is in several studies with the same "
+            "settings."
+        ]
+    return [
+        "Runs of the same backbone, variant and settings, whichever study they are from; a seed "
+        f"that several ran counts once. Verdicts are after Holm's correction over the pool's "
+        f"comparisons, {len(comparisons(pooled.rows))} in number. They hold at 5% if it was "
+        "settled beforehand that the studies would be pooled: to run a second study because the "
+        "first found nothing, and then pool, finds too much."
+    ]
+
+
+def failure_notes(failures: Iterable[Failure]) -> list[str]:
+    """The runs that failed, which the tables lack."""
+    return [
+        f"{f.backbone}, {f.variant}, seed {f.seed} failed: {f.message} The next `attnzoo ablate` "
+        "tries it again."
+        for f in failures
+    ]
 
 
 def verdicts(study: Study, rows: Sequence[Summary]) -> list[tuple[str, str]]:

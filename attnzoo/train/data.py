@@ -1,8 +1,9 @@
-"""What to train on: cluttered digits or a folder of images, behind one interface."""
+"""What to train on, behind one interface: digits, a folder, a data set of a library's."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, Protocol, cast
@@ -14,22 +15,30 @@ from torch.utils.data import DataLoader, Dataset
 
 from attnzoo.checks import did_you_mean
 from attnzoo.errors import DataError, OptionError
+from attnzoo.train.checking import check_files
 from attnzoo.train.config import Config, faults, parse
+from attnzoo.train.datasets import NamedSplit, open_timm, open_torchvision
 from attnzoo.train.digits import ClutteredDigits
-from attnzoo.train.folder import FolderImages, find_splits
-from attnzoo.train.keys import KeySampler
+from attnzoo.train.folder import FolderPictures, find_splits
+from attnzoo.train.keys import TestKeys, TrainKeys
+from attnzoo.train.pictures import PictureOptions, Pictures, evenly, rising
 from attnzoo.train.recipe import TrainRecipe
+from attnzoo.train.stopping import leave_stopping_to_parent
 
-__all__ = ["DataSpec", "DigitsData", "FolderData", "ImageData", "data_faults", "open_data"]
+__all__ = [
+    "DataSpec",
+    "DigitsData",
+    "FolderData",
+    "ImageData",
+    "TimmData",
+    "TorchvisionData",
+    "data_faults",
+    "open_data",
+]
 
 Share = tuple[float, float]
 Loader = DataLoader[tuple[torch.Tensor, torch.Tensor]]
-
-
-def _rising(share: Share) -> Share:
-    if not 0 < share[0] <= share[1] <= 1:
-        raise ValueError("must be two numbers, 0 < smallest ≤ largest ≤ 1")
-    return share
+TEST_BATCH = 64  # images, where a training pass takes fewer
 
 
 class DigitsData(Config):
@@ -52,40 +61,67 @@ class DigitsData(Config):
     digit: Share = (0.45, 0.6)
     seed: int = Field(0, ge=0)
 
-    _digit_rises = field_validator("digit")(_rising)
+    _digit_rises = field_validator("digit")(rising)
 
 
-class FolderData(Config):
+class FolderData(PictureOptions):
     """A folder of images, `train/<class>/*.jpg` and `test/<class>/*.jpg`.
+
+    The other options are those of `PictureOptions`.
 
     Attributes:
         root: the folder; in a study file, relative to that file.
-        size: side of the images in pixels.
-        train: at most how many training images, spread evenly over the classes; None is all.
-        test: likewise for the test images.
-        crop_scale: smallest and largest share of the area that a training crop keeps.
-        hflip: chance of mirroring a training image.
-        seed: chooses the images where `train` or `test` asks for fewer than there are.
-        workers: processes that read images beside the training; 0 reads in between.
     """
 
     name: Literal["folder"] = "folder"
     root: str
-    size: int = Field(224, ge=8)
-    train: int | None = Field(None, ge=1)
-    test: int | None = Field(None, ge=1)
-    crop_scale: Share = (0.6, 1.0)
-    hflip: float = Field(0.5, ge=0, le=1)
-    seed: int = Field(0, ge=0)
-    workers: int = Field(0, ge=0)
-
-    _crop_scale_rises = field_validator("crop_scale")(_rising)
 
 
-DataSpec = DigitsData | FolderData
-SPECS: dict[str, type[DigitsData] | type[FolderData]] = {
+class TorchvisionData(PictureOptions):
+    """A data set of torchvision's, such as CIFAR10, Flowers102 or ImageNet.
+
+    The other options are those of `PictureOptions`.
+
+    Attributes:
+        dataset: its class's name in `torchvision.datasets`.
+        root: where its files are, or go; in a study file, relative to that file.
+        download: fetch what is missing, where torchvision can.
+        options: more arguments of the class.
+    """
+
+    name: Literal["torchvision"] = "torchvision"
+    dataset: str
+    root: str
+    download: bool = False
+    options: dict[str, Any] = Field(default_factory=dict)
+
+
+class TimmData(PictureOptions):
+    """A data set that `timm.data.create_dataset` finds, such as `torch/cifar10` or a folder.
+
+    The other options are those of `PictureOptions`.
+
+    Attributes:
+        dataset: timm's name; empty for a folder with a folder for each split.
+        root: where its files are, or go; in a study file, relative to that file.
+        train_split, test_split: what timm calls the splits.
+        download: fetch what is missing, where timm can.
+    """
+
+    name: Literal["timm"] = "timm"
+    dataset: str
+    root: str
+    train_split: str = "train"
+    test_split: str = "validation"
+    download: bool = False
+
+
+DataSpec = DigitsData | FolderData | TorchvisionData | TimmData
+SPECS: dict[str, type[DataSpec]] = {
     "cluttered-digits": DigitsData,
     "folder": FolderData,
+    "torchvision": TorchvisionData,
+    "timm": TimmData,
 }
 
 
@@ -97,10 +133,18 @@ class Images(Protocol):
 
 @dataclass(frozen=True)
 class Sample:
-    """A picture for people: `(S, S, 3)` uint8, its class, the object's box if known."""
+    """A test image for people.
+
+    Attributes:
+        picture: `(S, S, 3)` uint8.
+        label: its class.
+        index: its place among the test images.
+        box: of the object, if known.
+    """
 
     picture: np.ndarray
     label: str
+    index: int
     box: tuple[int, int, int, int] | None = None
 
 
@@ -125,37 +169,61 @@ class ImageData:
     workers: int = 0
     test_seed: int = 0
 
-    def loaders(self, recipe: TrainRecipe) -> tuple[Loader, Loader]:
-        """Batches for training, whose sampler is a `KeySampler`, and for testing.
+    def loaders(
+        self, recipe: TrainRecipe, rank: int = 0, processes: int = 1
+    ) -> tuple[Loader, Loader]:
+        """Batches for training, whose sampler is a `TrainKeys`, and for testing, by `TestKeys`.
+
+        Args:
+            recipe: says how many images a step has.
+            rank: which of the processes that train together this is.
+            processes: how many they are.
 
         Raises:
             DataError: if the training images do not fill one batch.
+            OptionError: if the processes do not divide the batch.
         """
         if len(self.train) < recipe.batch_size:
             raise DataError(
                 f"batch_size={recipe.batch_size} is more than the {len(self.train)} training "
                 f"images. Lower it."
             )
-        sampler = KeySampler(len(self.train), seed=recipe.seed, shuffle=True)
-        order = KeySampler(len(self.test), seed=self.test_seed)
+        images = recipe.images_a_pass(processes)
+        keys = TrainKeys(
+            len(self.train),
+            seed=recipe.seed,
+            batch_size=recipe.batch_size,
+            passes=recipe.accumulate,
+            rank=rank,
+            processes=processes,
+        )
+        order = TestKeys(len(self.test), seed=self.test_seed, rank=rank, processes=processes)
         return (
-            self._loader(self.train, sampler, recipe.batch_size, drop_last=True),
-            self._loader(self.test, order, max(recipe.batch_size, 64), drop_last=False),
+            self._loader(self.train, keys, images),
+            self._loader(self.test, order, max(images, TEST_BATCH)),
         )
 
-    def _loader(
-        self, images: Images, sampler: KeySampler, batch_size: int, *, drop_last: bool
-    ) -> Loader:
+    def test_images(self, indices: Sequence[int]) -> torch.Tensor:
+        """Test images as a network sees them, `(N, 3, S, S)`."""
+        keys: Any = [(self.test_seed, 0, index) for index in indices]
+        if isinstance(self.test, ClutteredDigits):
+            return self.test.__getitems__(keys)[0]
+        return torch.stack([cast(Any, self.test)[key][0] for key in keys])
+
+    def _loader(self, images: Images, keys: TrainKeys | TestKeys, batch_size: int) -> Loader:
         made_whole = isinstance(images, ClutteredDigits)  # draws a batch at once, faster
         return DataLoader(
             cast(Dataset[Any], images),  # keyed by Key, which DataLoader passes through
             batch_size=batch_size,
-            sampler=sampler,
-            drop_last=drop_last,
+            sampler=keys,
             num_workers=self.workers,
             persistent_workers=self.workers > 0,
             collate_fn=_as_it_is if made_whole else None,
             pin_memory=torch.cuda.is_available(),
+            # A generator of its own: by the global one, an epoch that is taken up again in the
+            # middle would begin with another random state.
+            generator=torch.Generator(),
+            worker_init_fn=leave_stopping_to_parent,
         )
 
 
@@ -164,23 +232,27 @@ def open_data(spec: DataSpec | Mapping[str, Any]) -> ImageData:
 
     Raises:
         OptionError: `spec` has a wrong key or value.
-        DataError: the folder is missing, empty, or its classes do not match.
+        UnknownNameError: torchvision or timm has no such data set.
+        DataError: it is missing or empty, its classes do not match, or files are no images.
     """
-    if not isinstance(spec, DigitsData | FolderData):
+    if not isinstance(spec, DataSpec):
         found = data_faults(spec, "data")
         if found:
             raise OptionError("\n".join(found))
         spec = parse(SPECS[spec["name"]], spec, "data")
-    return _open_digits(spec) if isinstance(spec, DigitsData) else _open_folder(spec)
+    if isinstance(spec, DigitsData):
+        return _open_digits(spec)
+    return _open_folder(spec) if isinstance(spec, FolderData) else _open_named(spec)
 
 
 def data_faults(value: Any, owner: str) -> list[str]:
     """What is wrong with a description of data, a line a fault."""
     name = value.get("name") if isinstance(value, Mapping) else None
     if name not in SPECS:
-        listed = " or ".join(map(repr, SPECS))
+        *some, last = map(repr, SPECS)
         return [
-            f"{owner}: needs a name, {listed} (given: {name!r}).{did_you_mean(str(name), SPECS)}"
+            f"{owner}: needs a name, {', '.join(some)} or {last} (given: {name!r})."
+            f"{did_you_mean(str(name), SPECS)}"
         ]
     return faults(SPECS[name], value, owner)
 
@@ -195,7 +267,7 @@ def _open_digits(spec: DigitsData) -> ImageData:
         grey = (batch.images[0] * 255).round().astype(np.uint8)
         left, top, right, bottom = batch.boxes[0].tolist()
         picture = np.repeat(grey[:, :, None], 3, axis=2)
-        return Sample(picture, str(batch.labels[0]), (left, top, right, bottom))
+        return Sample(picture, str(batch.labels[0]), index, (left, top, right, bottom))
 
     return ImageData(train.classes, train, test, spec.size, sample, test_seed=spec.seed)
 
@@ -203,15 +275,69 @@ def _open_digits(spec: DigitsData) -> ImageData:
 def _open_folder(spec: FolderData) -> ImageData:
     limits = {"train": spec.train, "test": spec.test}
     classes, files = find_splits(Path(spec.root), limits, spec.seed)
-    train = FolderImages(
-        files["train"], spec.size, training=True, crop_scale=spec.crop_scale, hflip=spec.hflip
+    for split, found in files.items():
+        check_files(f"{split} in {spec.root!r}", [path for path, _ in found], spec.check)
+    train = FolderPictures(files["train"], spec, training=True)
+    return _of_pictures(classes, train, FolderPictures(files["test"], spec), spec)
+
+
+def _open_named(spec: TorchvisionData | TimmData) -> ImageData:
+    root = str(Path(spec.root).expanduser())
+    if isinstance(spec, TorchvisionData):
+        train, test = open_torchvision(
+            spec.dataset, root, download=spec.download, options=spec.options
+        )
+    else:
+        train, test = open_timm(
+            spec.dataset,
+            root,
+            train_split=spec.train_split,
+            test_split=spec.test_split,
+            download=spec.download,
+        )
+    return _of_pictures(
+        train.classes,
+        _chosen(train, spec.train, spec, training=True),
+        _chosen(test, spec.test, spec, training=False),
+        spec,
     )
-    test = FolderImages(files["test"], spec.size)
+
+
+def _chosen(
+    split: NamedSplit, limit: int | None, spec: PictureOptions, *, training: bool
+) -> Pictures:
+    """At most `limit` pictures of a split."""
+    chosen = evenly(split.labels, limit, spec.seed)
+    if split.files is not None:
+        check_files(split.owner, [split.files[index] for index in chosen], spec.check)
+    labels = [split.labels[index] for index in chosen]
+    return Pictures(_Selection(split, chosen), labels, spec, training=training)
+
+
+@dataclass(frozen=True)
+class _Selection:
+    """Some pictures of a split; no closure, for processes that read images may have to copy it."""
+
+    split: NamedSplit
+    chosen: list[int]
+
+    def __call__(self, index: int) -> Any:
+        return self.split.read(self.chosen[index])
+
+
+def _of_pictures(
+    classes: list[str], train: Pictures, test: Pictures, spec: PictureOptions
+) -> ImageData:
+    seen: Counter[int] = Counter()
+    rank = []  # place of a picture among those of its class
+    for label in test.labels:
+        rank.append(seen[label])
+        seen[label] += 1
+    order = np.lexsort((test.labels, rank))  # one of each class, another of each, …
 
     def sample(index: int) -> Sample:
-        # Step through the file list, which is ordered by class, so that samples differ in class.
-        place = (index * (len(test) // len(classes) + 1)) % len(test)
-        return Sample(test.picture(place), classes[test.files[place][1]])
+        place = int(order[index % len(order)])
+        return Sample(test.picture(place), classes[test.labels[place]], place)
 
     return ImageData(classes, train, test, spec.size, sample, spec.workers)
 

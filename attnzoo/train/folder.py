@@ -1,76 +1,38 @@
-"""Images from a folder: `train/<class>/*.jpg` and `test/<class>/*.jpg`, augmented by timm."""
+"""Images from a folder: `train/<class>/*.jpg` and `test/<class>/*.jpg`."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
-import numpy as np
-import torch
 from PIL import Image
-from timm.data import create_transform
 from torchvision.datasets import ImageFolder
 
 from attnzoo.checks import did_you_mean
 from attnzoo.errors import DataError
-from attnzoo.train.keys import Key, drawing
+from attnzoo.train.pictures import PictureOptions, Pictures, evenly, open_picture
 
-__all__ = ["FolderImages", "find_splits"]
-
-MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # ImageNet's, as pretrained weights expect
+__all__ = ["FolderPictures", "find_splits"]
 
 
-class FolderImages:
-    """One split of a folder of images, as a map from keys to images.
-
-    A training image is a random crop, enlarged to the size, and mirrored at random; a test image
-    is the central crop. The draws depend on the key alone.
+class FolderPictures(Pictures):
+    """One split of a folder of images.
 
     Args:
         files: paths and class indices, as torchvision's `ImageFolder` finds them.
-        size: side of the images in pixels.
-        training: whether to draw crops and mirror.
-        crop_scale: smallest and largest share of the area that a training crop keeps.
-        hflip: chance of mirroring a training image.
+        options: how they are prepared.
+        training: whether to draw crops and the like.
     """
 
     def __init__(
-        self,
-        files: Sequence[tuple[str, int]],
-        size: int,
-        *,
-        training: bool = False,
-        crop_scale: tuple[float, float] = (0.6, 1.0),
-        hflip: float = 0.5,
+        self, files: Sequence[tuple[str, int]], options: PictureOptions, *, training: bool = False
     ) -> None:
         self.files = list(files)
-        self.size = size
-        options: dict[str, Any] = {"mean": MEAN, "std": STD, "interpolation": "bilinear"}
-        if training:
-            options |= {"scale": crop_scale, "hflip": hflip, "color_jitter": None}
-        else:
-            options |= {"crop_pct": 1.0}
-        self.transform = create_transform(size, is_training=training, **options)
+        super().__init__(self._read, [label for _, label in files], options, training=training)
 
-    def __len__(self) -> int:
-        return len(self.files)
-
-    def __getitem__(self, key: Key) -> tuple[torch.Tensor, int]:
-        path, label = self.files[key[2]]
-        try:
-            with Image.open(path) as image:
-                pixels = image.convert("RGB")
-        except Exception as error:  # decoders raise whatever they come upon
-            raise DataError(f"{path}: cannot be read as an image ({error}).") from error
-        with drawing(key):
-            return self.transform(pixels), label
-
-    def picture(self, index: int) -> np.ndarray:
-        """The image as it reaches the network, `(S, S, 3)` uint8."""
-        pixels = self[0, 0, index][0] * torch.tensor(STD)[:, None, None]
-        pixels = pixels + torch.tensor(MEAN)[:, None, None]
-        return (pixels.clamp(0, 1) * 255).round().byte().permute(1, 2, 0).numpy()
+    def _read(self, index: int) -> tuple[Image.Image, int]:
+        path, label = self.files[index]
+        return open_picture(path), label
 
 
 def find_splits(
@@ -111,10 +73,11 @@ def find_splits(
         )
     if len(classes) < 2:
         raise DataError(f"data folder {str(root)!r} has one class, {classes[0]!r}; two are needed.")
-    return classes, {
-        split: _subset(folder.samples, limits[split], len(classes), seed)
-        for split, folder in splits.items()
-    }
+    files = {}
+    for split, folder in splits.items():
+        chosen = evenly(folder.targets, limits[split], seed)
+        files[split] = [folder.samples[index] for index in chosen]
+    return classes, files
 
 
 def _image_folder(folder: Path) -> ImageFolder:
@@ -122,19 +85,3 @@ def _image_folder(folder: Path) -> ImageFolder:
         return ImageFolder(str(folder))
     except FileNotFoundError as error:  # no classes, or a class without an image
         raise DataError(f"{folder}: {error}") from error
-
-
-def _subset(
-    files: list[tuple[str, int]], limit: int | None, classes: int, seed: int
-) -> list[tuple[str, int]]:
-    if limit is None or limit >= len(files):
-        return files
-    shuffled = np.random.default_rng(seed).permutation(len(files))
-    seen = np.zeros(classes, dtype=int)
-    rank = np.empty(len(files), dtype=int)  # place of a file in its own class's shuffled line
-    for index in shuffled:
-        label = files[index][1]
-        rank[index] = seen[label]
-        seen[label] += 1
-    chosen = sorted(shuffled, key=lambda index: rank[index])[:limit]
-    return [files[index] for index in sorted(chosen)]

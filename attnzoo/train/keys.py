@@ -14,38 +14,85 @@ import numpy as np
 import torch
 from torch.utils.data import Sampler
 
-__all__ = ["Key", "KeySampler", "drawing"]
+__all__ = ["Key", "TestKeys", "TrainKeys", "drawing"]
 
 Key = tuple[int, int, int]
 """(seed, epoch, index)."""
 
 
-class KeySampler(Sampler[Key]):
-    """The keys of one epoch, shuffled by its seed and number, or in order for a test set."""
+class TrainKeys(Sampler[Key]):
+    """The keys of one epoch for one of several processes, shuffled by its seed and number.
 
-    def __init__(self, length: int, *, seed: int = 0, shuffle: bool = False) -> None:
+    All processes together see the batches that a single one would: step after step, pass after
+    pass, and within a pass rank after rank.
+
+    Args:
+        length: training images.
+        seed: of the order, and of the images' draws.
+        batch_size: images a step, over all processes and passes.
+        passes: forward passes a step.
+        rank: which process this is.
+        processes: how many there are; with `passes` they divide the batch.
+    """
+
+    def __init__(
+        self,
+        length: int,
+        *,
+        seed: int = 0,
+        batch_size: int = 1,
+        passes: int = 1,
+        rank: int = 0,
+        processes: int = 1,
+    ) -> None:
         self.length = length
         self.seed = seed
-        self.shuffle = shuffle
-        self.epoch = 0
+        self.batch_size = batch_size
+        self.passes = passes
+        self.rank = rank
+        self.processes = processes
+        self.steps = length // batch_size
+        self.epoch = self.start = 0
 
-    def set_epoch(self, epoch: int) -> None:
-        """Which epoch the next pass is; a test set is the same in all of them."""
-        self.epoch = epoch if self.shuffle else 0
+    def set_epoch(self, epoch: int, start: int = 0) -> None:
+        """Which epoch the next pass over the data is, and how many of its steps are done."""
+        self.epoch, self.start = epoch, start
 
     def __len__(self) -> int:
-        return self.length
+        return (self.steps - self.start) * self.batch_size // self.processes
 
     def __iter__(self) -> Iterator[Key]:
-        order = torch.arange(self.length)
-        if self.shuffle:
-            generator = torch.Generator().manual_seed(self.seed * 1_000_003 + self.epoch)
-            order = torch.randperm(self.length, generator=generator)
-        return ((self.seed, self.epoch, index) for index in order.tolist())
+        generator = torch.Generator().manual_seed(self.seed * 1_000_003 + self.epoch)
+        order = torch.randperm(self.length, generator=generator)[: self.steps * self.batch_size]
+        shared = order.view(self.steps, self.passes, self.processes, -1)
+        own = shared[self.start :, :, self.rank].flatten()
+        return ((self.seed, self.epoch, index) for index in own.tolist())
+
+
+class TestKeys(Sampler[Key]):
+    """The keys of a test set, in order, the same in every epoch; each process has its share.
+
+    All processes get equally many, for a sharded model needs all of them in every forward pass:
+    what is missing is filled up, and only the first `real` of them count.
+    """
+
+    __test__ = False  # no test of pytest's
+
+    def __init__(self, length: int, *, seed: int = 0, rank: int = 0, processes: int = 1) -> None:
+        self.seed = seed
+        own = range(rank, length, processes)
+        self.real = len(own)
+        self.indices = [*own, *[0] * (-(-length // processes) - len(own))]
+
+    def __len__(self) -> int:
+        return len(self.indices)
+
+    def __iter__(self) -> Iterator[Key]:
+        return ((self.seed, 0, index) for index in self.indices)
 
 
 @contextmanager
-def drawing(key: Key) -> Generator[None]:
+def drawing(key: tuple[int, ...]) -> Generator[None]:
     """Random draws inside depend on `key` alone; the global generators are as before afterwards.
 
     torchvision's transforms draw from torch, timm's from torch, `random` and numpy.

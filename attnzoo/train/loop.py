@@ -2,26 +2,26 @@
 
 from __future__ import annotations
 
-import csv
 import math
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
-from torch.optim import Optimizer
-from torch.optim.lr_scheduler import LambdaLR
 
-from attnzoo.attention import Attention
 from attnzoo.errors import OptionError
 from attnzoo.train.data import ImageData
-from attnzoo.train.extras import require
+from attnzoo.train.devices import launch
+from attnzoo.train.diagnose import find_first_fault
 from attnzoo.train.recipe import TrainRecipe
+from attnzoo.train.records import Records
+from attnzoo.train.session import Session
+from attnzoo.train.state import CHECKPOINT, Keeper
+from attnzoo.train.stopping import Interrupted, Stop, catching_stops
 from attnzoo.train.watch import Watch
-from attnzoo.tuning import freeze, param_groups
 
 __all__ = ["FitResult", "fit"]
 
@@ -33,11 +33,12 @@ class FitResult:
     """How a training went.
 
     Attributes:
-        status: `"finished"`, or `"diverged"` where the loss stopped being a number.
-        message: in the second case, when.
+        status: `"finished"`, or `"diverged"` where the loss stopped being a number. The model
+            then has its last good weights.
+        message: in the second case, at which step, and which layer went wrong first.
         epochs: one row an epoch: `epoch`, `step`, `lr`, `train_loss`, `train_top1`, `test_loss`,
-            `test_top1` (shares, 0 to 1), `gamma` (mean |γ| over the attention; empty without),
-            `seconds` since the start.
+            `test_top1`, with more than five classes `test_top5` (shares, 0 to 1), `gamma` (mean
+            |γ| over the attention; empty without), `seconds` since the start.
         seconds: from the first batch to the last evaluation.
         train_seconds: of that, in training steps.
         images_per_second: while training.
@@ -56,181 +57,221 @@ def fit(
     data: ImageData,
     recipe: TrainRecipe,
     *,
-    metrics: str | Path | None = None,
+    folder: str | Path | None = None,
+    identity: str | None = None,
     watch: Watch | None = None,
     name: str = "training",
+    fabric: Any = None,
+    leave_checkpoint: bool = False,
 ) -> FitResult:
     """Train a model in place. The global random state is seeded from the recipe.
+
+    With a folder, a training that is interrupted (Ctrl-C, SIGTERM, or the machine's end) leaves a
+    checkpoint there, and the same call goes on from it to the same result, on a CPU bit for bit.
 
     Args:
         model: maps `(N, 3, S, S)` to `(N, classes)`. It moves to the recipe's device.
         data: from `open_data`.
         recipe: how.
-        metrics: a CSV file to write a line to after every epoch.
+        folder: gets `metrics.csv` (a line an epoch), `tensorboard/`, and while the training is
+            not over `checkpoint.pt`.
+        identity: what a checkpoint must have been made by to be taken up; the recipe, without it.
         watch: is told about the progress.
         name: what the progress bar calls this run.
+        fabric: from `attnzoo.train.devices.launch`, where it is there already.
+        leave_checkpoint: when the training is over, for a caller that has more to write first.
 
     Raises:
-        OptionError: the recipe asks for a device or a precision that is not here.
+        OptionError: the recipe asks for a device or a precision that is not here, or the model
+            has fewer outputs than there are classes.
         DataError: the training images do not fill one batch.
+        UnknownNameError: `freeze` or `unfreeze` names no module.
+        Interrupted: Ctrl-C or SIGTERM came.
         MissingExtraError: Lightning Fabric is not installed.
     """
-    watch = watch or Watch()
-    fabric = _fabric(recipe)
-    if recipe.freeze is not None:
-        freeze(model, until=recipe.freeze)
-    # Dropout draws the same masks in every variant, whatever building its blocks has drawn.
-    fabric.seed_everything(recipe.seed, verbose=False)
-    model = model.to(memory_format=torch.channels_last)
-    optimizer = _optimizer(model, recipe)
-    network, optimizer = fabric.setup(model, optimizer)
-    train_loader, test_loader = data.loaders(recipe)
-    # The loaders stay outside Fabric, which would number the epochs by its own count.
-    sampler: Any = train_loader.sampler
-    schedule = _schedule(optimizer, recipe, len(train_loader))
-
-    result = FitResult()
-    watch.begin(name, recipe.epochs * len(train_loader))
-    began = time.perf_counter()
-    for epoch in range(recipe.epochs):
-        sampler.set_epoch(epoch)
-        epoch_began = time.perf_counter()
-        losses, hits = _train_epoch(
-            fabric, network, optimizer, schedule, train_loader, recipe, watch
-        )
-        result.train_seconds += time.perf_counter() - epoch_began
-        step = epoch * len(train_loader) + len(losses)
-        bad = next((i for i, loss in enumerate(losses) if not math.isfinite(loss)), None)
-        if bad is not None:
-            result.status = "diverged"
-            result.message = (
-                f"the loss was {losses[bad]} at step {step - len(losses) + bad + 1} "
-                f"(epoch {epoch + 1}); lower lr={recipe.lr:g} or lengthen the warm-up."
-            )
-            break
-        test_loss, test_top1 = _evaluate(fabric, network, test_loader)
-        row = {
-            "epoch": epoch + 1,
-            "step": step,
-            "lr": optimizer.param_groups[0]["lr"],
-            "train_loss": sum(losses) / len(losses),
-            "train_top1": hits / (len(losses) * recipe.batch_size),
-            "test_loss": test_loss,
-            "test_top1": test_top1,
-            "gamma": _gamma(model),
-            "seconds": time.perf_counter() - began,
-        }
-        result.epochs.append(row)
-        if metrics is not None:
-            _append(Path(metrics), row)
-        watch.epoch(row)
-    result.seconds = time.perf_counter() - began
-    trained = len(result.epochs) * len(train_loader) * recipe.batch_size
-    result.images_per_second = trained / result.train_seconds
+    fabric = fabric or launch(recipe)
+    _check_outputs(model, data)
+    session = Session(fabric, model, data, recipe)
+    first = fabric.is_global_zero
+    path = None if folder is None else Path(folder)
+    checkpoint = None if path is None else path / CHECKPOINT
+    keeper = Keeper(session, checkpoint, identity or recipe.model_dump_json())
+    said = keeper.take_up()
+    records = Records(
+        path if first else None,
+        name,
+        recipe.loggers if first else (),
+        recipe.model_dump(mode="json"),
+        done=session.updates,
+    )
+    watch = (watch or Watch()) if first else Watch()
+    watch.begin(name, recipe.epochs * session.steps)
+    if said:
+        watch.say(f"{name}: {said}")
+        watch.resume(session.updates)
+        records.write(session.progress.rows)
+    loop = _Loop(session, keeper, records, watch)
+    with catching_stops() as stop:
+        result = loop.run(stop)
+    session.finish()
+    if first and checkpoint is not None and not leave_checkpoint:
+        checkpoint.unlink(missing_ok=True)
     return result
 
 
-def _fabric(recipe: TrainRecipe) -> Any:
-    lightning = require("lightning_fabric", "Lightning Fabric")
-    device = recipe.device
-    if device == "auto":
-        accelerator = torch.accelerator.current_accelerator(check_available=True)
-        device = "cpu" if accelerator is None else accelerator.type
-        device = device if device in ("cuda", "mps") else "cpu"
-    elif device != "cpu" and not getattr(torch, device).is_available():
-        raise OptionError(f"device={device!r} is not available here; leave it at 'auto'.")
-    bf16 = recipe.precision == "bf16" or (recipe.precision == "auto" and device == "cuda")
-    return lightning.Fabric(
-        accelerator=device, devices=1, precision="bf16-mixed" if bf16 else "32-true"
-    )
+class _Loop:
+    """Epoch after epoch, until the last, a loss that is no number, or a signal."""
 
+    def __init__(self, session: Session, keeper: Keeper, records: Records, watch: Watch) -> None:
+        self.session = session
+        self.keeper = keeper
+        self.records = records
+        self.watch = watch
+        self.recipe = session.recipe
+        self.began = time.perf_counter() - session.progress.seconds
 
-def _optimizer(model: nn.Module, recipe: TrainRecipe) -> Optimizer:
-    groups = param_groups(
-        model, recipe.lr, recipe.weight_decay, attention_lr_scale=recipe.attention_lr_scale
-    )
-    if recipe.optimizer == "sgd":
-        return torch.optim.SGD(
-            groups, lr=recipe.lr, momentum=recipe.momentum, nesterov=recipe.momentum > 0
+    def run(self, stop: Stop) -> FitResult:
+        session, recipe = self.session, self.recipe
+        self.began = time.perf_counter() - session.progress.seconds
+        self.stopped = _asked(stop, session.fabric)
+        result = FitResult()
+        while session.progress.epoch < recipe.epochs:
+            if session.open_epoch():
+                self.keeper.keep_in_memory()  # a state holds what was trainable when it was kept
+            bad = self._train()
+            if bad is not None:
+                result.status = "diverged"
+                result.message = self._explain(*bad)
+                break
+            self._test()
+        progress = session.progress
+        result.epochs = progress.rows
+        result.seconds = time.perf_counter() - self.began
+        result.train_seconds = progress.train_seconds
+        images = session.updates * recipe.batch_size
+        result.images_per_second = images / max(progress.train_seconds, 1e-9)
+        self.records.close(result.status)
+        return result
+
+    def _train(self) -> tuple[int, float] | None:
+        """The steps of the epoch in progress that are not done; step and loss of a bad one."""
+        session, progress, steps = self.session, self.session.progress, self.session.steps
+        if progress.step == steps:
+            return None  # interrupted between training and testing
+        session.train_mode()
+        waiting: list[Tensor] = []
+        hits: Tensor | int = progress.hits
+        batches = session.batches()
+        before, began = progress.train_seconds, time.perf_counter()
+        while progress.step < steps:
+            loss, right = session.step(batches)
+            waiting.append(loss)
+            hits = hits + right
+            wanted = self.stopped(progress.step)
+            if progress.step % LOOK_EVERY and progress.step < steps and not wanted:
+                self.watch.step()
+                continue
+            seen = session.fabric.all_reduce(torch.stack(waiting), reduce_op="mean").tolist()
+            waiting.clear()
+            first = session.updates - len(seen) + 1
+            progress.losses += seen
+            progress.train_seconds = before + time.perf_counter() - began
+            bad = next((i for i, value in enumerate(seen) if not math.isfinite(value)), None)
+            if bad is not None:
+                return first + bad, seen[bad]
+            self.watch.step(seen[-1])
+            self.records.step(session.updates, seen[-1], session.optimizer.param_groups[0]["lr"])
+            if wanted:
+                progress.hits = int(hits)
+                self._stop(wanted)
+        progress.hits = int(hits)
+        return None
+
+    def _test(self) -> None:
+        """Measure, and close the epoch."""
+        session, progress = self.session, self.session.progress
+        check = self._stop_if_asked if session.fabric.world_size == 1 else (lambda: None)
+        measured = session.test(check)
+        session.schedule.set(session.updates)
+        row = {
+            "epoch": progress.epoch + 1,
+            "step": session.updates,
+            "lr": session.optimizer.param_groups[0]["lr"],
+            "train_loss": sum(progress.losses) / len(progress.losses),
+            "train_top1": session.summed(progress.hits) / (session.steps * self.recipe.batch_size),
+            **measured,
+            "gamma": session.gamma(),
+            "seconds": time.perf_counter() - self.began,
+        }
+        progress.rows.append(row)
+        session.next_epoch()
+        progress.seconds = row["seconds"]
+        self.records.epoch(progress.rows)
+        self.keeper.keep_if_due()
+        self.watch.epoch(row)
+        if progress.epoch < self.recipe.epochs:
+            self._stop_if_asked()
+
+    def _stop_if_asked(self) -> None:
+        if wanted := self.stopped(0):
+            self._stop(wanted)
+
+    def _stop(self, number: int) -> None:
+        """Keep everything and go."""
+        progress = self.session.progress
+        progress.seconds = time.perf_counter() - self.began
+        self.keeper.keep()
+        self.records.close("interrupted")
+        kept = "" if self.keeper.path is None else " The same command goes on from there."
+        raise Interrupted(
+            f"Stopped after step {progress.step} of {self.session.steps} in epoch "
+            f"{progress.epoch + 1}.{kept}",
+            number,
         )
-    return torch.optim.AdamW(groups, lr=recipe.lr)
+
+    def _explain(self, step: int, loss: float) -> str:
+        epoch = (step - 1) // self.session.steps + 1
+        rows = self.session.progress.rows
+        finding = find_first_fault(self.session, self.keeper, step)
+        self.session.progress.rows = rows  # of epochs since the state that it fell back on, too
+        cause = finding or "it was not so when the steps before it were repeated"
+        recipe = self.recipe
+        return (
+            f"the loss was {loss} at step {step} (epoch {epoch}); {cause}; "
+            f"lower lr={recipe.lr:g}, lengthen the warm-up or set clip_norm."
+        )
 
 
-def _schedule(optimizer: Optimizer, recipe: TrainRecipe, steps: int) -> LambdaLR:
-    """Linear warm-up, then a cosine to zero, as a factor on each group's own learning rate."""
-    total, warmup = recipe.epochs * steps, round(recipe.warmup_epochs * steps)
+def _asked(stop: Stop, fabric: Any) -> Callable[[int], int]:
+    """Step → the signal that asks to stop, or 0; all processes get the same answer.
 
-    def factor(step: int) -> float:
-        if step < warmup:
-            return (step + 1) / warmup
-        return 0.5 * (1 + math.cos(math.pi * (step - warmup) / max(1, total - warmup)))
+    They agree every `LOOK_EVERY` steps only: each time they have to wait for one another.
+    """
+    if fabric.world_size == 1:
+        return lambda step: stop.number
 
-    return LambdaLR(optimizer, factor)
+    def agreed(step: int) -> int:
+        if step % LOOK_EVERY:
+            return 0
+        asked = torch.tensor([stop.number], device=fabric.device)
+        return int(fabric.all_reduce(asked, reduce_op="max"))
 
-
-def _train_epoch(
-    fabric: Any,
-    network: nn.Module,
-    optimizer: Optimizer,
-    schedule: LambdaLR,
-    loader: Any,
-    recipe: TrainRecipe,
-    watch: Watch,
-) -> tuple[list[float], int]:
-    """The losses of an epoch's steps, cut off soon after one is no number, and the hits."""
-    network.train()
-    losses: list[float] = []
-    waiting: list[Tensor] = []
-    hits: Tensor | int = 0
-    for number, batch in enumerate(loader, start=1):
-        images, labels = fabric.to_device(batch)
-        outputs = network(images.contiguous(memory_format=torch.channels_last))
-        loss = F.cross_entropy(outputs, labels, label_smoothing=recipe.label_smoothing)
-        optimizer.zero_grad()
-        fabric.backward(loss)
-        optimizer.step()
-        schedule.step()
-        waiting.append(loss.detach())
-        hits = hits + (outputs.detach().argmax(1) == labels).sum()
-        if number % LOOK_EVERY and number < len(loader):
-            watch.step()
-            continue
-        losses += torch.stack(waiting).tolist()
-        waiting.clear()
-        watch.step(losses[-1])
-        if not all(map(math.isfinite, losses)):
-            break
-    return losses, int(hits)
+    return agreed
 
 
-@torch.inference_mode()
-def _evaluate(fabric: Any, network: nn.Module, loader: Any) -> tuple[float, float]:
-    """Mean cross-entropy and top-1 share over all test images."""
-    network.eval()
-    loss, hits, count = 0.0, 0, 0
-    for batch in loader:
-        images, labels = fabric.to_device(batch)
-        outputs = network(images.contiguous(memory_format=torch.channels_last)).float()
-        loss += F.cross_entropy(outputs, labels, reduction="sum").item()
-        hits += int((outputs.argmax(1) == labels).sum())
-        count += len(labels)
-    return loss / count, hits / count
-
-
-def _gamma(model: nn.Module) -> float | None:
-    """Mean |γ|: how far attention has been let in, 0 at an identity start. None without γ."""
-    gammas = [
-        module.gamma.detach().abs().mean()
-        for module in model.modules()
-        if isinstance(module, Attention) and isinstance(module.gamma, Tensor)
-    ]
-    return float(torch.stack(gammas).mean()) if gammas else None
-
-
-def _append(path: Path, row: dict[str, Any]) -> None:
-    new = not path.exists()
-    with path.open("a", newline="") as file:
-        writer = csv.DictWriter(file, fieldnames=list(row))
-        if new:
-            writer.writeheader()
-        writer.writerow(row)
+@torch.no_grad()
+def _check_outputs(model: nn.Module, data: ImageData) -> None:
+    """See that there is an output for every class, by one test image."""
+    training = {module: module.training for module in model.modules()}
+    parameter = next(model.parameters())
+    shape = (1, 3, data.size, data.size)
+    with torch.random.fork_rng(devices=[]):
+        outputs = model.eval()(torch.zeros(shape, device=parameter.device, dtype=parameter.dtype))
+    for module, mode in training.items():
+        module.training = mode
+    found, classes = tuple(getattr(outputs, "shape", ())), len(data.classes)
+    if len(found) != 2 or found[1] < classes:
+        raise OptionError(
+            f"{type(model).__name__} returns {found} for one image, but the data have {classes} "
+            f"classes: it must return (1, {classes}). Build it with num_classes={classes}."
+        )

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import os
 import platform
 import shutil
 import time
 from collections.abc import Mapping
-from importlib.metadata import PackageNotFoundError, version
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -19,15 +20,24 @@ from attnzoo.api import wrap
 from attnzoo.backbones import create_backbone
 from attnzoo.checkpoint import save
 from attnzoo.costs import cost
+from attnzoo.errors import OptionError
 from attnzoo.surgery import attention_modules, recipes
+from attnzoo.train.claim import claimed
 from attnzoo.train.config import parse
 from attnzoo.train.data import ImageData, open_data
+from attnzoo.train.devices import launch
+from attnzoo.train.environment import environment, package_versions
+from attnzoo.train.log import run_log
 from attnzoo.train.loop import FitResult, fit
+from attnzoo.train.saved_maps import MAPS, save_maps
 from attnzoo.train.spec import RunResult, RunSpec, policy_argument, policy_title
+from attnzoo.train.state import CHECKPOINT
 from attnzoo.train.watch import Watch
 
 __all__ = ["RESULT", "build", "train"]
 
+SPEC, ATTENTION = "run.json", "attention.safetensors"
+ENVIRONMENT, LOG = "environment.json", "log.txt"
 RESULT = "result.json"
 """A run's folder that holds this file is finished; it is the last one written."""
 
@@ -38,20 +48,26 @@ def train(
     *,
     data: ImageData | None = None,
     watch: Watch | None = None,
+    repository: str | Path = ".",
 ) -> RunResult:
     """Do one run.
 
     Args:
         run: what to do.
-        folder: where to leave `run.json`, `metrics.csv`, `attention.safetensors` and
-            `result.json`. They appear together, when the run is over: a folder by that name is
-            a finished run. None writes nothing.
+        folder: where to leave `run.json`, `environment.json`, `log.txt`, `metrics.csv`,
+            `attention.safetensors`, `tensorboard/` and `result.json`. They appear together, when
+            the run is over: a folder by that name is a finished run, and is not done again. Until
+            then a hidden folder beside it, `.<name>.partial`, keeps what an interrupted run goes
+            on from. None writes nothing.
         data: what `open_data(run.data)` returned, where it is at hand already.
         watch: is told about the progress.
+        repository: a folder whose git commit `environment.json` is to tell.
 
     Raises:
         AttnzooError: the run's description is wrong: an unknown name, an option that does not
-            exist, no place for attention, missing data.
+            exist, no place for attention, missing data; or the folder holds something else.
+        RunBusyError: another process is doing this run into the same folder.
+        Interrupted: Ctrl-C or SIGTERM came; the same call goes on from where it was.
 
     Example:
         >>> from attnzoo.train import train
@@ -65,21 +81,76 @@ def train(
         8
     """
     run = parse(RunSpec, run, "run")
+    watch = watch or Watch()
     if folder is None:
-        return _do(run, None, data or open_data(run.data), watch or Watch())[0]
+        return _do(run, None, data or open_data(run.data), watch, launch(run.train))[0]
     folder = Path(folder)
-    folder.parent.mkdir(parents=True, exist_ok=True)
+    if done := _finished(folder, run):
+        return done
+    with claimed(folder) if _is_first_process() else nullcontext():
+        # Somebody may have finished it before the claim was had.
+        return _finished(folder, run) or _do_into(folder, run, data, watch, repository)
+
+
+def _is_first_process() -> bool:
+    """Whether this process is alone, or the first of those that train together."""
+    return all(os.environ.get(name, "0") == "0" for name in ("RANK", "LOCAL_RANK", "NODE_RANK"))
+
+
+def _do_into(
+    folder: Path, run: RunSpec, data: ImageData | None, watch: Watch, repository: str | Path
+) -> RunResult:
     partial = folder.with_name(f".{folder.name}.partial")
-    shutil.rmtree(partial, ignore_errors=True)  # left by a run that was interrupted
-    partial.mkdir()
-    result, model = _do(run, partial, data or open_data(run.data), watch or Watch())
-    if result.sites and result.status == "finished":
-        save(model, partial / "attention.safetensors", what="attention")
-    (partial / "run.json").write_text(run.model_dump_json(indent=2))
-    (partial / RESULT).write_text(result.model_dump_json(indent=2))
-    shutil.rmtree(folder, ignore_errors=True)
-    os.replace(partial, folder)
+    if _is_first_process() and (result := _result_in(partial, run)):
+        _publish(partial, folder)  # killed just before this
+        return result
+    data = data or open_data(run.data)
+    fabric = launch(run.train)
+    first = fabric.is_global_zero
+    if first:
+        partial.mkdir(parents=True, exist_ok=True)
+    fabric.barrier()
+    with run_log(partial / LOG, watch) if first else nullcontext(watch) as watch:
+        if first:
+            _add_environment(partial / ENVIRONMENT, environment(repository))
+        result, model = _do(run, partial, data, watch, fabric)
+        if first and result.sites:
+            save(model, partial / ATTENTION, what="attention")
+            if result.status == "finished":
+                save_maps(model, data, partial / MAPS)
+    if first:
+        (partial / SPEC).write_text(run.model_dump_json(indent=2))
+        (partial / RESULT).write_text(result.model_dump_json(indent=2))
+        _publish(partial, folder)
+    fabric.barrier()
     return result
+
+
+def _publish(partial: Path, folder: Path) -> None:
+    """Make the folder of a run that is over the finished one."""
+    (partial / CHECKPOINT).unlink(missing_ok=True)  # not before the result is there
+    shutil.rmtree(folder, ignore_errors=True)  # this run without a result, or empty
+    os.replace(partial, folder)
+
+
+def _result_in(folder: Path, run: RunSpec) -> RunResult | None:
+    """The result of this run, where there is one in the folder."""
+    try:
+        spec = RunSpec.model_validate_json((folder / SPEC).read_text())
+        result = RunResult.model_validate_json((folder / RESULT).read_text())
+    except (OSError, ValueError):
+        return None
+    return result if spec.id == run.id else None
+
+
+def _add_environment(path: Path, here: dict[str, Any]) -> None:
+    """Add to the environments of a run that was taken up again, where it is another."""
+    try:
+        before = json.loads(path.read_text())
+    except (OSError, ValueError):  # killed while it was written
+        before = []
+    if here not in before:
+        path.write_text(json.dumps([*before, here], indent=2))
 
 
 def build(run: RunSpec, classes: int) -> tuple[nn.Module, str]:
@@ -103,16 +174,48 @@ def build(run: RunSpec, classes: int) -> tuple[nn.Module, str]:
     return model, fingerprint
 
 
+def _finished(folder: Path, run: RunSpec) -> RunResult | None:
+    """The result of this run, where the folder holds it.
+
+    Raises:
+        OptionError: the folder holds something else.
+    """
+    if not folder.exists() or (folder.is_dir() and not any(folder.iterdir())):
+        return None
+    try:
+        spec = RunSpec.model_validate_json((folder / SPEC).read_text())
+    except (OSError, ValueError):
+        raise OptionError(f"{folder} is there and holds no run. Name another folder.") from None
+    if spec.id != run.id:
+        raise OptionError(f"{folder} holds another run, {spec.id}. Remove it, or name another.")
+    try:
+        return RunResult.model_validate_json((folder / RESULT).read_text())
+    except (OSError, ValueError):  # it lost its result, or never had one: it is done again
+        return None
+
+
 def _do(
-    run: RunSpec, folder: Path | None, data: ImageData, watch: Watch
+    run: RunSpec, folder: Path | None, data: ImageData, watch: Watch, fabric: Any
 ) -> tuple[RunResult, nn.Module]:
     began = time.perf_counter()
     model, fingerprint = build(run, len(data.classes))
     price = cost(model, (3, data.size, data.size))
-    metrics = None if folder is None else folder / "metrics.csv"
-    fitted = fit(model, data, run.train, metrics=metrics, watch=watch, name=_title(run))
-    result = _result(run, model, fingerprint, price, fitted, time.perf_counter() - began)
-    watch.end(_summary(run, result))
+    fitted = fit(
+        model,
+        data,
+        run.train,
+        folder=folder,
+        identity=run.model_dump_json(exclude={"train": {"loggers"}}),
+        watch=watch,
+        name=_title(run),
+        fabric=fabric,
+        leave_checkpoint=True,
+    )
+    # A run that was taken up again took as long as its parts.
+    seconds = max(time.perf_counter() - began, fitted.seconds)
+    result = _result(run, model, fingerprint, price, fitted, seconds)
+    if fabric.is_global_zero:
+        watch.end(_summary(run, result))
     return result, model
 
 
@@ -131,6 +234,7 @@ def _result(
         status=fitted.status,
         message=fitted.message,
         top1=last.get("test_top1"),
+        top5=last.get("test_top5"),
         test_loss=last.get("test_loss"),
         sites=len(attention_modules(model)),
         places=" + ".join(str(call) for recipe in recipes(model) for call in recipe.policies),
@@ -144,7 +248,7 @@ def _result(
         images_per_second=fitted.images_per_second,
         backbone_hash=fingerprint,
         device=_device(model),
-        versions=_versions(),
+        versions={"python": platform.python_version(), **package_versions()},
     )
 
 
@@ -175,14 +279,3 @@ def _device(model: nn.Module) -> str:
     if device.type == "cuda":
         return torch.cuda.get_device_name(device)
     return f"{device.type}, {torch.get_num_threads()} threads"
-
-
-def _versions() -> dict[str, str]:
-    packages = ("attnzoo", "torch", "torchvision", "timm", "lightning-fabric", "numpy")
-    found = {"python": platform.python_version()}
-    for package in packages:
-        try:
-            found[package] = version(package)
-        except PackageNotFoundError:  # run from a checkout that is not installed
-            found[package] = "not installed"
-    return found

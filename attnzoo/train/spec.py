@@ -64,7 +64,8 @@ class RunSpec(Config):
     @property
     def id(self) -> str:
         """Name of the run's folder: readable, and different for different specs."""
-        digest = hashlib.sha256(self.model_dump_json().encode()).hexdigest()[:8]
+        content = self.model_dump_json(exclude={"train": {"loggers"}})  # they change no result
+        digest = hashlib.sha256(content.encode()).hexdigest()[:8]
         name = f"{self.backbone.rpartition('/')[2]}.{self.variant.title}.seed{self.train.seed}"
         safe = "".join(c if c.isalnum() or c in ".-_+=" else "-" for c in name.replace(" ", ""))
         return f"{safe[:80]}.{digest}"
@@ -76,9 +77,10 @@ class RunResult(Config):
     Attributes:
         backbone, variant, policy, block, start, seed: which run.
         status: `"finished"`, or `"diverged"` where the loss stopped being a number.
-        message: in the second case, when.
+        message: in the second case, at which step, and which layer went wrong first.
         top1: share of the test images right after the last epoch, 0 to 1 (not the best epoch:
             choosing that by the test set would flatter).
+        top5: share with the right class among the five best; None with five classes or fewer.
         test_loss: cross-entropy then.
         sites: blocks put in.
         places: the policies that placed them, `auto` resolved.
@@ -101,6 +103,7 @@ class RunResult(Config):
     status: Literal["finished", "diverged"]
     message: str
     top1: float | None
+    top5: float | None = None
     test_loss: float | None
     sites: int
     places: str

@@ -25,6 +25,12 @@ class Watch:
     def begin(self, name: str, steps: int) -> None:
         """A run starts; it will take `steps` optimizer steps."""
 
+    def resume(self, steps: int) -> None:
+        """So many of the steps were done before: the run is taken up again."""
+
+    def say(self, line: str) -> None:
+        """Something that people should know of the run."""
+
     def step(self, loss: float | None = None) -> None:
         """One step is done. `loss` is given now and then."""
 
@@ -77,6 +83,13 @@ class ProgressWatch(Watch):
             self.bars.remove_task(self.current)
         self.current = self.bars.add_task(name, total=steps, note="")
         self.note = ""
+
+    def resume(self, steps: int) -> None:
+        if self.current is not None:
+            self.bars.update(self.current, completed=steps)
+
+    def say(self, line: str) -> None:
+        self.console.print(line, highlight=False, soft_wrap=True)
 
     def step(self, loss: float | None = None) -> None:
         if self.current is None:

@@ -1,0 +1,291 @@
+"""A training that is set up: network, optimizer, schedule and data, and one step of it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import nullcontext
+from dataclasses import dataclass, field
+from typing import Any
+
+import timm.utils
+import torch
+from timm.utils import ModelEmaV3
+from torch import Tensor, nn
+from torch.nn import functional as F
+from torch.optim import Optimizer
+
+from attnzoo.attention import Attention
+from attnzoo.surgery import attention_modules
+from attnzoo.train.data import ImageData
+from attnzoo.train.devices import trained_copy, whole
+from attnzoo.train.mixing import make_mixing
+from attnzoo.train.recipe import TrainRecipe
+from attnzoo.train.schedule import Schedule
+from attnzoo.tuning import freeze, param_groups, unfreeze
+
+__all__ = ["Progress", "Session"]
+
+ALL = "all"  # what `freeze` and `unfreeze` of a recipe call the whole backbone
+TOP = 5  # classes that a right answer may be among, beside the first
+
+
+@dataclass
+class Progress:
+    """How far a training is.
+
+    Attributes:
+        epoch: epochs that are over, tests included.
+        step: steps done in the epoch in progress.
+        losses, hits: of these steps; hits are right answers in this process.
+        unfrozen: how many entries of the recipe's `unfreeze` have been done.
+        rows: one for each epoch that is over.
+        seconds: since the start, train_seconds: in training steps alone; of runs before this one
+            too, where it is taken up again.
+    """
+
+    epoch: int = 0
+    step: int = 0
+    losses: list[float] = field(default_factory=list)
+    hits: int = 0
+    unfrozen: int = 0
+    rows: list[dict[str, Any]] = field(default_factory=list)
+    seconds: float = 0.0
+    train_seconds: float = 0.0
+
+
+class Session:
+    """Everything that a training's steps use and change.
+
+    Args:
+        fabric: from `devices.launch`.
+        model: what is trained, in place; under FSDP2 `finish` brings the weights back into it.
+        data: what it is trained and tested on.
+        recipe: how.
+
+    Raises:
+        UnknownNameError: `freeze` or `unfreeze` names no module.
+    """
+
+    def __init__(self, fabric: Any, model: nn.Module, data: ImageData, recipe: TrainRecipe) -> None:
+        self.fabric = fabric
+        self.recipe = recipe
+        self.classes = len(data.classes)
+        self.target = model
+        self.stages = _stages(model, recipe)
+        if recipe.freeze is not None:
+            freeze(model, until=_path(recipe.freeze))
+        self.train_loader, self.test_loader = data.loaders(
+            recipe, fabric.global_rank, fabric.world_size
+        )
+        self.keys: Any = self.train_loader.sampler
+        self.steps = self.keys.steps
+        # Dropout draws the same masks in every variant, whatever building its blocks has drawn,
+        # and others in each process.
+        fabric.seed_everything(
+            (recipe.seed + 1_000_003 * fabric.global_rank) % 2**32, verbose=False
+        )
+        self.model = trained_copy(model, fabric, (3, data.size, data.size))
+        # Between a forward and the next one, FSDP2's parameters look like any others: keep in mind.
+        self.sharded = self.model is not model
+        if not self.sharded:
+            self.model.to(memory_format=torch.channels_last)  # FSDP2 cuts contiguous weights only
+        self.network: Any = fabric.setup_module(self.model)
+        scale = recipe.wrapped_lr_scale if attention_modules(model) else 1.0
+        self.lr = recipe.lr * scale
+        self.optimizer = self._optimizer()
+        self.stepper = fabric.setup_optimizers(self.optimizer)
+        self.schedule = Schedule(self.optimizer, recipe, self.steps)
+        self.mix = make_mixing(recipe, self.classes)
+        self.ema = (
+            None
+            if recipe.ema is None
+            else ModelEmaV3(self.model, decay=recipe.ema, use_warmup=True)
+        )
+        self.progress = Progress()
+
+    @property
+    def updates(self) -> int:
+        """Optimizer steps done."""
+        return self.progress.epoch * self.steps + self.progress.step
+
+    @property
+    def tested(self) -> nn.Module:
+        """The network that is tested and kept: the moving average, where there is one."""
+        return self.model if self.ema is None else self.ema.module
+
+    def open_epoch(self) -> bool:
+        """Unfreeze what the epoch in progress is to train; whether there was something."""
+        due = [stage for stage in self.stages if stage[0] <= self.progress.epoch + 1]
+        return self.unfreeze(len(due))
+
+    def unfreeze(self, count: int) -> bool:
+        """Do the first `count` entries of `unfreeze`, as far as they are not done."""
+        new = self.stages[self.progress.unfrozen : count]
+        for _, path in new:
+            unfreeze(self.model, start=_path(path))
+        if not new:
+            return False
+        self.progress.unfrozen = count
+        known = {id(p) for group in self.optimizer.param_groups for p in group["params"]}
+        for group in self._groups():
+            group["params"] = [p for p in group["params"] if id(p) not in known]
+            if group["params"]:
+                self.optimizer.add_param_group(group)
+        self.schedule = Schedule(self.optimizer, self.recipe, self.steps)
+        if self.fabric.world_size > 1:
+            # DDP exchanges the gradients of what was trainable when it was set up.
+            self.network = None
+            self.network = self.fabric.setup_module(self.model)
+        return True
+
+    def batches(self) -> Iterator[Any]:
+        """The passes of the epoch in progress that are not done."""
+        self.keys.set_epoch(self.progress.epoch, self.progress.step)
+        return iter(self.train_loader)
+
+    def train_mode(self) -> None:
+        """Dropout draws and norms learn their statistics, but for norms that are frozen."""
+        self.network.train()
+        for module in self.model.modules():
+            if hasattr(module, "running_mean"):
+                own = list(module.parameters(recurse=False))
+                if own and not any(parameter.requires_grad for parameter in own):
+                    module.eval()
+
+    def step(self, batches: Iterator[Any]) -> tuple[Tensor, Tensor]:
+        """One optimizer step: mean loss and right answers of this process, on its device."""
+        result = self.backward(batches)
+        self.update()
+        return result
+
+    def backward(self, batches: Iterator[Any]) -> tuple[Tensor, Tensor]:
+        """The gradients of one step, all passes together, at the learning rate it has."""
+        self.schedule.set(self.updates)
+        passes = self.recipe.accumulate
+        self.stepper.zero_grad()
+        total = hits = torch.zeros((), device=self.fabric.device)
+        for number in range(passes):
+            images, labels = self.fabric.to_device(next(batches))
+            waits = number + 1 < passes
+            with self.fabric.no_backward_sync(self.network, enabled=True) if waits else _AT_ONCE:
+                loss, right = self._forward(images, labels, number)
+                self.fabric.backward(loss / passes if passes > 1 else loss)
+            total = total + loss.detach()
+            hits = hits + right
+        return total / passes if passes > 1 else total, hits
+
+    def update(self) -> None:
+        """Change the weights by the gradients there are."""
+        if self.recipe.clip_norm is not None:
+            self.fabric.clip_gradients(
+                self.network,
+                self.stepper,
+                max_norm=self.recipe.clip_norm,
+                error_if_nonfinite=False,
+            )
+        self.stepper.step()
+        self.progress.step += 1
+        if self.ema is not None:
+            self.ema.update(self.model, step=self.updates)
+
+    def next_epoch(self) -> None:
+        """The epoch in progress is over."""
+        progress = self.progress
+        progress.epoch, progress.step = progress.epoch + 1, 0
+        progress.losses, progress.hits = [], 0
+
+    def share_statistics(self) -> None:
+        """Take the mean of the statistics that the norms of all processes have learned."""
+        if self.fabric.world_size > 1:
+            timm.utils.distribute_bn(self.tested, self.fabric.world_size, reduce=True)
+
+    @torch.no_grad()
+    def test(self, check: Callable[[], None] = lambda: None) -> dict[str, float]:
+        """Mean cross-entropy, top-1 and (of more than five classes) top-5 share of all test images.
+
+        `check` is called after every batch; it may raise.
+        """
+        self.share_statistics()
+        model = self.tested.eval()
+        keys: Any = self.test_loader.sampler
+        left = keys.real
+        sums = torch.zeros(4, dtype=torch.float64)
+        for batch in self.test_loader:
+            images, labels = self.fabric.to_device(batch)
+            with self.fabric.autocast():
+                outputs = model(images.contiguous(memory_format=torch.channels_last))
+            outputs, labels = outputs.float()[:left], labels[:left]
+            left -= len(labels)
+            best = outputs.topk(min(TOP, outputs.shape[1])).indices == labels[:, None]
+            loss = F.cross_entropy(outputs, labels, reduction="sum")
+            batch_sums = (loss, best[:, 0].sum(), best.sum(), torch.tensor(len(labels)))
+            sums += torch.tensor([float(part) for part in batch_sums], dtype=torch.float64)
+            check()
+        loss, first, among, count = self._summed(sums)
+        shares = {"test_loss": loss / count, "test_top1": first / count}
+        return shares | ({"test_top5": among / count} if self.classes > TOP else {})
+
+    def summed(self, number: float) -> float:
+        """`number` over all processes."""
+        return self._summed(torch.tensor([number], dtype=torch.float64))[0]
+
+    def gamma(self) -> float | None:
+        """Mean |γ|: how far attention has been let in, 0 at an identity start. None without γ."""
+        gammas = [
+            whole(module.gamma.detach()).abs().mean()
+            for module in self.tested.modules()
+            if isinstance(module, Attention) and isinstance(module.gamma, Tensor)
+        ]
+        return float(torch.stack(gammas).mean()) if gammas else None
+
+    def finish(self) -> None:
+        """Leave in the model that was given what is to be kept."""
+        if self.sharded:
+            self.target.load_state_dict({k: whole(v) for k, v in self.model.state_dict().items()})
+        elif self.ema is not None:
+            self.model.load_state_dict(self.ema.module.state_dict())
+
+    def _forward(self, images: Tensor, labels: Tensor, number: int) -> tuple[Tensor, Tensor]:
+        targets, smoothing = labels, self.recipe.label_smoothing
+        if self.mix is not None:
+            place = (self.keys.seed, self.progress.epoch, self.progress.step)
+            images, targets = self.mix(images, labels, (*place, number, self.fabric.global_rank))
+            labels, smoothing = targets.argmax(1), 0.0
+        outputs = self.network(images.contiguous(memory_format=torch.channels_last))
+        loss = F.cross_entropy(outputs, targets, label_smoothing=smoothing)
+        return loss, (outputs.detach().argmax(1) == labels).sum()
+
+    def _optimizer(self) -> Optimizer:
+        recipe, groups = self.recipe, self._groups()
+        if recipe.optimizer == "sgd":
+            return torch.optim.SGD(
+                groups, lr=self.lr, momentum=recipe.momentum, nesterov=recipe.momentum > 0
+            )
+        return torch.optim.AdamW(groups, lr=self.lr)
+
+    def _groups(self) -> list[dict[str, Any]]:
+        recipe = self.recipe
+        return param_groups(
+            self.model, self.lr, recipe.weight_decay, attention_lr_scale=recipe.attention_lr_scale
+        )
+
+    def _summed(self, sums: Tensor) -> list[float]:
+        if self.fabric.world_size > 1:
+            sums = self.fabric.all_reduce(sums.to(self.fabric.device), reduce_op="sum")
+        return sums.tolist()
+
+
+_AT_ONCE = nullcontext()
+
+
+def _path(name: str) -> str | None:
+    return None if name == ALL else name
+
+
+def _stages(model: nn.Module, recipe: TrainRecipe) -> list[tuple[int, str]]:
+    """`unfreeze` in the order of epochs, its paths looked up before anything is trained."""
+    known = dict(model.named_modules())
+    for path in recipe.unfreeze.values():
+        if path != ALL and path not in known:
+            unfreeze(model, start=path)  # raises, and names what is near
+    return sorted(recipe.unfreeze.items())

@@ -1,0 +1,119 @@
+"""`--engine ray`: on a cluster of two nodes, one of which is killed while it works."""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from test_study_engine import STUDY
+from test_study_killed import numbers
+from test_train_loop import tiny_net
+
+from attnzoo.errors import StudyError
+from attnzoo.study import run_study
+from attnzoo.study.cluster import SETTINGS
+from attnzoo.train import Watch
+
+ray = pytest.importorskip("ray", reason="the extra `ray` is not installed")
+HERE = Path(__file__).parent
+
+
+@pytest.fixture(scope="module")
+def cluster() -> Iterator[Any]:
+    """A head without CPUs, so that tasks run on the nodes that are added."""
+    path = os.pathsep.join([str(HERE), str(HERE.parent), os.environ.get("PYTHONPATH", "")])
+    with pytest.MonkeyPatch.context() as patch:
+        for name, value in {**SETTINGS, "PYTHONPATH": path, "OMP_NUM_THREADS": "1"}.items():
+            patch.setenv(name, value)
+        from ray.cluster_utils import Cluster
+
+        made = Cluster(initialize_head=True, head_node_args={"num_cpus": 0})
+        yield made
+        made.shutdown()
+
+
+def noting_net(num_classes: int, note: str) -> Any:
+    """A network that notes on which node of a cluster it is built to be trained."""
+    model = tiny_net(num_classes)
+    if os.environ.get("RAY_JOB_ID") and model[0].weight.device.type != "meta":
+        with Path(note).open("a") as file:
+            file.write(ray.get_runtime_context().get_node_id() + "\n")
+    return model
+
+
+def test_a_node_is_lost_and_no_run(tmp_path: Path, cluster: Any) -> None:
+    note = tmp_path / "nodes.txt"
+    study = {
+        **STUDY,
+        "backbones": [{"name": "test_study_cluster:noting_net", "options": {"note": str(note)}}],
+        "train": {**STUDY["train"], "epochs": 30},
+    }
+    run_study(study, tmp_path / "alone", threads=1, watch=Watch())
+    nodes = [cluster.add_node(num_cpus=1) for _ in range(2)]
+    begun: list[str] = []
+    lost: list[str] = []
+    ended: list[str] = []
+
+    class Killing(Watch):
+        """As soon as two runs have begun, the node of the second goes."""
+
+        def begin(self, name: str, steps: int) -> None:
+            begun.append(name)
+
+        def epoch(self, row: dict[str, Any]) -> None:
+            if not lost and len(begun) == 2:
+                lost.append(note.read_text().split()[-1])
+                (node,) = [node for node in nodes if node.node_id == lost[0]]
+                cluster.remove_node(node, allow_graceful=False)
+
+        def end(self, line: str) -> None:
+            ended.append(line)
+
+    outcome = run_study(
+        study, tmp_path / "ray", engine="ray", address=cluster.address, watch=Killing()
+    )
+    assert lost
+    assert (outcome.repeated, outcome.failures) == (4, [])
+    assert len(ended) == 4
+    assert len(begun) == 5  # the run on the lost node, on the other one again
+    assert len(set(begun)) == 4
+    assert lost[0] != note.read_text().split()[-1]
+    assert numbers(tmp_path / "ray") == numbers(tmp_path / "alone")
+    assert not list((tmp_path / "ray" / "runs").glob(".*"))
+
+
+def test_an_interrupt_ends_the_tasks_after_a_step(tmp_path: Path, cluster: Any) -> None:
+    cluster.add_node(num_cpus=1)
+    longer = {**STUDY, "train": {**STUDY["train"], "epochs": 3000}, "seeds": [0]}
+
+    class Impatient(Watch):
+        def epoch(self, row: dict[str, Any]) -> None:
+            raise KeyboardInterrupt
+
+    before = signal.getsignal(signal.SIGTERM)
+    with pytest.raises(KeyboardInterrupt):
+        run_study(
+            longer, tmp_path, engine="ray", address=cluster.address, workers=1, watch=Impatient()
+        )
+    assert not ray.is_initialized()
+    assert signal.getsignal(signal.SIGTERM) is before
+    (kept,) = (tmp_path / "runs").glob(".*.partial")
+    assert "interrupted" in (kept / "log.txt").read_text()
+    assert (kept / "checkpoint.pt").exists()
+
+
+def test_more_threads_than_a_node_has(tmp_path: Path, cluster: Any) -> None:
+    with pytest.raises(StudyError, match="asks for 99 CPUs, and no node of the Ray cluster"):
+        run_study(STUDY, tmp_path, engine="ray", address=cluster.address, threads=99, watch=Watch())
+
+
+def test_no_cluster_there(tmp_path: Path) -> None:
+    began = time.monotonic()
+    with pytest.raises(StudyError, match=r"no Ray cluster can be used at 'ray-of-light'"):
+        run_study(STUDY, tmp_path, engine="ray", address="ray-of-light", watch=Watch())
+    assert time.monotonic() - began < 60
