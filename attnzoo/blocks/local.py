@@ -6,9 +6,11 @@ Shapes: x (N, C, H, W); channel gate (N, C, 1, 1); spatial gate (N, 1, H, W).
 
 from __future__ import annotations
 
+import torch
 from torch import Tensor, nn
 
-from attnzoo.blocks.parts import NEAR_UNIFORM, Reduction, hidden_channels, pointwise
+from attnzoo import kernels
+from attnzoo.blocks.parts import NEAR_UNIFORM, Reduction, gate_twice, hidden_channels, pointwise
 from attnzoo.registry import register_block
 
 __all__ = ["LocalAttention"]
@@ -57,7 +59,21 @@ class LocalAttention(nn.Module):
         )
 
     def forward(self, x: Tensor) -> Tensor:
-        return x * (self.channel_attention(x) * self.spatial_attention(x))
+        if not torch.jit.is_scripting():
+            y = self.fused(x)
+            if y is not None:
+                return y
+        return gate_twice(x, self.channel_attention(x), self.spatial_attention(x))
+
+    def fused(
+        self, x: Tensor, gamma: Tensor | None = None, pool: nn.Module | None = None
+    ) -> Tensor | None:
+        """The result from the fused kernels, or None where the formula must do."""
+        if not kernels.takes(x) or type(self) is not LocalAttention:
+            return None
+        channel, spatial = self.channel_attention, self.spatial_attention
+        layers = (channel[1], channel[3], spatial[0], spatial[2])
+        return kernels.fused(self, "local", layers, x, gamma, pool)
 
 
 @register_block(

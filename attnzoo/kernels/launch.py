@@ -83,14 +83,19 @@ class _Job:
     def mlp_blocks(self) -> dict[str, int]:
         """Blocks of the kernels that run once an image."""
         rows = power_of_two(self.mlp_units)
-        columns = power_of_two(self.C, most=max(1, min(128, 8192 // rows)))
-        return {"BH": rows, "BC": columns, "BT": power_of_two(self.tiles, most=32)}
+        columns = power_of_two(self.C, most=max(1, min(64, 8192 // rows)))
+        return {
+            "BH": rows,
+            "BC": columns,
+            "BT": power_of_two(self.tiles, most=128),
+            "num_warps": 8,
+        }
 
-    def grid_blocks(self, pixels: int) -> tuple[int, int, int]:
-        """Programs an image, tiles of pixels, and the blocks of the kernels that only apply."""
+    def grid_blocks(self, pixels: int, values: int) -> tuple[int, int, int]:
+        """Tiles of pixels, and the blocks of channels and pixels of a kernel that only applies."""
         last = self.format == torch.channels_last
-        wide = power_of_two(pixels, most=64 if last else 256)
-        deep = power_of_two(self.C, most=max(16, 4096 // wide))
+        wide = power_of_two(pixels, most=values // 64 if last else 256)
+        deep = power_of_two(self.C, most=max(1, values // wide))
         return triton.cdiv(pixels, wide), deep, wide
 
 
@@ -113,12 +118,13 @@ def forward(
     means, channel = job.empty(job.N, job.C), job.empty(job.N, job.C)
     spatial = job.empty(job.N, job.P) if job.kind.spatial else None
     blocks = job.tiling
-    tiles, deep, wide = job.grid_blocks(out[0] * out[1])
+    tiles, deep, wide = job.grid_blocks(out[0] * out[1], 1024 if pool else 4096)
     programs = tiles * triton.cdiv(job.C, deep)
     for first, count in job.cuts():
         triton_forward.statistics[(job.tiles, count)](
             job.x, *job.spatial, sums, spatial, first, job.C, job.units, job.P, job.tiles,
             *job.strides, BH=blocks.hidden, BC=blocks.channels, BP=blocks.pixels, WIDE=job.widen,
+            num_warps=blocks.warps,
         )  # fmt: skip
         triton_forward.channel_gate[(count,)](
             sums, *job.perceptron, means, channel, first, job.C, job.mlp_units, job.P, job.tiles,
@@ -180,13 +186,13 @@ def backward(
     pooled = (job.P, job.H, job.W, *out, job.tiles, *job.strides,
               *strides(job.C, out[0] * out[1], job.format))  # fmt: skip
     options = {"ADD": job.kind.add, "POOL": POOLS[pool], "WIDE": job.widen}
-    options |= {"BH": blocks.hidden, "BC": blocks.channels, "BP": blocks.pixels}
+    options |= {"BC": blocks.channels, "BP": blocks.pixels, "num_warps": blocks.warps}
     largest = torch.finfo(x.dtype).max if x.dtype == torch.float16 else 0.0
     row = 0
     for (first, count), split in zip(cuts, splits, strict=True):
         triton_backward.sums[(job.tiles, count)](
             job.x, g, places, channel, s, gamma, w1, b1, w2, by_gate, by_one, du, dw2, db1, db2,
-            first, job.C, job.units, *pooled, LARGEST=largest, **options,
+            first, job.C, job.units, *pooled, LARGEST=largest, BH=blocks.hidden, **options,
         )  # fmt: skip
         triton_backward.gate_sums[(count,)](
             by_gate, by_one, means, channel, gamma, *job.perceptron[:3], logit, unit, active,
@@ -197,14 +203,14 @@ def backward(
             now = slice(first, first + count)
             shift[now] = _across_channels(logit[now], job.channel[0].flip(2)) / job.P
         if s is not None:
-            triton_backward.weight_sums[(columns, split)](
+            triton_backward.weight_sums[(columns, split, triton.cdiv(job.units, blocks.slice))](
                 job.x, du, dw1, first, count, row, split, job.C, job.units, job.P, job.tiles,
-                *job.strides, BH=blocks.hidden, BC=blocks.channels, BP=blocks.pixels,
+                *job.strides, BH=blocks.slice, BC=blocks.channels, BP=blocks.pixels,
                 WIDE=job.widen,
             )  # fmt: skip
         triton_backward.spread[(job.tiles * columns, count)](
             g, places, channel, s, gamma, w1, du, shift, dx, first, job.C, job.units, *pooled,
-            **options,
+            BH=blocks.slice, **options,
         )  # fmt: skip
         row += split
     if job.kind.channel == 4:

@@ -51,11 +51,16 @@ KINDS = {
 
 @dataclass(frozen=True)
 class Tiling:
-    """Pixels and channels of one program, of each kernel."""
+    """Pixels, channels and hidden units of one program, and its warps.
+
+    slice: hidden units where a program need not have all of them at once.
+    """
 
     pixels: int
     channels: int
     hidden: int
+    slice: int
+    warps: int
 
 
 def power_of_two(number: int, *, least: int = 1, most: int = 1 << 20) -> int:
@@ -73,6 +78,8 @@ def tiling(channels: int, pixels: int, hidden: int, itemsize: int) -> Tiling:
         pixels=power_of_two(pixels, least=16, most=wide),
         channels=power_of_two(channels, least=16, most=deep if itemsize <= 2 else min(deep, 32)),
         hidden=rows,
+        slice=min(rows, 64 if itemsize <= 2 else 16),
+        warps=8,
     )
 
 

@@ -250,7 +250,7 @@ def weight_sums(
     """dw1 (rows, hidden, C): Σ du·x over the pixels of one split of these images, at `row`."""
     split = tl.program_id(1)
     c = tl.program_id(0) * BC + tl.arange(0, BC)
-    h = tl.arange(0, BH)
+    h = tl.program_id(2) * BH + tl.arange(0, BH)
     acc = tl.zeros((BH, BC), dtype=dw1.dtype.element_ty)
     for item in range(split, images * tiles, splits):
         n = first + item // tiles
@@ -306,20 +306,21 @@ def spread(
     n = (first + tl.program_id(1)).to(tl.int64)
     p = (tl.program_id(0) % tiles) * BP + tl.arange(0, BP)
     c = (tl.program_id(0) // tiles) * BC + tl.arange(0, BC)
-    h = tl.arange(0, BH)
     inside = (c < C)[:, None] & (p < P)[None, :]
     k = gate(channel, spatial, n, c, p, p < P, C, P, ADD)
     if gamma is not None:
         k = 1.0 - tl.load(gamma + c, mask=c < C, other=0.0).to(k.dtype)[:, None] * (1.0 - k)
     acc = tl.zeros((BC, BP), dtype=channel.dtype.element_ty)
     if w1 is not None:
-        known = (c < C)[:, None] & (h < hidden)[None, :]
-        w = tl.load(w1 + h[None, :] * C + c[:, None], mask=known, other=0.0)
-        at = n * hidden * P + h[:, None] * P + p[None, :]
-        d = tl.load(du + at, mask=(h < hidden)[:, None] & (p < P)[None, :], other=0.0)
-        if WIDE:
-            d = d.to(acc.dtype)
-        acc = tl.dot(w.to(d.dtype), d, acc, input_precision="ieee")
+        for h0 in range(0, hidden, BH):
+            h = h0 + tl.arange(0, BH)
+            known = (c < C)[:, None] & (h < hidden)[None, :]
+            w = tl.load(w1 + h[None, :] * C + c[:, None], mask=known, other=0.0)
+            at = n * hidden * P + h[:, None] * P + p[None, :]
+            d = tl.load(du + at, mask=(h < hidden)[:, None] & (p < P)[None, :], other=0.0)
+            if WIDE:
+                d = d.to(acc.dtype)
+            acc = tl.dot(w.to(d.dtype), d, acc, input_precision="ieee")
     dy = gradient(g, codes, n, c, p, inside, H, W, OH, OW, on, oc, op, POOL, acc.dtype)
     acc += dy * k + tl.load(shift + n * C + c, mask=c < C, other=0.0)[:, None]
     at = n * sn + c[:, None] * sc + p[None, :] * sp
