@@ -4,6 +4,7 @@ from attnzoo import blocks as blocks
 from attnzoo.api import plan, wrap
 from attnzoo.checkpoint import Checkpoint, load, save
 from attnzoo.costs import Cost, cost
+from attnzoo.fusing import fuse, unfuse
 from attnzoo.planning import Plan
 from attnzoo.recipe import Recipe
 from attnzoo.registry import (
@@ -31,6 +32,7 @@ __all__ = [
     "cost",
     "create_block",
     "freeze",
+    "fuse",
     "list_blocks",
     "list_policies",
     "load",
@@ -43,6 +45,7 @@ __all__ = [
     "save",
     "shrink",
     "sparsity_penalty",
+    "unfuse",
     "unwrap",
     "wrap",
 ]

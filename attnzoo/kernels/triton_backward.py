@@ -128,7 +128,7 @@ def sums(
                 w = tl.load(w1 + h[:, None] * C + c[None, :], mask=known, other=0.0)
                 if WIDE:
                     v = v.to(u.dtype)
-                u = tl.dot(w.to(v.dtype), v, u, input_precision="ieee")
+                u = tl.dot(w.to(v.dtype), v, u, input_precision="ieee", out_dtype=u.dtype)
     if w1 is not None:
         da = tl.where(p < P, ds * s * (1.0 - s), 0.0)
         if w2 is not None:
@@ -264,7 +264,7 @@ def weight_sums(
         if WIDE:
             d = d.to(acc.dtype)
             v = v.to(acc.dtype)
-        acc = tl.dot(d, v, acc, input_precision="ieee")
+        acc = tl.dot(d, v, acc, input_precision="ieee", out_dtype=acc.dtype)
     at = (row + split).to(tl.int64) * hidden * C + h[:, None] * C + c[None, :]
     tl.store(dw1 + at, acc, mask=(h < hidden)[:, None] & (c < C)[None, :])
 
@@ -320,7 +320,7 @@ def spread(
             d = tl.load(du + at, mask=(h < hidden)[:, None] & (p < P)[None, :], other=0.0)
             if WIDE:
                 d = d.to(acc.dtype)
-            acc = tl.dot(w.to(d.dtype), d, acc, input_precision="ieee")
+            acc = tl.dot(w.to(d.dtype), d, acc, input_precision="ieee", out_dtype=acc.dtype)
     dy = gradient(g, codes, n, c, p, inside, H, W, OH, OW, on, oc, op, POOL, acc.dtype)
     acc += dy * k + tl.load(shift + n * C + c, mask=c < C, other=0.0)[:, None]
     at = n * sn + c[:, None] * sc + p[None, :] * sp

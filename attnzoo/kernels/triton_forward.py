@@ -68,7 +68,7 @@ def statistics(
             w = tl.load(w1 + h[:, None] * C + c[None, :], mask=known, other=0.0)
             if WIDE:
                 v = v.to(sums.dtype.element_ty)
-            u = tl.dot(w.to(v.dtype), v, u, input_precision="ieee")
+            u = tl.dot(w.to(v.dtype), v, u, input_precision="ieee", out_dtype=u.dtype)
     if w1 is not None:
         u += tl.load(b1 + h, mask=h < hidden, other=0.0).to(u.dtype)[:, None]
         # Rows past the last unit: 0 · inf was NaN in them.
