@@ -93,7 +93,7 @@ def unfuse(model: nn.Module) -> nn.Module:
             attention.pool = None
     for module in model.modules():
         if isinstance(module, Attention):
-            module._compiled_call_impl = None
+            module.__dict__.pop("_compiled_call_impl", None)
     return model
 
 

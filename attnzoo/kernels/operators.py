@@ -90,9 +90,7 @@ def gated_backward(
     """Gradients of x, of γ (empty without one) and of the weights, from that of y."""
     from attnzoo.kernels.launch import backward
 
-    return backward(
-        g, x, weights, gamma, means, channel, spatial, codes, kind, pool, images
-    )
+    return backward(g, x, weights, gamma, means, channel, spatial, codes, kind, pool, images)
 
 
 @gated_backward.register_fake
@@ -127,7 +125,7 @@ def _first_derivative(ctx: Any, g: Tensor | None, *_: Tensor | None) -> tuple[An
     x, gamma, *rest = ctx.saved_tensors
     weights, (means, channel, spatial, codes) = rest[:-4], rest[-4:]
     if g is None:
-        return (None,) * 8
+        return None, [None] * len(weights), *(None,) * 6
     dx, dgamma, grads = gated_backward(
         g, x, weights, gamma, means, channel, spatial, codes,
         ctx.kind, ctx.pool, ctx.ceil, ctx.images,
@@ -138,12 +136,15 @@ def _first_derivative(ctx: Any, g: Tensor | None, *_: Tensor | None) -> tuple[An
 def _keep_for_second(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:
     g, x, weights, gamma, *_, ctx.kind, ctx.pool, ctx.ceil, _ = inputs
     ctx.save_for_backward(g, x, gamma, *weights)
+    ctx.set_materialize_grads(False)
 
 
 def _second_derivative(
     ctx: Any, of_dx: Tensor | None, of_dgamma: Tensor | None, of_weights: Sequence[Tensor | None]
 ) -> tuple[Any, ...]:
     saved = ctx.saved_tensors
+    if all(grad is None for grad in (of_dx, of_dgamma, *of_weights)):
+        return None, None, [None] * (len(saved) - 3), *(None,) * 9
     with torch.enable_grad():
         g, x, gamma, *weights = (t if t is None else t.detach().requires_grad_() for t in saved)
         inputs = [x, *weights, *([] if gamma is None else [gamma])]

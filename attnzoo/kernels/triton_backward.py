@@ -22,7 +22,9 @@ __all__ = ["gate_sums", "spread", "sums", "weight_sums"]
 
 
 @triton.jit
-def gradient(g, codes, n, c, p, inside, H, W, OH, OW, on, oc, op, POOL: tl.constexpr, dtype: tl.constexpr):
+def gradient(
+    g, codes, n, c, p, inside, H, W, OH, OW, on, oc, op, POOL: tl.constexpr, dtype: tl.constexpr
+):
     """The gradient at pixels p: as it is (POOL 0), or taken back through a 2×2 pool.
 
     POOL 1: a maximum, whose place `codes` tells. POOL 2: a mean over what is inside the map.
