@@ -78,12 +78,13 @@ class Attention(nn.Module):
 
     def _fused(self, x: Tensor) -> Tensor | None:
         """The result from the block's fused kernels, or None where they can't run."""
-        if not kernels.takes(x) or not hasattr(self.block, "fused"):
+        fused = getattr(self.block, "fused", None)
+        if fused is None or not kernels.takes(x):
             return None
         if self.axes == "NHWC":
-            y = self.block.fused(x.permute(0, 3, 1, 2), self.gamma)
+            y = fused(x.permute(0, 3, 1, 2), self.gamma)
             return None if y is None else y.permute(0, 2, 3, 1)
-        return self.block.fused(x, self.gamma, self.pool)
+        return fused(x, self.gamma, self.pool)
 
     def _attended(self, x: Tensor, base: Tensor | None) -> Tensor:
         nhwc, video = self.axes == "NHWC", self.axes == "NCDHW"

@@ -11,7 +11,7 @@ import shutil
 from collections.abc import Iterator
 from itertools import pairwise
 from types import FunctionType, MethodType
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import nn
@@ -121,7 +121,7 @@ def _followed(model: nn.Module) -> Iterator[tuple[Attention, nn.Module, str]]:
         else:
             continue
         for attention, name in pairs:
-            child = holder._modules[name]
+            child = holder.get_submodule(name)
             fits = isinstance(child, Joined) or kernels.joinable(child) is not None
             # Elsewhere too, it would pool there as well.
             if attention is not None and fits and len(paths[attention]) == len(paths[holder]):
@@ -132,7 +132,7 @@ def _last(module: nn.Module) -> Attention | None:
     """The attention whose result the module returns, if nobody else sees it."""
     hooks = list(module._forward_hooks.values())
     if hooks == [attend_output] and not module._backward_hooks:
-        return module._modules["attn_out"]  # ty: ignore[invalid-return-type]  # `Hook` put it there
+        return cast("Attention", module.attn_out)  # `Hook` put it there
     if kernels.is_watched(module):
         return None
     if type(module) is Attention:

@@ -23,7 +23,7 @@ from torch.nn import functional as F
 from torch.nn.utils import parametrizations
 
 import attnzoo
-from attnzoo.attention import Attended, Attention, Replaced
+from attnzoo.attention import Attention, Replaced
 from attnzoo.blocks import LocalAttention
 from attnzoo.kernels import dispatch
 from attnzoo.kernels.operators import gated, gated_backward
@@ -257,7 +257,9 @@ def test_a_gradient_that_is_one_value_expanded() -> None:
     x = torch.randn(2, 8, 6, 6, device=DEVICE, requires_grad=True)
     block(x).sum().backward()
     expected = torch.autograd.grad(block.formula(x).sum(), [x, *block.parameters()])
-    for value, target in zip([x.grad, *(p.grad for p in block.parameters())], expected):
+    for value, target in zip(
+        [x.grad, *(p.grad for p in block.parameters())], expected, strict=True
+    ):
         torch.testing.assert_close(value, target, rtol=1e-4, atol=1e-5)
 
 
@@ -463,7 +465,7 @@ def test_other_maps_take_the_plain_formula(x: Tensor, monkeypatch: pytest.Monkey
 
 def test_weights_of_another_dtype_raise_as_they_do_without_kernels() -> None:
     block = LocalAttention(8).to(DEVICE)
-    with pytest.raises(RuntimeError, match="dtype|type"):
+    with pytest.raises(RuntimeError, match="type"):
         block(torch.randn(1, 8, 4, 4, device=DEVICE, dtype=torch.bfloat16))
 
 

@@ -8,7 +8,7 @@ Shapes: x (N, C, H, W); channel gate (N, C, 1, 1).
 from __future__ import annotations
 
 import math
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
@@ -96,5 +96,5 @@ class EfficientChannelAttention(Gated):
     def formula(self, x: Tensor) -> Tensor:
         return x * self.gate(x)
 
-    def layers(self) -> tuple[nn.Module, ...]:
+    def layers(self) -> tuple[Any, ...]:
         return (self.gate.conv,)

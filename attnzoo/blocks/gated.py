@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -26,7 +26,7 @@ class Gated(nn.Module):
         """The result in PyTorch's operations."""
         raise NotImplementedError
 
-    def layers(self) -> tuple[nn.Module, ...]:
+    def layers(self) -> tuple[Any, ...]:
         """The convolutions of the gates, in the order that the kind says."""
         raise NotImplementedError
 

@@ -6,6 +6,8 @@ Shapes: x (N, C, H, W); channel gate (N, C, 1, 1); spatial gate (N, 1, H, W).
 
 from __future__ import annotations
 
+from typing import Any
+
 from torch import Tensor, nn
 
 from attnzoo.blocks.gated import Gated
@@ -62,7 +64,7 @@ class LocalAttention(Gated):
     def formula(self, x: Tensor) -> Tensor:
         return gate_twice(x, self.channel_attention(x), self.spatial_attention(x))
 
-    def layers(self) -> tuple[nn.Module, ...]:
+    def layers(self) -> tuple[Any, ...]:
         channel, spatial = self.channel_attention, self.spatial_attention
         return channel[1], channel[3], spatial[0], spatial[2]
 

@@ -8,6 +8,7 @@ Shapes: x (N, C, H, W); channel gate (N, C, 1, 1); spatial gate (N, 1, H, W).
 from __future__ import annotations
 
 from collections import OrderedDict
+from typing import Any
 
 from torch import Tensor, nn
 
@@ -75,5 +76,5 @@ class ConcurrentSqueezeExcitation(Gated):
     def formula(self, x: Tensor) -> Tensor:
         return x * (self.channel_gate(x) + self.spatial_gate(x))
 
-    def layers(self) -> tuple[nn.Module, ...]:
+    def layers(self) -> tuple[Any, ...]:
         return self.channel_gate.fc1, self.channel_gate.fc2, self.spatial_gate.conv

@@ -10,6 +10,7 @@ Shapes: x (N, C, H, W); channel gate (N, C, 1, 1).
 from __future__ import annotations
 
 from collections import OrderedDict
+from typing import Any
 
 from torch import Tensor, nn
 
@@ -76,7 +77,7 @@ class SqueezeExcitation(Gated):
     def formula(self, x: Tensor) -> Tensor:
         return x * self.gate(x)
 
-    def layers(self) -> tuple[nn.Module, ...]:
+    def layers(self) -> tuple[Any, ...]:
         return self.gate.fc1, self.gate.fc2
 
 

@@ -14,6 +14,7 @@ from __future__ import annotations
 import importlib.util
 import os
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -57,7 +58,7 @@ def takes(x: Tensor) -> bool:
 def fused(
     block: nn.Module,
     kind: str,
-    layers: Sequence[nn.Module],
+    layers: Sequence[Any],
     x: Tensor,
     gamma: Tensor | None = None,
     pool: nn.Module | None = None,
@@ -168,4 +169,4 @@ def _is_capable(device: torch.device) -> bool:
 
 
 # What torch.compiler.assume_constant_result sets, without its import of the whole compiler.
-_is_capable._dynamo_marked_constant = True  # ty: ignore[unresolved-attribute]
+_is_capable.__dict__["_dynamo_marked_constant"] = True

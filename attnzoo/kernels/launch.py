@@ -73,7 +73,7 @@ class _Job:
     @property
     def perceptron(self) -> list[Tensor | None]:
         """w1, b1, w2, b2 of the channel gate, all None where it is not a perceptron."""
-        return self.channel if self.kind.channel == 4 else [None] * 4
+        return [*self.channel] if self.kind.channel == 4 else [None] * 4
 
     @property
     def mlp_units(self) -> int:

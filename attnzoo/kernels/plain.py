@@ -19,7 +19,7 @@ __all__ = ["gated"]
 def gated(
     x: Tensor, weights: Sequence[Tensor], gamma: Tensor | None, kind: str, pool: str, ceil: bool
 ) -> Tensor:
-    """x times its gates, softened by γ where there is one, then pooled where that is asked."""
+    """The map times its gates, softened by γ where there is one, then pooled if asked."""
     spec = KINDS[kind]
     weights = [weight.to(x.dtype) for weight in weights]
     mean = x.mean((2, 3), keepdim=True)

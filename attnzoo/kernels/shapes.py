@@ -97,7 +97,7 @@ def memory_format(x: Tensor) -> torch.memory_format:
 
 
 def dense(x: Tensor, wanted: torch.memory_format) -> Tensor:
-    """x without gaps, in that format; itself if it is."""
+    """The map without gaps, in that format; itself if it is."""
     return x.contiguous(memory_format=wanted)
 
 

@@ -304,7 +304,7 @@ def spread(
     POOL: tl.constexpr,
     WIDE: tl.constexpr,
 ):
-    """dx = g · gate + w1ᵀ du + shift, written once, in the memory format of x."""
+    """Dx = g · gate + w1ᵀ du + shift, written once, in the memory format of x."""
     n = (first + tl.program_id(1)).to(tl.int64)
     p = (tl.program_id(0) % tiles) * BP + tl.arange(0, BP)
     c = (tl.program_id(0) // tiles) * BC + tl.arange(0, BC)

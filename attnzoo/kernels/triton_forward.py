@@ -135,20 +135,17 @@ def channel_gate(
 
 @triton.jit
 def gate(channel, spatial, n, c, p, known, C, P, ADD: tl.constexpr):
-    """The gate at channels c and pixels p of image n: their product, or sum, or the one there is."""
+    """The gate at channels c and pixels p of image n: a product, a sum, or the one there is."""
     k = tl.load(channel + n * C + c, mask=c < C, other=0.0)[:, None]
     if spatial is not None:
         s = tl.load(spatial + n * P + p, mask=known, other=0.0)[None, :]
-        if ADD:
-            k = k + s
-        else:
-            k = k * s
+        k = k + s if ADD else k * s
     return k
 
 
 @triton.jit
 def attended(v, k, gamma, c, C):
-    """x → x · k, or with γ: x → x · (1 − γ·(1 − k)), which at γ = 0 is x, bit for bit."""
+    """Return x · k, or with γ: x · (1 − γ·(1 − k)), which at γ = 0 is x, bit for bit."""
     wide = v.to(k.dtype)
     if gamma is None:
         y = (wide * k).to(v.dtype)
