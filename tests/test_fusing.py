@@ -27,6 +27,7 @@ def _compile_without_a_compiler(monkeypatch: pytest.MonkeyPatch) -> None:
     """The C++ that inductor writes takes ten seconds a block to compile."""
     monkeypatch.setattr(torch, "compile", partial(torch.compile, backend="eager"))
     monkeypatch.setattr(fusing, "_has_compiler", lambda: True)
+    monkeypatch.setattr(torch.backends.cudnn, "allow_tf32", False)
 
 
 def network(pool: nn.Module | None = None) -> nn.Sequential:
