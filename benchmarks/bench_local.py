@@ -42,7 +42,9 @@ def train(module: nn.Module, x: Tensor, gradient: Tensor) -> None:
 
 def main() -> None:
     torch.set_num_threads(1)
-    print(f"LocalAttention before a 2×2 pool, batch {BATCH}, float32, 1 thread, CPU: ratios of time")
+    print(
+        f"LocalAttention before a 2×2 pool, batch {BATCH}, float32, 1 thread, CPU: ratios of time"
+    )
     heads = ("ours/published", "fused/published", "published/copy", "ours/copy", "fused/copy")
     print("".join(["shape".ljust(16), "".ljust(9), *(head.rjust(17) for head in heads)]))
     for channels, side in SITES:
@@ -75,7 +77,9 @@ def main() -> None:
             target = torch.empty_like(x)
             seconds = in_turns({**runs, "copy": partial(target.copy_, x)}, ROUNDS)
             cells = [_ratio(seconds, *head.split("/")).rjust(17) for head in heads]
-            print("".join([f"{channels}×{side}×{side}".ljust(16), mode.ljust(9), *cells]), flush=True)
+            print(
+                "".join([f"{channels}×{side}×{side}".ljust(16), mode.ljust(9), *cells]), flush=True
+            )
 
 
 def _ratio(seconds: dict[str, list[float]], one: str, other: str) -> str:
