@@ -151,7 +151,8 @@ def _fit(x: Tensor, weights: Sequence[Tensor | None]) -> bool:
 
 def _is_traced() -> bool:
     """Whether something records or transforms what is computed, which an operator would stop."""
-    if torch.compiler.is_exporting() or torch.jit.is_tracing():
+    # Not torch.compiler.is_exporting(), which in torch 2.11 is true under torch.compile as well.
+    if torch.compiler._is_exporting_flag or torch.jit.is_tracing():
         return True
     if torch.compiler.is_compiling():
         return False
