@@ -35,6 +35,8 @@ class Compiled:
             if isinstance(value, torch.Tensor):
                 signature[parameter.name] = TYPES[value.dtype]
                 attributes[index,] = [["tt.divisibility", 16]]
+            elif parameter.do_not_specialize:
+                signature[parameter.name] = "i32"
             elif parameter.is_constexpr or value is None or value == 1:
                 signature[parameter.name] = "constexpr"
                 constants[index,] = value

@@ -366,9 +366,10 @@ def test_a_module_in_whose_place_attention_stands_keeps_running() -> None:
     assert torch.equal(replaced(x), host(x))
 
 
-def test_autocast_keeps_the_dtype_of_the_map(monkeypatch: pytest.MonkeyPatch) -> None:
+@every_kind
+def test_autocast_keeps_the_dtype_of_the_map(kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
     asked = calls(monkeypatch)
-    block = LocalAttention(16).to(DEVICE)
+    block = attnzoo.create_block(kind, 16).to(DEVICE)
     x = torch.randn(2, 16, 4, 4, device=DEVICE, dtype=torch.bfloat16, requires_grad=True)
     with torch.autocast(DEVICE, torch.bfloat16):
         y = block(x)

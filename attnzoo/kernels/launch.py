@@ -172,7 +172,9 @@ def backward(
     parts = (job.N, job.tiles, job.units)
     by_gate = job.empty(job.N, job.tiles, job.C)
     by_one = job.empty(*by_gate.shape) if gamma is not None else None
-    du = job.empty(job.N, job.units, job.P, dtype=x.dtype) if s is not None else None
+    # One cut's alone, so that it stays in the cache.
+    images = min(job.images, job.N)
+    du = job.empty(images, job.units, job.P, dtype=x.dtype) if s is not None else None
     dw2, db1 = (job.empty(*parts), job.empty(*parts)) if w2 is not None else (None, None)
     db2 = job.empty(*parts[:2]) if s is not None else None
     logit, shift, dgamma = (job.empty(job.N, job.C) for _ in range(3))

@@ -6,7 +6,8 @@ device's cache, and written into the graph each cut would be four nodes.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Generator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -43,7 +44,8 @@ def gated(
     """
     from attnzoo.kernels.launch import forward
 
-    return forward(x, weights, gamma, kind, pool, ceil, images, keep)
+    with _on_device_of(x):
+        return forward(x, weights, gamma, kind, pool, ceil, images, keep)
 
 
 @gated.register_fake
@@ -90,7 +92,8 @@ def gated_backward(
     """Gradients of x, of γ (empty without one) and of the weights, from that of y."""
     from attnzoo.kernels.launch import backward
 
-    return backward(g, x, weights, gamma, means, channel, spatial, codes, kind, pool, images)
+    with _on_device_of(x):
+        return backward(g, x, weights, gamma, means, channel, spatial, codes, kind, pool, images)
 
 
 @gated_backward.register_fake
@@ -113,6 +116,13 @@ def _(
         means.new_empty(0) if gamma is None else torch.empty_like(gamma),
         [weight.new_empty(weight.shape) for weight in weights],
     )
+
+
+@contextmanager
+def _on_device_of(x: Tensor) -> Generator[None]:
+    """Triton launches on the current device; and no sum is to be rounded by autocast."""
+    with torch.cuda.device_of(x), torch.autocast(x.device.type, enabled=False):
+        yield
 
 
 def _keep_for_backward(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:

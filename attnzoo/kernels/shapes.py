@@ -27,6 +27,10 @@ __all__ = [
 L2_SHARE = 0.4
 
 
+#: A grid has at most 65,535 programs along its second axis.
+MOST_IMAGES = 65535
+
+
 @dataclass(frozen=True)
 class Kind:
     """Which gates a block has, and where their weights are in the list of weights.
@@ -121,4 +125,4 @@ def images_per_cut(x: Tensor) -> int:
     if not x.is_cuda:
         return x.shape[0]
     cache = torch.cuda.get_device_properties(x.device).L2_cache_size
-    return max(1, int(L2_SHARE * cache) // image)
+    return min(max(1, int(L2_SHARE * cache) // image), MOST_IMAGES)

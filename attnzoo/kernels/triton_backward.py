@@ -49,7 +49,7 @@ def gradient(
     return v
 
 
-@triton.jit
+@triton.jit(do_not_specialize=["first"])
 def sums(
     x,
     g,
@@ -91,7 +91,8 @@ def sums(
 ):
     """by_gate, by_one (N, tiles, C): Σ over the tile of g·x·s, and of g·x where there is a γ.
 
-    du (N, hidden, P), of x's dtype; dw2, db1 (N, tiles, hidden) and db2 (N, tiles) per tile.
+    du (images of the cut, hidden, P), of x's dtype; dw2, db1 (N, tiles, hidden) and db2 (N, tiles),
+    per tile.
     """
     tile = tl.program_id(0)
     n = (first + tl.program_id(1)).to(tl.int64)
@@ -146,11 +147,11 @@ def sums(
         if LARGEST > 0.0:  # of float16, so that no later sum is NaN
             change = tl.minimum(tl.maximum(change, -LARGEST), LARGEST)
         inside = (h < hidden)[:, None] & (p < P)[None, :]
-        at = n * hidden * P + h[:, None] * P + p[None, :]
+        at = (n - first) * hidden * P + h[:, None] * P + p[None, :]
         tl.store(du + at, change.to(du.dtype.element_ty), mask=inside)
 
 
-@triton.jit
+@triton.jit(do_not_specialize=["first"])
 def gate_sums(
     by_gate,
     by_one,
@@ -228,7 +229,7 @@ def gate_sums(
             tl.store(shift + n * C + c, dm / P, mask=c < C)
 
 
-@triton.jit
+@triton.jit(do_not_specialize=["first", "images", "row", "splits"])
 def weight_sums(
     x,
     du,
@@ -255,13 +256,13 @@ def weight_sums(
     h = tl.program_id(2) * BH + tl.arange(0, BH)
     acc = tl.zeros((BH, BC), dtype=dw1.dtype.element_ty)
     for item in range(split, images * tiles, splits):
-        n = first + item // tiles
+        n = (item // tiles).to(tl.int64)
         p = (item % tiles) * BP + tl.arange(0, BP)
         inside = (h < hidden)[:, None] & (p < P)[None, :]
-        at = n.to(tl.int64) * hidden * P + h[:, None] * P + p[None, :]
+        at = n * hidden * P + h[:, None] * P + p[None, :]
         d = tl.load(du + at, mask=inside, other=0.0)
         inside = (p < P)[:, None] & (c < C)[None, :]
-        at = n.to(tl.int64) * sn + p[:, None] * sp + c[None, :] * sc
+        at = (first + n) * sn + p[:, None] * sp + c[None, :] * sc
         v = tl.load(x + at, mask=inside, other=0.0)
         if WIDE:
             d = d.to(acc.dtype)
@@ -271,7 +272,7 @@ def weight_sums(
     tl.store(dw1 + at, acc, mask=(h < hidden)[:, None] & (c < C)[None, :])
 
 
-@triton.jit
+@triton.jit(do_not_specialize=["first"])
 def spread(
     g,
     codes,
@@ -318,7 +319,7 @@ def spread(
             h = h0 + tl.arange(0, BH)
             known = (c < C)[:, None] & (h < hidden)[None, :]
             w = tl.load(w1 + h[None, :] * C + c[:, None], mask=known, other=0.0)
-            at = n * hidden * P + h[:, None] * P + p[None, :]
+            at = (n - first) * hidden * P + h[:, None] * P + p[None, :]
             d = tl.load(du + at, mask=(h < hidden)[:, None] & (p < P)[None, :], other=0.0)
             if WIDE:
                 d = d.to(acc.dtype)

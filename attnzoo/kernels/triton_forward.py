@@ -23,7 +23,7 @@ def sigmoid(v):
     return tl.where(v >= 0, 1.0, e) / (1.0 + e)
 
 
-@triton.jit
+@triton.jit(do_not_specialize=["first"])
 def statistics(
     x,
     w1,
@@ -81,7 +81,7 @@ def statistics(
         tl.store(spatial + n.to(tl.int64) * P + p, sigmoid(logit), mask=p < P)
 
 
-@triton.jit
+@triton.jit(do_not_specialize=["first"])
 def channel_gate(
     sums,
     w1,
@@ -156,7 +156,7 @@ def attended(v, k, gamma, c, C):
     return y
 
 
-@triton.jit
+@triton.jit(do_not_specialize=["first"])
 def apply(
     x,
     channel,
@@ -185,7 +185,7 @@ def apply(
     tl.store(y + at, attended(v, k, gamma, c, C), mask=inside)
 
 
-@triton.jit
+@triton.jit(do_not_specialize=["first"])
 def apply_pool(
     x,
     channel,
