@@ -12,7 +12,7 @@ export NO_MKDOCS_2_WARNING := 1
 export DISABLE_MKDOCS_2_WARNING := true
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test lint format docs serve bench bench-blocks bench-study sweep clean
+.PHONY: help setup demo test lint format docs serve bench bench-blocks bench-study bench-gpu test-gpu sweep clean
 
 help: ## list the commands
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1|\2/p' Makefile | column -t -s '|' 2>/dev/null \
@@ -48,7 +48,7 @@ serve: setup ## serve the site at http://127.0.0.1:8000 and rebuild it on every 
 	$(BIN)/python -m mkdocs serve
 
 bench: $(VENV)/.installed-bench ## run the benchmarks and print their figures
-	@for script in benchmarks/bench_forward.py benchmarks/bench_wrap.py; do \
+	@for script in benchmarks/bench_forward.py benchmarks/bench_local.py benchmarks/bench_wrap.py; do \
 	  echo "== $$script"; $(BIN)/python $$script || exit 1; \
 	done
 
@@ -57,6 +57,12 @@ bench-blocks: $(VENV)/.installed-bench ## time every block, beside timm's where 
 
 bench-study: setup ## time what studies add to their runs, and kill one ten times (some minutes)
 	$(BIN)/python benchmarks/bench_study.py
+
+bench-gpu: setup ## time the fused kernels on a GPU and write docs/data/gpu.json
+	$(BIN)/python benchmarks/bench_gpu.py
+
+test-gpu: setup ## test the fused kernels, natively where there is a GPU
+	$(BIN)/python -m pytest tests/test_kernels.py tests/test_fusing.py
 
 sweep: setup ## try every policy on every network of torchvision and timm
 	$(BIN)/attnzoo sweep --out docs/data/coverage.csv

@@ -4,6 +4,7 @@ from attnzoo import blocks as blocks
 from attnzoo.api import plan, wrap
 from attnzoo.checkpoint import Checkpoint, load, save
 from attnzoo.costs import Cost, cost
+from attnzoo.fusing import fuse, unfuse
 from attnzoo.maps import AttentionMap, attention_maps, record_maps
 from attnzoo.planning import Plan
 from attnzoo.recipe import Recipe
@@ -34,6 +35,7 @@ __all__ = [
     "cost",
     "create_block",
     "freeze",
+    "fuse",
     "list_blocks",
     "list_policies",
     "load",
@@ -48,6 +50,7 @@ __all__ = [
     "shrink",
     "sparsity_penalty",
     "unfreeze",
+    "unfuse",
     "unwrap",
     "wrap",
 ]

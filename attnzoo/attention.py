@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Any, Literal
 import torch
 from torch import Tensor, nn
 
+from attnzoo import kernels
+
 __all__ = [
     "Attended",
     "Attention",
@@ -24,6 +26,9 @@ class Attention(nn.Module):
     that the network computes bit for bit what it did; without one: `y = block(x)`. The sum is
     taken as `x − γ·(x − block(x))`, which leaves a negative zero in x as it is.
 
+    Where the block has fused kernels and they can run, γ is part of them, and so is `pool`: the
+    pool behind this place, which `attnzoo.fuse` moves here.
+
     Args:
         block: maps `(N, C, H, W)` to the same shape.
         name: the block's registered name.
@@ -38,6 +43,7 @@ class Attention(nn.Module):
     is_attnzoo_attention = True
     if TYPE_CHECKING:
         gamma: nn.Parameter | None
+        pool: nn.Module | None
 
     def __init__(
         self,
@@ -59,9 +65,28 @@ class Attention(nn.Module):
         self.register_parameter(
             "gamma", nn.Parameter(torch.zeros(channels, device=device)) if gamma else None
         )
+        self.register_module("pool", None)
 
     def forward(self, x: Tensor, base: Tensor | None = None) -> Tensor:
         """The attended map; `base` is what γ = 0 gives, x itself unless a module was replaced."""
+        if not torch.jit.is_scripting() and base is None:
+            fused = self._fused(x)
+            if fused is not None:
+                return fused
+        y = self._attended(x, base)
+        return y if self.pool is None else self.pool(y)
+
+    def _fused(self, x: Tensor) -> Tensor | None:
+        """The result from the block's fused kernels, or None where they can't run."""
+        fused = getattr(self.block, "fused", None)
+        if fused is None or not kernels.takes(x):
+            return None
+        if self.axes == "NHWC":
+            y = fused(x.permute(0, 3, 1, 2), self.gamma)
+            return None if y is None else y.permute(0, 2, 3, 1)
+        return fused(x, self.gamma, self.pool)
+
+    def _attended(self, x: Tensor, base: Tensor | None) -> Tensor:
         nhwc, video = self.axes == "NHWC", self.axes == "NCDHW"
         if nhwc:
             y = self.block(x.permute(0, 3, 1, 2)).permute(0, 2, 3, 1)

@@ -16,6 +16,7 @@ from typing import Any, TypeVar
 import torch
 from torch import Tensor, nn
 
+from attnzoo.attention import Attention
 from attnzoo.errors import TraceError, UnsupportedModelError
 from attnzoo.example import (
     default_input_size,
@@ -209,6 +210,8 @@ def refuse_unsupported(model: nn.Module) -> None:
         raise UnsupportedModelError(f"expected an nn.Module, got {type(model).__name__}.")
     for path, module in model.named_modules():
         where = f"{path!r} ({type(module).__name__})" if path else type(module).__name__
+        if isinstance(module, Attention) and (module.pool or module._compiled_call_impl):
+            raise UnsupportedModelError(f"{where} is fused. Call attnzoo.unfuse(model) first.")
         if hasattr(module, "_orig_mod") or module._compiled_call_impl is not None:
             raise UnsupportedModelError(
                 f"{where} is compiled: the compiled code would not see the attention. "

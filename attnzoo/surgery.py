@@ -22,6 +22,7 @@ from attnzoo.errors import (
     SurgeryError,
     TraceError,
 )
+from attnzoo.fusing import unfuse
 from attnzoo.probe import Rehearsal, rehearse
 from attnzoo.recipe import Recipe
 from attnzoo.registry import BLOCKS, BlockSpec
@@ -118,7 +119,8 @@ def operate(
 def unwrap(model: nn.Module) -> nn.Module:
     """Take all attention out again; the model is changed in place and returned.
 
-    Module types, state-dict keys, their order and the outputs are those from before `wrap`.
+    Module types, state-dict keys, their order and the outputs are those from before `wrap`. A
+    fused model is unfused first.
 
     Raises:
         NotWrappedError: if neither the model nor a module in it was wrapped.
@@ -137,6 +139,7 @@ def unwrap(model: nn.Module) -> nn.Module:
             f"{type(model).__name__} holds no attention that attnzoo.wrap put in"
             + (" through it: a module around it was wrapped. Unwrap that one." if inside else ".")
         )
+    unfuse(model)
     done = [(operation, module) for module in wrapped for operation in module.__dict__.pop(_RECORD)]
     for operation, module in sorted(done, key=lambda item: item[0].step, reverse=True):
         for edit in reversed(operation.edits):

@@ -9,6 +9,11 @@ from collections.abc import Iterator
 import hypothesis
 import pytest
 import torch
+
+# Read when Triton is imported, which torchvision does. Nothing else in the tests uses Triton
+# where there is no GPU.
+os.environ.setdefault("TRITON_INTERPRET", str(int(not torch.cuda.is_available())))
+
 from patches import others_left_alone
 
 from attnzoo.registry import BLOCKS, POLICIES

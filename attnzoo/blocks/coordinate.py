@@ -11,7 +11,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from attnzoo.blocks.parts import ConvNorm, Reduction, hidden_channels
+from attnzoo.blocks.parts import ConvNorm, Reduction, gate_twice, hidden_channels
+from attnzoo.kernels import is_watched
 from attnzoo.registry import register_block
 
 __all__ = ["CoordinateAttention"]
@@ -29,12 +30,17 @@ class CoordinateGate(nn.Module):
         self.column_expand = nn.Conv2d(hidden, channels, 1)
 
     def forward(self, x: Tensor) -> Tensor:
+        rows, columns = self.strips(x)
+        return rows * columns
+
+    def strips(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """The gates of rows (N, C, H, 1) and of columns (N, C, 1, W)."""
         height = x.shape[2]
         rows, columns = x.mean(3, keepdim=True), x.mean(2, keepdim=True)
         strips = torch.cat([rows, columns.transpose(2, 3)], dim=2)  # (N, C, H + W, 1)
         strips = F.hardswish(self.reduce(strips))
         rows, columns = strips[:, :, :height], strips[:, :, height:].transpose(2, 3)
-        return torch.sigmoid(self.row_expand(rows)) * torch.sigmoid(self.column_expand(columns))
+        return torch.sigmoid(self.row_expand(rows)), torch.sigmoid(self.column_expand(columns))
 
 
 @register_block(
@@ -51,8 +57,10 @@ class CoordinateAttention(nn.Module):
 
         f = hard swish(bn(W [means over each row; means over each column]))   (N, h, H + W)
         rows, columns = the two parts of f
-        gate = σ(W_h rows + b_h) · σ(W_w columns + b_w)                       (N, C, H, W)
-        y = x · gate
+        a_h = σ(W_h rows + b_h), a_w = σ(W_w columns + b_w)     (N, C, H, 1), (N, C, 1, W)
+        y = x · a_w · a_h
+
+    The gate, which is a map of its own when it is captured, is a_h · a_w.
 
     The width h is at least 8, as in the authors' code. The bias before the BatchNorm, which
     cancels it, is left out. With the same widths the arithmetic is that of
@@ -82,4 +90,7 @@ class CoordinateAttention(nn.Module):
         self.gate = CoordinateGate(channels, max(hidden, NARROWEST))
 
     def forward(self, x: Tensor) -> Tensor:
-        return x * self.gate(x)
+        if is_watched(self.gate):  # who captures the map gets it whole
+            return x * self.gate(x)
+        rows, columns = self.gate.strips(x)
+        return gate_twice(x, columns, rows)

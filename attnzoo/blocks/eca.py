@@ -8,11 +8,12 @@ Shapes: x (N, C, H, W); channel gate (N, C, 1, 1).
 from __future__ import annotations
 
 import math
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
 
+from attnzoo.blocks.gated import Gated
 from attnzoo.checks import check_int
 from attnzoo.registry import register_block
 
@@ -49,7 +50,7 @@ class EcaGate(nn.Module):
     arxiv="1910.03151",
     maps={"gate": "channel"},
 )
-class EfficientChannelAttention(nn.Module):
+class EfficientChannelAttention(Gated):
     """Channel gate from a 1-D convolution over neighbouring channels, without a bottleneck.
 
         gate = σ(conv1d_k(mean of x over H, W))     (N, C, 1, 1), zero padding, no bias
@@ -78,6 +79,8 @@ class EfficientChannelAttention(nn.Module):
         ((5,), torch.Size([2, 256, 7, 7]))
     """
 
+    kind = "eca"
+
     def __init__(self, channels: int, kernel_size: int | Literal["auto"] = "auto") -> None:
         super().__init__()
         owner = "EfficientChannelAttention"
@@ -90,5 +93,8 @@ class EfficientChannelAttention(nn.Module):
             )
         self.gate = EcaGate(size)
 
-    def forward(self, x: Tensor) -> Tensor:
+    def formula(self, x: Tensor) -> Tensor:
         return x * self.gate(x)
+
+    def layers(self) -> tuple[Any, ...]:
+        return (self.gate.conv,)

@@ -6,20 +6,23 @@ Shapes: x (N, C, H, W); channel gate (N, C, 1, 1); spatial gate (N, 1, H, W).
 
 from __future__ import annotations
 
+from typing import Any
+
 from torch import Tensor, nn
 
-from attnzoo.blocks.parts import NEAR_UNIFORM, Reduction, hidden_channels, pointwise
+from attnzoo.blocks.gated import Gated
+from attnzoo.blocks.parts import NEAR_UNIFORM, Reduction, gate_twice, hidden_channels, pointwise
 from attnzoo.registry import register_block
 
 __all__ = ["LocalAttention"]
 
 
-class LocalAttention(nn.Module):
+class LocalAttention(Gated):
     """Channel gate times spatial gate, multiplied onto the feature map.
 
         channel = σ(conv1×1(relu(conv1×1(mean of x over H, W))))     (N, C, 1, 1), C → C//r → C
         spatial = σ(conv1×1(relu(conv1×1(x))))                       (N, 1, H, W), C → C//r → 1
-        y = x · (channel · spatial)
+        y = x · channel · spatial
 
     The submodules and their order are those of the published code, so its checkpoints load.
     Parameters: 3·C·h + 3·h + C + 1, with h = max(C // r, 1).
@@ -39,6 +42,8 @@ class LocalAttention(nn.Module):
         torch.Size([2, 64, 14, 14])
     """
 
+    kind = "local"
+
     def __init__(self, in_channels: int, reduction_ratio: Reduction = 8) -> None:
         super().__init__()
         hidden = hidden_channels("LocalAttention", in_channels, reduction_ratio)
@@ -56,8 +61,12 @@ class LocalAttention(nn.Module):
             nn.Sigmoid(),
         )
 
-    def forward(self, x: Tensor) -> Tensor:
-        return x * (self.channel_attention(x) * self.spatial_attention(x))
+    def formula(self, x: Tensor) -> Tensor:
+        return gate_twice(x, self.channel_attention(x), self.spatial_attention(x))
+
+    def layers(self) -> tuple[Any, ...]:
+        channel, spatial = self.channel_attention, self.spatial_attention
+        return channel[1], channel[3], spatial[0], spatial[2]
 
 
 @register_block(

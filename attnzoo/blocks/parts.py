@@ -17,6 +17,7 @@ __all__ = [
     "Reduction",
     "batch_norm",
     "channel_groups",
+    "gate_twice",
     "group_norm",
     "hidden_channels",
     "pointwise",
@@ -77,6 +78,15 @@ def saturate(x: Tensor) -> Tensor:
         return x
     largest = torch.finfo(torch.float16).max
     return x.clamp(-largest, largest)
+
+
+def gate_twice(x: Tensor, first: Tensor, second: Tensor) -> Tensor:
+    """`x · first · second`, with one new map of the size of x where no gradient is wanted."""
+    y = x * first
+    # A trace checks itself in the other mode, and must find the same operations.
+    if torch.is_grad_enabled() or torch.jit.is_tracing():
+        return y * second
+    return y.mul_(second)
 
 
 def batch_norm(norm: nn.BatchNorm2d, x: Tensor) -> Tensor:

@@ -8,9 +8,11 @@ Shapes: x (N, C, H, W); channel gate (N, C, 1, 1); spatial gate (N, 1, H, W).
 from __future__ import annotations
 
 from collections import OrderedDict
+from typing import Any
 
 from torch import Tensor, nn
 
+from attnzoo.blocks.gated import Gated
 from attnzoo.blocks.parts import Reduction, hidden_channels, pointwise
 from attnzoo.registry import register_block
 
@@ -26,7 +28,7 @@ __all__ = ["ConcurrentSqueezeExcitation"]
     arxiv="1803.02579",
     maps={"channel_gate": "channel", "spatial_gate": "spatial"},
 )
-class ConcurrentSqueezeExcitation(nn.Module):
+class ConcurrentSqueezeExcitation(Gated):
     """Squeeze-and-Excitation over channels plus the same over space.
 
         channel = σ(W₂ relu(W₁ (mean of x over H, W) + b₁) + b₂)     (N, C, 1, 1), C → C//r → C
@@ -53,6 +55,8 @@ class ConcurrentSqueezeExcitation(nn.Module):
         torch.Size([2, 64, 14, 14])
     """
 
+    kind = "scse"
+
     def __init__(self, channels: int, reduction: Reduction = 2) -> None:
         super().__init__()
         hidden = hidden_channels("ConcurrentSqueezeExcitation", channels, reduction)
@@ -69,5 +73,8 @@ class ConcurrentSqueezeExcitation(nn.Module):
             OrderedDict(conv=pointwise(channels, 1), sigmoid=nn.Sigmoid())
         )
 
-    def forward(self, x: Tensor) -> Tensor:
+    def formula(self, x: Tensor) -> Tensor:
         return x * (self.channel_gate(x) + self.spatial_gate(x))
+
+    def layers(self) -> tuple[Any, ...]:
+        return self.channel_gate.fc1, self.channel_gate.fc2, self.spatial_gate.conv

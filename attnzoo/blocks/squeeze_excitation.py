@@ -10,9 +10,11 @@ Shapes: x (N, C, H, W); channel gate (N, C, 1, 1).
 from __future__ import annotations
 
 from collections import OrderedDict
+from typing import Any
 
 from torch import Tensor, nn
 
+from attnzoo.blocks.gated import Gated
 from attnzoo.blocks.parts import Reduction, hidden_channels, pointwise
 from attnzoo.checks import check_int
 from attnzoo.registry import register_block
@@ -29,7 +31,7 @@ __all__ = ["EffectiveSqueezeExcitation", "SqueezeExcitation"]
     arxiv="1709.01507",
     maps={"gate": "channel"},
 )
-class SqueezeExcitation(nn.Module):
+class SqueezeExcitation(Gated):
     """Channel gate from a bottleneck perceptron on the channel means.
 
         gate = σ(W₂ relu(W₁ (mean of x over H, W) + b₁) + b₂)     (N, C, 1, 1), C → C//r → C
@@ -57,6 +59,8 @@ class SqueezeExcitation(nn.Module):
         torch.Size([2, 64, 14, 14])
     """
 
+    kind = "se"
+
     def __init__(self, channels: int, reduction: Reduction = 16) -> None:
         super().__init__()
         hidden = hidden_channels("SqueezeExcitation", channels, reduction)
@@ -70,8 +74,11 @@ class SqueezeExcitation(nn.Module):
             )
         )
 
-    def forward(self, x: Tensor) -> Tensor:
+    def formula(self, x: Tensor) -> Tensor:
         return x * self.gate(x)
+
+    def layers(self) -> tuple[Any, ...]:
+        return self.gate.fc1, self.gate.fc2
 
 
 @register_block(

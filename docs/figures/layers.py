@@ -26,6 +26,7 @@ PURPOSE = {
     "recorder": "writes down what runs",
     "trace": "what that pass does, as plain data",
     "blocks": "the zoo, one family a file",
+    "kernels": "attention on a GPU: one read, then one read and one write",
     "registry": "names → blocks, names → policies",
     "errors": "exceptions, each also a builtin",
 }

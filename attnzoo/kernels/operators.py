@@ -1,0 +1,173 @@
+"""The fused kernels as operators of PyTorch: `torch.ops.attnzoo.gated` and its backward pass.
+
+They are opaque to `torch.compile`, which sees their shapes: how a batch is cut depends on the
+device's cache, and written into the graph each cut would be four nodes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Generator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from attnzoo.kernels import plain
+from attnzoo.kernels.shapes import KINDS, memory_format, pooled_size, wide_dtype
+
+__all__ = ["gated"]
+
+
+@torch.library.custom_op("attnzoo::gated", mutates_args=())
+def gated(
+    x: Tensor,
+    weights: Sequence[Tensor],
+    gamma: Tensor | None,
+    kind: str,
+    pool: str,
+    ceil: bool,
+    images: int,
+    keep: bool,
+) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
+    """A map times its gates, and the 2×2 pool behind it: `(y, means, channel, spatial, codes)`.
+
+    Args:
+        x: (N, C, H, W), NCHW or channels_last; anything else is copied.
+        weights: of the gates, as `KINDS[kind]` says; (out, in) with or without trailing ones.
+        gamma: (C,), or None: `y = x·gate`; with it `y = x − γ·(x − x·gate)`.
+        kind: a name of `KINDS`.
+        pool: `""`, `"max"` or `"mean"`.
+        ceil: whether windows may begin in the last row and column.
+        images: how many are done at a time; 0 for as many as fit the device's L2 cache.
+        keep: whether to write `codes`, which the backward pass of a maximum needs.
+    """
+    from attnzoo.kernels.launch import forward
+
+    with _on_device_of(x):
+        return forward(x, weights, gamma, kind, pool, ceil, images, keep)
+
+
+@gated.register_fake
+def _(
+    x: Tensor,
+    weights: Sequence[Tensor],
+    gamma: Tensor | None,
+    kind: str,
+    pool: str,
+    ceil: bool,
+    images: int,
+    keep: bool,
+) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
+    n, c, h, w = x.shape
+    size, wide = (n, c, *pooled_size(h, w, pool, ceil)), wide_dtype(x.dtype)
+    layout = memory_format(x)
+    codes = keep and pool == "max"
+    return (
+        x.new_empty(size).contiguous(memory_format=layout),
+        x.new_empty((n, c), dtype=wide),
+        x.new_empty((n, c), dtype=wide),
+        x.new_empty((n, h * w) if KINDS[kind].spatial else (0,), dtype=wide),
+        x.new_empty(size if codes else (0,), dtype=torch.uint8).contiguous(
+            **({"memory_format": layout} if codes else {})
+        ),
+    )
+
+
+@torch.library.custom_op("attnzoo::gated_backward", mutates_args=())
+def gated_backward(
+    g: Tensor,
+    x: Tensor,
+    weights: Sequence[Tensor],
+    gamma: Tensor | None,
+    means: Tensor,
+    channel: Tensor,
+    spatial: Tensor,
+    codes: Tensor,
+    kind: str,
+    pool: str,
+    ceil: bool,
+    images: int,
+) -> tuple[Tensor, Tensor, list[Tensor]]:
+    """Gradients of x, of γ (empty without one) and of the weights, from that of y."""
+    from attnzoo.kernels.launch import backward
+
+    with _on_device_of(x):
+        return backward(g, x, weights, gamma, means, channel, spatial, codes, kind, pool, images)
+
+
+@gated_backward.register_fake
+def _(
+    g: Tensor,
+    x: Tensor,
+    weights: Sequence[Tensor],
+    gamma: Tensor | None,
+    means: Tensor,
+    channel: Tensor,
+    spatial: Tensor,
+    codes: Tensor,
+    kind: str,
+    pool: str,
+    ceil: bool,
+    images: int,
+) -> tuple[Tensor, Tensor, list[Tensor]]:
+    return (
+        torch.empty_like(x, memory_format=memory_format(x)),
+        means.new_empty(0) if gamma is None else torch.empty_like(gamma),
+        [weight.new_empty(weight.shape) for weight in weights],
+    )
+
+
+@contextmanager
+def _on_device_of(x: Tensor) -> Generator[None]:
+    """Triton launches on the current device; and no sum is to be rounded by autocast."""
+    with torch.cuda.device_of(x), torch.autocast(x.device.type, enabled=False):
+        yield
+
+
+def _keep_for_backward(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:
+    x, weights, gamma, ctx.kind, ctx.pool, ctx.ceil, ctx.images, _ = inputs
+    ctx.save_for_backward(x, gamma, *weights, *output[1:])
+    ctx.set_materialize_grads(False)
+
+
+def _first_derivative(ctx: Any, g: Tensor | None, *_: Tensor | None) -> tuple[Any, ...]:
+    x, gamma, *rest = ctx.saved_tensors
+    weights, (means, channel, spatial, codes) = rest[:-4], rest[-4:]
+    if g is None:
+        return None, [None] * len(weights), *(None,) * 6
+    dx, dgamma, grads = gated_backward(
+        g, x, weights, gamma, means, channel, spatial, codes,
+        ctx.kind, ctx.pool, ctx.ceil, ctx.images,
+    )  # fmt: skip
+    return dx, grads, None if gamma is None else dgamma, None, None, None, None, None
+
+
+def _keep_for_second(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:
+    g, x, weights, gamma, *_, ctx.kind, ctx.pool, ctx.ceil, _ = inputs
+    ctx.save_for_backward(g, x, gamma, *weights)
+    ctx.set_materialize_grads(False)
+
+
+def _second_derivative(
+    ctx: Any, of_dx: Tensor | None, of_dgamma: Tensor | None, of_weights: Sequence[Tensor | None]
+) -> tuple[Any, ...]:
+    saved = ctx.saved_tensors
+    if all(grad is None for grad in (of_dx, of_dgamma, *of_weights)):
+        return None, None, [None] * (len(saved) - 3), *(None,) * 9
+    with torch.enable_grad():
+        g, x, gamma, *weights = (t if t is None else t.detach().requires_grad_() for t in saved)
+        inputs = [x, *weights, *([] if gamma is None else [gamma])]
+        y = plain.gated(x, weights, gamma, ctx.kind, ctx.pool, ctx.ceil)
+        first = torch.autograd.grad(y, inputs, g, create_graph=True)
+    incoming = [of_dx, *of_weights, *([] if gamma is None else [of_dgamma])]
+    asked = [(f, i) for f, i in zip(first, incoming, strict=True) if i is not None]
+    outputs, seeds = zip(*asked, strict=True)
+    found = torch.autograd.grad(outputs, [g, *inputs], seeds, allow_unused=True)
+    dg, dx, *others = found
+    dweights, dgamma = others[: len(weights)], others[-1] if gamma is not None else None
+    return dg, dx, list(dweights), dgamma, *(None,) * 8
+
+
+gated.register_autograd(_first_derivative, setup_context=_keep_for_backward)
+gated_backward.register_autograd(_second_derivative, setup_context=_keep_for_second)
