@@ -207,7 +207,7 @@ class _Loop:
         session.next_epoch()
         progress.seconds = row["seconds"]
         self.records.epoch(progress.rows)
-        self.keeper.keep_if_due()
+        self.keeper.keep()
         self.watch.epoch(row)
         if progress.epoch < self.recipe.epochs:
             self._stop_if_asked()

@@ -10,7 +10,6 @@ import dataclasses
 import os
 import pickle
 import random
-import time
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +25,6 @@ __all__ = ["CHECKPOINT", "Keeper", "capture", "restore"]
 
 CHECKPOINT = "checkpoint.pt"
 FORMAT = 1
-SHARE = 0.02  # of the time may go into keeping copies
 
 
 def capture(session: Session) -> dict[str, Any]:
@@ -70,9 +68,6 @@ def restore(session: Session, state: dict[str, Any]) -> None:
 class Keeper:
     """Keeps a training's last good state in memory, and in a file where a path is given.
 
-    After an epoch the state is kept if that is due, so that at most a fiftieth of the time goes
-    into it: the first epoch always, later ones where enough time has passed.
-
     Args:
         session: whose.
         path: of the file, or None.
@@ -84,7 +79,6 @@ class Keeper:
         self.path = path
         self.identity = identity
         self.state: dict[str, Any] | None = None
-        self.due_at = 0.0
 
     def take_up(self) -> str:
         """Go on from the file, if there is one; what there is to say about it."""
@@ -105,16 +99,8 @@ class Keeper:
         """Copy the state, and nothing else."""
         self.state = capture(self.session)
 
-    def keep_if_due(self) -> None:
-        """Copy the state and write it, unless that was done a short while ago."""
-        due = time.monotonic() >= self.due_at
-        fabric = self.session.fabric
-        if fabric.broadcast(due) if fabric.world_size > 1 else due:
-            self.keep()
-
     def keep(self) -> None:
         """Copy the state and write it: whole, or not at all."""
-        began = time.monotonic()
         self.keep_in_memory()
         if self.path is not None and self.session.fabric.is_global_zero:
             partial = self.path.with_name(f".{self.path.name}.partial")
@@ -125,8 +111,6 @@ class Keeper:
                 file.flush()
                 os.fsync(file.fileno())
             os.replace(partial, self.path)
-        ended = time.monotonic()
-        self.due_at = ended + (ended - began) / SHARE
 
     def fall_back(self) -> None:
         """Bring the training to the state that was kept last."""
