@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import runpy
 import signal
 import sys
 from pathlib import Path
@@ -433,3 +434,10 @@ def test_the_table_of_a_study_fits_the_terminal(width, monkeypatch, capsys, fold
     assert out.count("71.3") == 2  # in one line each, not folded
     assert ("seconds" in out) == (width >= 100)
     assert ("A wider terminal" in out) == (width < 100) or width == 50
+
+
+def test_the_module_hands_its_exit_code_on(monkeypatch, capsys):
+    monkeypatch.setattr(sys, "argv", ["attnzoo", "nonsense"])
+    with pytest.raises(SystemExit) as ended:
+        runpy.run_module("attnzoo", run_name="__main__")
+    assert ended.value.code == 2

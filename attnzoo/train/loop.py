@@ -150,7 +150,7 @@ class _Loop:
         result.train_seconds = progress.train_seconds
         images = session.updates * recipe.batch_size
         result.images_per_second = images / max(progress.train_seconds, 1e-9)
-        self.records.close(result.status)
+        self.records.close(good=result.status == "finished")
         return result
 
     def _train(self) -> tuple[int, float] | None:
@@ -221,7 +221,7 @@ class _Loop:
         progress = self.session.progress
         progress.seconds = time.perf_counter() - self.began
         self.keeper.keep()
-        self.records.close("interrupted")
+        self.records.close(good=False)
         kept = "" if self.keeper.path is None else " The same command goes on from there."
         raise Interrupted(
             f"Stopped after step {progress.step} of {self.session.steps} in epoch "

@@ -78,10 +78,14 @@ class Records:
         partial.write_text(text.getvalue(), encoding="utf-8", newline="")
         os.replace(partial, self.folder / METRICS)
 
-    def close(self, status: str) -> None:
-        """Nothing more is written."""
+    def close(self, *, good: bool) -> None:
+        """Nothing more is written; the training came to its end, or not."""
         for logger in self.loggers:
-            logger.finalize(status)
+            logger.finalize("success" if good else "failed")
+            # Lightning leaves a run of W&B open, and the next training would go on in it.
+            run = getattr(logger, "_experiment", None)
+            if hasattr(run, "finish"):
+                run.finish(0 if good else 1)
 
 
 def _logger(kind: str, name: str, folder: Path | None) -> Any:
@@ -90,7 +94,12 @@ def _logger(kind: str, name: str, folder: Path | None) -> Any:
         raise OptionError(f"loggers: {kind!r} is none of {', '.join(classes)}.")
     where = "." if folder is None else str(folder)
     options = {"wandb": {"name": name, "project": "attnzoo", "save_dir": where}}
-    options["mlflow"] = {"run_name": name, "experiment_name": "attnzoo"}
+    server = os.environ.get("MLFLOW_TRACKING_URI", "sqlite:///mlflow.db")
+    options["mlflow"] = {
+        "run_name": name,
+        "experiment_name": "attnzoo",
+        "tracking_uri": server,
+    }
     for home in HOMES:
         try:
             return getattr(require(home, "lightning"), classes[kind])(**options[kind])

@@ -32,7 +32,7 @@ class Stop:
 
     number = 0
 
-    def __call__(self, number: int, frame: FrameType | None) -> None:
+    def __call__(self, number: int, _: FrameType | None) -> None:
         if self.number == number == signal.SIGINT:
             raise KeyboardInterrupt  # asked twice: no waiting for a step that never ends
         self.number = number
