@@ -13,6 +13,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -505,6 +506,7 @@ def test_global_hooks_take_the_plain_formula(monkeypatch: pytest.MonkeyPatch) ->
     assert not asked
 
 
+@pytest.mark.filterwarnings("ignore::FutureWarning")  # torch.func's own use of TorchScript
 def test_transforms_take_the_plain_formula(monkeypatch: pytest.MonkeyPatch) -> None:
     asked = calls(monkeypatch)
     block = LocalAttention(8).to(DEVICE)
@@ -595,6 +597,31 @@ def test_blocks_fit_a_program() -> None:
     assert pooled_size(7, 8, "mean", False) == (3, 4)
     assert pooled_size(7, 8, "", True) == (7, 8)
     assert images_per_cut(torch.randn(5, 2, 2, 2)) == 5
+
+
+def test_a_cut_fills_its_share_of_the_cache(monkeypatch: pytest.MonkeyPatch) -> None:
+    h200 = SimpleNamespace(L2_cache_size=60 * 2**20)
+    monkeypatch.setattr(torch.cuda, "get_device_properties", lambda device: h200)
+
+    def images(*shape: int) -> int:
+        x = SimpleNamespace(shape=shape, element_size=lambda: 2, is_cuda=True, device="cuda")
+        return images_per_cut(x)
+
+    assert images(64, 64, 224, 224) == 3
+    assert images(64, 512, 14, 14) == 125
+    assert images(64, 512, 1024, 1024) == 1
+    assert images(10**6, 1, 1, 1) == 65535
+
+
+def test_only_gpus_that_have_bfloat16(monkeypatch: pytest.MonkeyPatch) -> None:
+    device = torch.device("cuda", 0)
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.version, "cuda", "13.0")
+    for capability, expected in (((9, 0), True), ((8, 0), True), ((7, 5), False)):
+        monkeypatch.setattr(torch.cuda, "get_device_capability", lambda _, c=capability: c)
+        assert dispatch._is_capable(device) == expected
+    monkeypatch.setattr(torch.version, "cuda", None)
+    assert not dispatch._is_capable(device)
 
 
 @pytest.mark.skipif(NATIVE, reason="they have just run")

@@ -216,7 +216,8 @@ def backward(
         )  # fmt: skip
         row += split
     if job.kind.channel == 4:
-        grads = [unit.t() @ means, unit.sum(0), logit.t() @ active, logit.sum(0)]
+        of_w2 = _over_images(active, logit).t().contiguous()
+        grads = [_over_images(unit, means), unit.sum(0), of_w2, logit.sum(0)]
     else:
         grads = [_kernel_gradient(logit, means, job.channel[0].shape[2])]
     if dw1 is not None and db2 is not None:
@@ -231,6 +232,21 @@ def backward(
     return dx, job.empty(0) if gamma is None else dgamma.sum(0).to(gamma.dtype), shaped
 
 
+def _over_images(one: Tensor, other: Tensor) -> Tensor:
+    """(N, A) and (N, B) → Σ over images, (A, B).
+
+    Not by cuBLAS, which refuses where deterministic algorithms are asked for, or rounds to TF32.
+    """
+    images, rows, columns = *one.shape, other.shape[1]
+    total = one.new_empty(1, rows, columns)
+    wide, deep = power_of_two(columns, least=16, most=64), power_of_two(rows, least=16, most=16)
+    triton_backward.weight_sums[(triton.cdiv(columns, wide), 1, triton.cdiv(rows, deep))](
+        other, one.t().contiguous(), total, 0, 1, 0, 1, columns, rows, images,
+        triton.cdiv(images, 16), 0, 1, columns, BH=deep, BC=wide, BP=16, WIDE=True,
+    )  # fmt: skip
+    return total[0]
+
+
 def _across_channels(values: Tensor, kernel: Tensor) -> Tensor:
     """(N, C), and a kernel (1, 1, k) that slides over the channels."""
     padding = kernel.shape[2] // 2
@@ -240,4 +256,4 @@ def _across_channels(values: Tensor, kernel: Tensor) -> Tensor:
 def _kernel_gradient(logit: Tensor, means: Tensor, size: int) -> Tensor:
     """Of that kernel: how each shift of the means goes with the gradient of the logits."""
     windows = F.pad(means, (size // 2, size // 2)).unfold(1, size, 1)  # (N, C, k)
-    return torch.einsum("nc,nck->k", logit, windows)
+    return (logit[:, :, None] * windows).sum((0, 1))
