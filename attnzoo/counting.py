@@ -34,7 +34,7 @@ def count(model: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Co
     """Count one forward pass in eval mode; no arithmetic is done and no memory taken."""
     flops, made = FlopCounterMode(display=False), _Bytes()
     with flops, made:
-        meta_forward(model, args, kwargs)
+        meta_forward(model, args, kwargs, grad=True)
     return Count(flops.get_total_flops() // 2, made.total)
 
 

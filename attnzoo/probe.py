@@ -135,9 +135,14 @@ def _forward(
         ) from error
 
 
-def meta_forward(model: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-    """The output of `model` in eval mode, its tensors replaced by meta tensors for this call."""
-    with _on_meta(model), torch.no_grad(), torch.random.fork_rng(devices=[]):
+def meta_forward(
+    model: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], *, grad: bool = False
+) -> Any:
+    """The output of `model` in eval mode, its tensors replaced by meta tensors for this call.
+
+    `grad=True` has it compute as for a backward pass, which some blocks do with more memory.
+    """
+    with _on_meta(model), torch.set_grad_enabled(grad), torch.random.fork_rng(devices=[]):
         return model(*args, **kwargs)
 
 
