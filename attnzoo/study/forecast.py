@@ -71,8 +71,9 @@ def forecast(
         seconds = known.get((cell.backbone.name, cell.variant.title))
         found.append(Forecast(statistics.fmean(seconds), "finished") if seconds else None)
     began = time.monotonic()
-    for index in _order(cells):
-        left = budget - (time.monotonic() - began)
+    backbones = len({cell.backbone.name for cell in cells})
+    for turn, index in enumerate(_order(cells)):
+        left = (budget - (time.monotonic() - began)) / max(1, backbones - turn)
         if found[index] is None and left > 0:
             cell = cells[index]
             timed = _timed(study.run(cell.backbone, cell.variant, study.seeds[0]), data, left)
