@@ -56,6 +56,8 @@ def test_an_output(at: int, value: float, name: str) -> None:
         result.message
     )
     assert f"step {at};" in result.message
+    images = result.images_per_second * result.train_seconds
+    assert images == pytest.approx(16 * max(at, 3 * epoch))  # seen with the last look
     assert len(result.epochs) == epoch - 1
     # The weights are those after the last good step.
     watch = Ends(step=at - 2)  # heard after the next one

@@ -110,9 +110,8 @@ def fit(
         watch.say(f"{name}: {said}")
         watch.resume(session.updates)
         records.write(session.progress.rows)
-    loop = _Loop(session, keeper, records, watch)
     with catching_stops() as stop:
-        result = loop.run(stop)
+        result = _Loop(session, keeper, records, watch, stop).run()
     session.finish()
     if first and checkpoint is not None and not leave_checkpoint:
         checkpoint.unlink(missing_ok=True)
@@ -122,34 +121,36 @@ def fit(
 class _Loop:
     """Epoch after epoch, until the last, a loss that is no number, or a signal."""
 
-    def __init__(self, session: Session, keeper: Keeper, records: Records, watch: Watch) -> None:
+    def __init__(
+        self, session: Session, keeper: Keeper, records: Records, watch: Watch, stop: Stop
+    ) -> None:
         self.session = session
         self.keeper = keeper
         self.records = records
         self.watch = watch
         self.recipe = session.recipe
+        self.stopped = _asked(stop, session.fabric)
         self.began = time.perf_counter() - session.progress.seconds
 
-    def run(self, stop: Stop) -> FitResult:
+    def run(self) -> FitResult:
+        """Go through the epochs that are not done."""
         session, recipe = self.session, self.recipe
-        self.began = time.perf_counter() - session.progress.seconds
-        self.stopped = _asked(stop, session.fabric)
         result = FitResult()
+        taken, train_seconds = session.updates, session.progress.train_seconds
         while session.progress.epoch < recipe.epochs:
             if session.open_epoch():
                 self.keeper.keep_in_memory()  # a state holds what was trainable when it was kept
             bad = self._train()
+            taken, train_seconds = session.updates, session.progress.train_seconds
             if bad is not None:
                 result.status = "diverged"
                 result.message = self._explain(*bad)
                 break
             self._test()
-        progress = session.progress
-        result.epochs = progress.rows
+        result.epochs = session.progress.rows
         result.seconds = time.perf_counter() - self.began
-        result.train_seconds = progress.train_seconds
-        images = session.updates * recipe.batch_size
-        result.images_per_second = images / max(progress.train_seconds, 1e-9)
+        result.train_seconds = train_seconds
+        result.images_per_second = taken * recipe.batch_size / train_seconds
         self.records.close(good=result.status == "finished")
         return result
 
