@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import time
@@ -38,11 +39,11 @@ def cluster() -> Iterator[Any]:
 
 
 def noting_net(num_classes: int, note: str) -> Any:
-    """A network that notes on which node of a cluster it is built to be trained."""
+    """A network that notes on which node and in which process it is built to be trained."""
     model = tiny_net(num_classes)
     if os.environ.get("RAY_JOB_ID") and model[0].weight.device.type != "meta":
         with Path(note).open("a") as file:
-            file.write(ray.get_runtime_context().get_node_id() + "\n")
+            file.write(f"{ray.get_runtime_context().get_node_id()} {os.getpid()}\n")
     return model
 
 
@@ -54,6 +55,8 @@ def test_a_node_is_lost_and_no_run(tmp_path: Path, cluster: Any) -> None:
         "train": {**STUDY["train"], "epochs": 30},
     }
     run_study(study, tmp_path / "alone", threads=1, watch=Watch())
+    # Before there are others, so that this process hangs on the head.
+    ray.init(address=cluster.address, log_to_driver=False, logging_level="ERROR")
     nodes = [cluster.add_node(num_cpus=1) for _ in range(2)]
     begun: list[str] = []
     lost: list[str] = []
@@ -67,9 +70,12 @@ def test_a_node_is_lost_and_no_run(tmp_path: Path, cluster: Any) -> None:
 
         def epoch(self, row: dict[str, Any]) -> None:
             if not lost and len(begun) == 2:
-                lost.append(note.read_text().split()[-1])
-                (node,) = [node for node in nodes if node.node_id == lost[0]]
+                name, process = note.read_text().split()[-2:]
+                lost.append(name)
+                (node,) = [node for node in nodes if node.node_id == name]
                 cluster.remove_node(node, allow_graceful=False)
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(int(process), signal.SIGKILL)  # which a lost machine takes with it
 
         def end(self, line: str) -> None:
             ended.append(line)
@@ -77,12 +83,13 @@ def test_a_node_is_lost_and_no_run(tmp_path: Path, cluster: Any) -> None:
     outcome = run_study(
         study, tmp_path / "ray", engine="ray", address=cluster.address, watch=Killing()
     )
+    ray.shutdown()
     assert lost
     assert (outcome.repeated, outcome.failures) == (4, [])
     assert len(ended) == 4
     assert len(begun) == 5  # the run on the lost node, on the other one again
     assert len(set(begun)) == 4
-    assert lost[0] != note.read_text().split()[-1]
+    assert lost[0] != note.read_text().split()[-2]
     assert numbers(tmp_path / "ray") == numbers(tmp_path / "alone")
     assert not list((tmp_path / "ray" / "runs").glob(".*"))
 

@@ -109,7 +109,11 @@ class RayCluster:
 
     def _listen(self) -> None:
         watches = {job.run.id: watch for job, watch in self.running.values()}
-        for name, event in self.ray.get(self.inbox.take.remote()):
+        try:
+            events = self.ray.get(self.inbox.take.remote())
+        except self.ray.exceptions.RayActorError:
+            return  # it is out of reach, or starts again: what was told is lost, no run is
+        for name, event in events:
             if name in watches:
                 retell(event, watches[name])
 
@@ -142,9 +146,10 @@ class RayCluster:
         )(_do)
         # Beside the driver: where this node is lost, so is the driver.
         here = ray.util.scheduling_strategies.NodeAffinitySchedulingStrategy(
-            ray.get_runtime_context().get_node_id(), soft=True
+            ray.get_runtime_context().get_node_id(),
+            soft=False,  # soft goes elsewhere at times
         )
-        inbox = ray.remote(num_cpus=0, scheduling_strategy=here)(_Inbox)
+        inbox = ray.remote(num_cpus=0, max_restarts=-1, scheduling_strategy=here)(_Inbox)
         return task, inbox.remote()
 
     def _leave(self) -> None:
