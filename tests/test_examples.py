@@ -31,7 +31,9 @@ def test_every_example_is_run_here() -> None:
 
 
 def test_fine_grained_on_digits(tmp_path: Path) -> None:
-    printed = _run("fine_grained.py", tmp_path, "--steps", "2", "--batch", "4")
+    printed = _run(
+        "fine_grained.py", tmp_path, "--steps", "2", "--batch", "4", "--model", "test_resnet"
+    )
     before, wrapped = (line.split()[-1] for line in printed.splitlines()[:2])
     assert wrapped == before
     assert "post-residual × local" in printed
