@@ -32,7 +32,8 @@ class Joined(nn.Identity):
 def fuse(model: nn.Module) -> nn.Module:
     """Make the attention of a wrapped model faster; the model is changed in place and returned.
 
-    Outputs, parameters and the names of parameters stay what they are. `unfuse` takes it back.
+    Parameters and their names stay what they are; outputs do up to the rounding of another order of
+    operations, and exactly where γ is zero. `unfuse` takes it back.
 
     - Attention whose block has fused kernels, and a 2×2 pool of stride 2 right behind it, become
       one: on a GPU one kernel writes the pooled map and no other. The pool's module moves into the
