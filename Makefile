@@ -24,7 +24,7 @@ demo: setup ## run the quickstart ablation and say where its report is
 	$(BIN)/attnzoo ablate $(STUDY)
 
 test: setup ## run the tests and check coverage (make test PYTEST_ARGS='-k plan' runs some)
-	$(BIN)/python -m pytest -n logical --maxprocesses 8 --dist worksteal \
+	$(BIN)/python -m pytest -n auto --dist worksteal \
 	  $(if $(PYTEST_ARGS),$(PYTEST_ARGS),--cov=attnzoo --cov-report=term:skip-covered --cov-fail-under=95)
 
 lint: setup ## style, types, layers, spelling, dead code
@@ -97,4 +97,5 @@ define install
 	@$(BIN)/uv pip install --quiet --compile-bytecode --override $(VENV)/overrides.txt \
 	  --python $(BIN)/python -e '.[$(1)$(if $(2),$(comma)$(2))]' \
 	  || $(BIN)/python -m pip install --disable-pip-version-check -e '.[$(1)$(if $(2),$(comma)$(2))]'
+	@$(BIN)/python -m compileall -q attnzoo
 endef

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import tempfile
 from collections.abc import Iterator
 
@@ -19,8 +20,19 @@ from patches import others_left_alone
 from attnzoo.registry import BLOCKS, POLICIES
 
 # The workers of pytest-xdist share the cores; more threads than cores only wait for each other.
+# So do those of the processes that tests start.
 if "PYTEST_XDIST_WORKER" in os.environ:
     torch.set_num_threads(1)
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+
+def pytest_xdist_auto_num_workers() -> int:
+    """For `-n auto`: one more than there are cores, since some tests wait for other processes."""
+    return min(os.cpu_count() or 1, 8) + 1
+
+# Where the tests are started in the background Ctrl-C is ignored, and the training honours that;
+# some tests press it.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 # On import ultralytics writes settings; later it looks for updates and installs packages.
 _YOLO = tempfile.TemporaryDirectory(prefix="attnzoo-")
