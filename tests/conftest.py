@@ -25,11 +25,6 @@ if "PYTEST_XDIST_WORKER" in os.environ:
     torch.set_num_threads(1)
     os.environ.setdefault("OMP_NUM_THREADS", "1")
 
-
-def pytest_xdist_auto_num_workers() -> int:
-    """For `-n auto`: one more than there are cores, since some tests wait for other processes."""
-    return min(os.cpu_count() or 1, 8) + 1
-
 # Where the tests are started in the background Ctrl-C is ignored, and the training honours that;
 # some tests press it.
 signal.signal(signal.SIGINT, signal.default_int_handler)
@@ -47,6 +42,11 @@ os.environ |= {
 # A run that draws other examples than the last one would fail for reasons nobody can repeat.
 hypothesis.settings.register_profile("attnzoo", deadline=None, derandomize=True, database=None)
 hypothesis.settings.load_profile("attnzoo")
+
+
+def pytest_xdist_auto_num_workers() -> int:
+    """For `-n auto`: one more than there are cores, since some tests wait for other processes."""
+    return min(os.cpu_count() or 1, 8) + 1
 
 
 @pytest.fixture(autouse=True)
