@@ -148,7 +148,6 @@ def train(
             )
     elif first:
         with redirect_stdout(sys.stderr), ProgressWatch(console) as watch:
-            watch.current = watch.bars.add_task("Preparing", total=None, note="")
             result = run(spec, folder, watch=watch)
     else:  # one of several processes: the first one shows how it goes
         result = run(spec, folder)

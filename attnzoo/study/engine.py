@@ -159,7 +159,7 @@ def run_study(
     ]
     done = 0
     if jobs and watch is None:
-        with StudyBars(console, len(jobs)) as bars:
+        with StudyBars(console) as bars:
             done = _do(jobs, force, folder, bars, None)
     elif jobs:
         done = _do(jobs, force, folder, None, watch)

@@ -16,7 +16,7 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 
-__all__ = ["ProgressWatch", "Watch"]
+__all__ = ["ProgressWatch", "RunBar", "Watch", "progress_bars"]
 
 
 class Watch:
@@ -41,33 +41,58 @@ class Watch:
         """The run is over; `line` says how it went."""
 
 
-class ProgressWatch(Watch):
-    """Progress bars in a terminal: one for the run, one for all runs where there are several.
+class RunBar(Watch):
+    """The progress bar of one run, among those of `bars`; it comes and goes with the run.
 
-    Where the output is no terminal, one line is printed per finished run.
+    Where the output is no terminal, one line is printed when the run is over.
     """
 
-    def __init__(self, console: Console | None = None, runs: int = 1) -> None:
-        self.console = console or Console(stderr=True)
-        self.bars = Progress(
-            TextColumn("{task.description}"),
-            BarColumn(bar_width=None),
-            MofNCompleteColumn(),
-            TextColumn("{task.fields[note]}"),
-            TimeElapsedColumn(),
-            TimeRemainingColumn(),
-            console=self.console,
-            disable=not self.console.is_terminal,
-        )
-        self.runs = runs
-        self.all: TaskID | None = None
-        self.current: TaskID | None = None
+    def __init__(self, bars: Progress) -> None:
+        self.bars = bars
+        self.task: TaskID | None = None
         self.note = ""
+
+    def begin(self, name: str, steps: int) -> None:
+        self._remove()
+        self.task = self.bars.add_task(name, total=steps, note="")
+        self.note = ""
+
+    def resume(self, steps: int) -> None:
+        if self.task is not None:
+            self.bars.update(self.task, completed=steps)
+
+    def say(self, line: str) -> None:
+        self.bars.console.print(line, highlight=False, markup=False, soft_wrap=True)
+
+    def step(self, loss: float | None = None) -> None:
+        if self.task is None:
+            return
+        if loss is not None:
+            self.bars.update(self.task, note=f"loss {loss:.3f}{self.note}")
+        self.bars.advance(self.task)
+
+    def epoch(self, row: dict[str, Any]) -> None:
+        self.note = f", top-1 {100 * row['test_top1']:.1f}%"
+
+    def end(self, line: str) -> None:
+        self._remove()
+        self.say(line)
+
+    def _remove(self) -> None:
+        if self.task is not None:
+            self.bars.remove_task(self.task)
+            self.task = None
+
+
+class ProgressWatch(RunBar):
+    """A progress bar in a terminal, for one run after another."""
+
+    def __init__(self, console: Console | None = None) -> None:
+        super().__init__(progress_bars(console))
 
     def __enter__(self) -> ProgressWatch:
         self.bars.start()
-        if self.runs > 1:
-            self.all = self.bars.add_task("runs", total=self.runs, note="")
+        self.task = self.bars.add_task("Preparing", total=None, note="")
         return self
 
     def __exit__(
@@ -78,30 +103,21 @@ class ProgressWatch(Watch):
     ) -> None:
         self.bars.stop()
 
-    def begin(self, name: str, steps: int) -> None:
-        if self.current is not None:
-            self.bars.remove_task(self.current)
-        self.current = self.bars.add_task(name, total=steps, note="")
-        self.note = ""
-
-    def resume(self, steps: int) -> None:
-        if self.current is not None:
-            self.bars.update(self.current, completed=steps)
-
-    def say(self, line: str) -> None:
-        self.console.print(line, highlight=False, soft_wrap=True)
-
-    def step(self, loss: float | None = None) -> None:
-        if self.current is None:
-            return
-        if loss is not None:
-            self.bars.update(self.current, note=f"loss {loss:.3f}{self.note}")
-        self.bars.advance(self.current)
-
-    def epoch(self, row: dict[str, Any]) -> None:
-        self.note = f", top-1 {100 * row['test_top1']:.1f}%"
-
     def end(self, line: str) -> None:
-        if self.all is not None:
-            self.bars.advance(self.all)
-        self.console.print(line, highlight=False, soft_wrap=True)
+        """The last bar stays, as it was at the end."""
+        self.say(line)
+
+
+def progress_bars(console: Console | None = None) -> Progress:
+    """Bars with a note beside them; on stderr, unless a console is given."""
+    console = console or Console(stderr=True)
+    return Progress(
+        TextColumn("{task.description}"),
+        BarColumn(bar_width=None),
+        MofNCompleteColumn(),
+        TextColumn("{task.fields[note]}"),
+        TimeElapsedColumn(),
+        TimeRemainingColumn(),
+        console=console,
+        disable=not console.is_terminal,
+    )
