@@ -1,12 +1,15 @@
-"""Shapes of the most frequent operations, worked out directly.
+"""Shapes of the results of operations, worked out by rules or remembered.
 
 On meta tensors torch computes some shapes through long Python decompositions (0.6 ms for one
-batch norm). The rules here give the same shapes some hundred times faster; a rule answers None
-for any case it does not know, and torch's own implementation is asked.
+batch norm). The rules here give those of the most frequent operations some hundred times faster;
+a rule answers None for any case it does not know. Then torch's own implementation is asked, once:
+networks repeat their blocks, and what an operation made of the same shapes is remembered.
 """
 
 from __future__ import annotations
 
+import contextlib
+import functools
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -157,11 +160,82 @@ SHAPE_RULES: dict[Any, Callable[..., Any]] = {
 }
 
 
+class _UnknownLayoutError(Exception):
+    """A tensor that is not a plain one on meta."""
+
+
+#: Shape, strides and dtype.
+_Layout = tuple[tuple[int, ...], tuple[int, ...], torch.dtype]
+
+_REMEMBERED: dict[Any, list[_Layout] | _Layout] = {}
+_LIMIT = 10_000  # entries, of some hundred bytes each
+
+
+def _layout(tensor: Tensor) -> _Layout:
+    if type(tensor) is not Tensor or not tensor.is_meta or tensor.layout is not torch.strided:
+        raise _UnknownLayoutError
+    return tuple(tensor.shape), tensor.stride(), tensor.dtype
+
+
+def _key(item: Any) -> Any:
+    """What of an argument the shape of a result depends on."""
+    if isinstance(item, Tensor):
+        return _layout(item)
+    if isinstance(item, list | tuple):
+        return tuple(map(_key, item))
+    return type(item), item  # 1, 1.0 and True are equal
+
+
+def _made(layout: _Layout) -> Tensor:
+    shape, strides, dtype = layout
+    return torch.empty_strided(shape, strides, dtype=dtype, device="meta")
+
+
+@functools.cache
+def _is_function(func: Any) -> bool:
+    """Whether it makes new tensors and leaves its arguments alone."""
+    schema = func._schema
+    touched = any(value.alias_info is not None for value in (*schema.arguments, *schema.returns))
+    return bool(schema.returns) and not touched
+
+
+def _ask_once(func: Any, args: Any, kwargs: Any) -> Any:
+    """What torch says, or said before of arguments of the same shapes."""
+    if not _is_function(func):
+        return func(*args, **kwargs)
+    try:
+        key = (func, _key(args), tuple((name, _key(value)) for name, value in kwargs.items()))
+        layouts = _REMEMBERED.get(key)
+    except (_UnknownLayoutError, TypeError):  # an argument that cannot be a key
+        return func(*args, **kwargs)
+    if isinstance(layouts, list):
+        return tuple(map(_made, layouts))
+    if layouts is not None:
+        return _made(layouts)
+    result = func(*args, **kwargs)
+    with contextlib.suppress(_UnknownLayoutError):
+        if isinstance(result, Tensor):
+            _REMEMBERED[key] = _layout(result)
+        elif isinstance(result, tuple) and all(isinstance(part, Tensor) for part in result):
+            _REMEMBERED[key] = [_layout(part) for part in result]
+    if len(_REMEMBERED) > _LIMIT:
+        _REMEMBERED.clear()
+    return result
+
+
 class FastShapes(TorchDispatchMode):
-    """Runs operations on meta tensors by the rules, or by torch where they have no answer."""
+    """Runs operations on meta tensors by the rules, by memory, or by torch."""
+
+    @classmethod
+    def _should_skip_dynamo(cls) -> bool:
+        return False  # else torch wraps `__torch_dispatch__`, at a third of its time
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        return self.run(func, args, kwargs)
+
+    def run(self, func: Any, args: Any, kwargs: Any) -> Any:
+        """What the operation returns."""
         known = not kwargs or func is aten.addcmul.default  # whose factor changes no shape
         rule = SHAPE_RULES.get(func) if known else None
         result = rule(*args) if rule is not None and args[0] is not None else None
-        return func(*args, **(kwargs or {})) if result is None else result
+        return _ask_once(func, args, kwargs or {}) if result is None else result

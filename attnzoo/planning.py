@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from attnzoo.counting import count
 from attnzoo.edits import Edit, Mechanism
 from attnzoo.errors import SiteError
+from attnzoo.garbage import collection_paused
 from attnzoo.mechanism import choose_edit, is_occupied
 from attnzoo.meta_ops import FastShapes
 from attnzoo.probe import meta_forward, probe
@@ -181,6 +182,11 @@ class Plan:
         return "\n".join(lines)
 
 
+#: Factory, options and map of the blocks that were seen to keep the shape of their input.
+_KEPT: set[tuple[Any, str, tuple[int, ...]]] = set()
+
+
+@collection_paused()
 @torch.inference_mode(False)  # whose tensors know no versions, and could not be trained
 def make_plan(model: nn.Module, recipe: Recipe, example: Any = None) -> Plan:
     """Resolve a recipe on a model, without changing it.
@@ -198,7 +204,10 @@ def make_plan(model: nn.Module, recipe: Recipe, example: Any = None) -> Plan:
     shapes = dict.fromkeys((1, s.channels, s.height, s.width) for s in sites)
     with torch.random.fork_rng(devices=[]):
         for shape in shapes:
-            _check_shape(spec, recipe.options, shape)
+            asked = (spec.factory, repr(sorted(recipe.options.items())), shape)
+            if asked not in _KEPT:
+                _check_shape(spec, recipe.options, shape)
+                _KEPT.add(asked)
     taken: set[str] = set()
     edits = tuple(choose_edit(trace, model, site, taken) for site in sites)
     resolved = Recipe(
@@ -253,8 +262,7 @@ def _check_shape(spec: BlockSpec, options: Mapping[str, Any], shape: tuple[int, 
     x = torch.empty(shape, device="meta")
     version = x._version
     try:
-        with FastShapes():
-            result = meta_forward(block, (x,), {})
+        result = meta_forward(block, (x,), {}, FastShapes())
     except Exception as error:
         raise SiteError(
             f"block {spec.name!r} fails on a map of shape {shape}: {type(error).__name__}: {error}"

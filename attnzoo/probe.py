@@ -11,6 +11,7 @@ import functools
 from collections.abc import Callable, Generator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from operator import is_
 from typing import Any, TypeVar
 
 import torch
@@ -27,6 +28,7 @@ from attnzoo.example import (
 from attnzoo.meta_ops import FastShapes
 from attnzoo.recorder import Recorder, shapes_of, tensors_in
 from attnzoo.trace import Trace
+from attnzoo.tree import walk
 
 __all__ = ["Rehearsal", "meta_forward", "probe", "refuse_unsupported", "rehearse"]
 
@@ -58,8 +60,8 @@ def probe(model: nn.Module, example: Any = None) -> Trace:
         recorder = Recorder(model)
         for tensor in tensors_in((args, kwargs)):
             recorder.add_input(tensor)
-        with recorder.listening(), recorder:
-            result, stopped = _forward(model, args, kwargs, lambda: recorder.saw_map)
+        with recorder.listening():
+            result, stopped = _forward(model, args, kwargs, recorder, lambda: recorder.saw_map)
         return recorder.finish(result, stopped)
 
     return _on_example(model, example, follow)
@@ -93,8 +95,7 @@ def rehearse(model: nn.Module, modules: Sequence[nn.Module], example: Any = None
                     lambda _, args, given=given: given.append(tuple(args[0].shape))
                 )
                 hooks.callback(hook.remove)
-            with FastShapes():
-                result, _ = _forward(model, args, kwargs, lambda: True)
+            result, _ = _forward(model, args, kwargs, FastShapes(), lambda: True)
         return Rehearsal(tuple(map(tuple, maps)), shapes_of(result))
 
     return _on_example(model, example, watch)
@@ -118,11 +119,12 @@ def _forward(
     model: nn.Module,
     args: tuple[Any, ...],
     kwargs: dict[str, Any],
+    shapes: FastShapes,
     may_stop: Callable[[], bool],
 ) -> tuple[Any, str]:
     """What the model returns and "", or None and why it cannot be followed to its end."""
     try:
-        return meta_forward(model, args, kwargs), ""
+        return meta_forward(model, args, kwargs, shapes), ""
     except Exception as error:
         stopped = _data_dependent(error)
         if stopped and may_stop():
@@ -136,13 +138,28 @@ def _forward(
 
 
 def meta_forward(
-    model: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], *, grad: bool = False
+    model: nn.Module,
+    args: tuple[Any, ...],
+    kwargs: dict[str, Any],
+    mode: contextlib.AbstractContextManager[Any] | None = None,
+    *,
+    grad: bool = False,
 ) -> Any:
     """The output of `model` in eval mode, its tensors replaced by meta tensors for this call.
 
-    `grad=True` has it compute as for a backward pass, which some blocks do with more memory.
+    Args:
+        model: any model.
+        args: its arguments, tensors on meta.
+        kwargs: those by name.
+        mode: what the forward pass runs under, and nothing else of what happens here.
+        grad: compute as for a backward pass, which some blocks do with more memory.
     """
-    with _on_meta(model), torch.set_grad_enabled(grad), torch.random.fork_rng(devices=[]):
+    with (
+        _on_meta(model),
+        torch.set_grad_enabled(grad),
+        torch.random.fork_rng(devices=[]),
+        mode or contextlib.nullcontext(),
+    ):
         return model(*args, **kwargs)
 
 
@@ -153,7 +170,7 @@ def _on_meta(model: nn.Module) -> Generator[None]:
     Not `torch.func.functional_call`: it leaves meta tensors in a module that is registered under
     two names, and in whatever a forward pass keeps on its modules (anchors, caches, counters).
     """
-    kept = [_Attributes(module) for module in model.modules()]
+    kept = [_Attributes(module) for module in dict.fromkeys(module for _, module in walk(model))]
     metas: dict[int, Tensor] = {}
 
     def meta(item: Any) -> Any:
@@ -180,9 +197,12 @@ class _Attributes:
     def __init__(self, module: nn.Module) -> None:
         self._now = vars(module)
         self._before = dict(self._now)
-        self._own = [(n, value) for n, value in self._before.items() if n not in _BOOKKEEPING]
+        own = self._before.keys() - _BOOKKEEPING
+        self._own = [name for name in own if isinstance(self._before[name], (Tensor, list))]
         self._contents = [
-            (value, value.copy()) for _, value in self._own if isinstance(value, (dict, list, set))
+            (value, value.copy())
+            for value in map(self._before.__getitem__, own)
+            if isinstance(value, (dict, list, set))
         ]
 
     def replace(self, meta: Callable[[Any], Any]) -> None:
@@ -191,7 +211,8 @@ class _Attributes:
         for tensors in (now["_parameters"], now["_buffers"]):
             for name, tensor in tensors.items():
                 tensors[name] = meta(tensor)
-        for name, value in self._own:  # tensors that are not registered
+        for name in self._own:  # tensors that are not registered
+            value = now[name]
             if isinstance(value, Tensor):
                 now[name] = meta(value)
             elif type(value) is list and any(isinstance(item, Tensor) for item in value):
@@ -199,7 +220,8 @@ class _Attributes:
 
     def restore(self) -> None:
         now, before = self._now, self._before
-        if len(now) != len(before) or any(now.get(n, now) is not v for n, v in before.items()):
+        same = now.keys() == before.keys() and all(map(is_, now.values(), before.values()))
+        if not same:
             now.clear()
             now.update(before)
         for value, contents in self._contents:
@@ -213,7 +235,7 @@ def refuse_unsupported(model: nn.Module) -> None:
     """Raise `UnsupportedModelError` for a model that surgery would break in silence."""
     if not isinstance(model, nn.Module):
         raise UnsupportedModelError(f"expected an nn.Module, got {type(model).__name__}.")
-    for path, module in model.named_modules():
+    for path, module in walk(model):
         where = f"{path!r} ({type(module).__name__})" if path else type(module).__name__
         if isinstance(module, Attention) and (module.pool or module._compiled_call_impl):
             raise UnsupportedModelError(f"{where} is fused. Call attnzoo.unfuse(model) first.")

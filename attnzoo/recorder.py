@@ -194,7 +194,7 @@ class Recorder(FastShapes):
     # --- operations -------------------------------------------------------------------------
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        result = super().__torch_dispatch__(func, types, args, kwargs)
+        result = self.run(func, args, kwargs)
         inputs = self._known(args) or (self._known(kwargs) if kwargs else ())
         if inputs:
             self._record(func, args, inputs, result)

@@ -23,6 +23,7 @@ from attnzoo.errors import (
     TraceError,
 )
 from attnzoo.fusing import unfuse
+from attnzoo.garbage import collection_paused
 from attnzoo.probe import Rehearsal, rehearse
 from attnzoo.recipe import Recipe
 from attnzoo.registry import BLOCKS, BlockSpec
@@ -62,6 +63,7 @@ class Operation:
     step: int = 1
 
 
+@collection_paused()
 @torch.inference_mode(False)  # parameters made in that mode could never be trained
 def operate(
     model: nn.Module,
@@ -321,11 +323,12 @@ def _check_paths(
     model: nn.Module, attentions: Sequence[Attention], sites: Sequence[Site], edits: Sequence[Edit]
 ) -> None:
     """Each attention is where its edit says; not so where another site's wrapper came around it."""
-    paths = {module: path for path, module in model.named_modules()}
+    paths = paths_by_module(model)
     for attention, site, edit in zip(attentions, sites, edits, strict=True):
-        if paths.get(attention) != edit.path:
+        path = next(iter(paths.get(attention, ())), None)
+        if path != edit.path:
             raise SurgeryError(
-                f"attention {site} would be at {paths.get(attention)!r} instead of {edit.path!r}, "
+                f"attention {site} would be at {path!r} instead of {edit.path!r}, "
                 f"because another site is around it; the model was put back as it was. Leave one "
                 f"of the two out by exclude=."
             )

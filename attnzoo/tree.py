@@ -27,10 +27,13 @@ def walk(root: nn.Module, prefix: str = "") -> Iterator[tuple[str, nn.Module]]:
 
     Unlike `named_modules`, a module registered under several names is met under each of them.
     """
-    yield prefix, root
-    for name, child in root._modules.items():
-        if child is not None:
-            yield from walk(child, join(prefix, name))
+    ahead = [(prefix, root)]
+    while ahead:
+        path, module = ahead.pop()
+        yield path, module
+        for name, child in reversed(module._modules.items()):
+            if child is not None:
+                ahead.append((join(path, name), child))
 
 
 def paths_by_module(root: nn.Module) -> dict[nn.Module, tuple[str, ...]]:

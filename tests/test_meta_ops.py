@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 from torch.nn import functional as F
 
-from attnzoo.meta_ops import SHAPE_RULES
+from attnzoo.meta_ops import SHAPE_RULES, FastShapes
 from attnzoo.probe import probe
 
 aten = torch.ops.aten
@@ -256,3 +256,63 @@ def test_a_view_of_a_gated_slice_is_followed() -> None:
             return F.relu(x[:, ::2]).view(x.shape[0], -1)
 
     assert probe(Gate(), (4, 8, 8)).stopped == ""
+
+
+def _layout(result: Any) -> Any:
+    if isinstance(result, Tensor):
+        return result.shape, result.stride(), result.dtype, result.device
+    return tuple(_layout(part) for part in result)
+
+
+ASKED_ONCE = {
+    "softmax": lambda x: torch.softmax(x, 1),
+    "norm": lambda x: torch.linalg.vector_norm(x, dim=-1, keepdim=True),
+    "sum of integers": lambda x: (x > 0).sum(1),
+    "two results": lambda x: torch.topk(x, 1),
+    "a list": lambda x: torch.stack([x, x], 1),
+    "an option": lambda x: torch.var(x, 1, correction=0, keepdim=True),
+    "transposed": lambda x: F.conv_transpose2d(x, x.new_empty(x.shape[1], 2, 3, 3), stride=2),
+}
+
+
+@pytest.mark.parametrize("name", ASKED_ONCE)
+@settings(max_examples=10)
+@given(x=maps, layout=layouts, dtype=st.sampled_from([torch.float32, torch.bfloat16]))
+def test_what_is_remembered_is_what_torch_says(
+    name: str, x: Any, layout: str, dtype: torch.dtype
+) -> None:
+    tensor = _layouts(_meta(x, dtype), layout)
+    expected = _layout(ASKED_ONCE[name](tensor))
+    with FastShapes():
+        first, second = ASKED_ONCE[name](tensor), ASKED_ONCE[name](tensor)
+    assert _layout(first) == _layout(second) == expected
+
+
+def test_equal_arguments_of_other_types_are_told_apart() -> None:
+    x = _meta((2, 3), torch.int64)
+    with FastShapes():
+        types = [torch.pow(x, exponent).dtype for exponent in (2, 2.0, 2)]
+    assert types == [torch.int64, torch.float32, torch.int64]
+
+
+def test_results_are_never_the_same_tensor() -> None:
+    x = _meta((2, 3))
+    with FastShapes():
+        first, second = torch.softmax(x, 1), torch.softmax(x, 1)
+    assert first is not second
+
+
+def test_operations_that_change_or_view_their_arguments_are_done() -> None:
+    x = _meta((2, 3))
+    with FastShapes():
+        for _ in range(2):
+            assert x.zero_() is x
+            assert x.t()._base is x
+    assert x._version == 2
+
+
+def test_other_tensors_than_those_on_meta_are_left_to_torch() -> None:
+    with FastShapes():
+        for value in (1.0, 2.0):
+            assert torch.softmax(torch.tensor([value, value]), 0).tolist() == [0.5, 0.5]
+            assert torch.cumsum(torch.tensor([value]), 0).item() == value

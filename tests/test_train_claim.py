@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import fcntl
-import os
-import signal
-import time
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -44,37 +45,34 @@ def test_a_lock_file_of_an_unfinished_run_stays(tmp_path: Path) -> None:
         pass
 
 
+@contextmanager
+def locked_by_another(lock: Path, then: str) -> Iterator[subprocess.Popen[str]]:
+    """A process that holds the lock, does what `then` says, and ends."""
+    program = f"import fcntl, pathlib, time\nfile = open({str(lock)!r}, 'w')\n"
+    program += f"fcntl.flock(file, fcntl.LOCK_EX)\nprint('locked', flush=True)\n{then}"
+    with subprocess.Popen(
+        [sys.executable, "-c", program], stdout=subprocess.PIPE, text=True
+    ) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "locked\n"
+        yield process
+
+
 def test_a_killed_process_holds_nothing(tmp_path: Path) -> None:
-    reading, writing = os.pipe()
-    child = os.fork()
-    if not child:
+    with locked_by_another(tmp_path / ".run.lock", then="time.sleep(60)") as process:
+        with pytest.raises(RunBusyError), claimed(tmp_path / "run"):
+            raise AssertionError
+        process.kill()
+        process.wait()
         with claimed(tmp_path / "run"):
-            os.write(writing, b"x")
-            time.sleep(60)
-        os._exit(1)
-    assert os.read(reading, 1) == b"x"
-    with pytest.raises(RunBusyError), claimed(tmp_path / "run"):
-        raise AssertionError
-    os.kill(child, signal.SIGKILL)
-    os.waitpid(child, 0)
-    with claimed(tmp_path / "run"):
-        pass
-    os.close(reading)
-    os.close(writing)
+            pass
 
 
 def test_waiting_for_a_claim(tmp_path: Path) -> None:
-    reading, writing = os.pipe()
-    child = os.fork()
-    if not child:
-        with claimed(tmp_path / "table"):
-            os.write(writing, b"x")
-            time.sleep(0.2)
-            (tmp_path / "table").write_text("theirs")
-        os._exit(0)
-    assert os.read(reading, 1) == b"x"
-    with claimed(tmp_path / "table", wait=True):
-        assert (tmp_path / "table").read_text() == "theirs"
-    os.waitpid(child, 0)
-    os.close(reading)
-    os.close(writing)
+    table = tmp_path / "table"
+    then = f"time.sleep(0.2)\npathlib.Path({str(table)!r}).write_text('theirs')"
+    with (
+        locked_by_another(tmp_path / ".table.lock", then),
+        claimed(table, wait=True),
+    ):
+        assert table.read_text() == "theirs"
