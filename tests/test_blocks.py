@@ -239,6 +239,7 @@ def test_large_inputs_stay_finite_under_autocast(
         assert x.grad.isfinite().all()
 
 
+@pytest.mark.no_cover
 @every_block
 def test_compiles_without_a_graph_break(name: str) -> None:
     block = randomised(name, 8)
@@ -261,6 +262,7 @@ def exported(name: str) -> tuple[nn.Module, torch.export.ExportedProgram]:
     return block, torch.export.export(block, (x,), dynamic_shapes=(DYNAMIC,))
 
 
+@pytest.mark.no_cover
 @every_block
 def test_exports_with_dynamic_batch_height_and_width(name: str) -> None:
     block, program = exported(name)
@@ -269,6 +271,7 @@ def test_exports_with_dynamic_batch_height_and_width(name: str) -> None:
         torch.testing.assert_close(program.module()(x), block(x))
 
 
+@pytest.mark.no_cover
 @every_block
 @pytest.mark.filterwarnings("ignore")  # the exporter's own deprecations
 def test_onnx_gives_the_same_numbers(name: str) -> None:

@@ -446,6 +446,7 @@ VARIANTS = [
 ]
 
 
+@pytest.mark.no_cover
 @pytest.mark.parametrize(("name", "options"), VARIANTS)
 @pytest.mark.filterwarnings("ignore")  # the exporter's own deprecations
 def test_variants_keep_the_contract_too(name: str, options: dict[str, object]) -> None:

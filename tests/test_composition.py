@@ -169,6 +169,7 @@ def test_hooks_registered_after_unpickling_leave_attention_alone(tmp_path: Path)
     assert done.stdout.strip() == "fine", done.stderr
 
 
+@pytest.mark.no_cover
 @pytest.mark.parametrize(("start", "block"), [("identity", "local"), ("paper", "cbam")])
 def test_compile_without_a_graph_break(start: str, block: str) -> None:
     model, x = _wrapped(start, block), example()
@@ -178,6 +179,7 @@ def test_compile_without_a_graph_break(start: str, block: str) -> None:
         assert same_bits(compiled(x), model(x))
 
 
+@pytest.mark.no_cover
 def test_compile_with_gradients() -> None:
     model, x = _wrapped().train(), example()
     twin = copy.deepcopy(model)
@@ -188,6 +190,7 @@ def test_compile_with_gradients() -> None:
         torch.testing.assert_close(one.grad, other.grad, msg=name)
 
 
+@pytest.mark.no_cover
 @pytest.mark.parametrize(
     ("start", "strict"), [("identity", True), ("identity", False), ("paper", False)]
 )
@@ -198,6 +201,7 @@ def test_export(start: str, strict: bool) -> None:
         torch.testing.assert_close(program.module()(x), model(x))
 
 
+@pytest.mark.no_cover
 @pytest.mark.filterwarnings("ignore")
 def test_onnx_export(tmp_path: Path) -> None:
     runtime = pytest.importorskip("onnxruntime")

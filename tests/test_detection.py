@@ -86,6 +86,7 @@ def _train_step(model: nn.Module) -> None:
     assert not_learning(model) == {}
 
 
+@pytest.mark.no_cover
 @pytest.mark.parametrize("name", DETECTORS)
 def test_a_detector_is_unchanged_learns_and_is_itself_again(name: str) -> None:
     model = _build(name)

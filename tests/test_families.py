@@ -70,6 +70,7 @@ EXPECTED: dict[str, dict[str, int]] = {
 }
 
 
+@pytest.mark.no_cover
 @pytest.mark.parametrize("name", EXPECTED)
 def test_places_of_the_familys_own_policy(name: str) -> None:
     try:

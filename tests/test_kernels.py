@@ -191,6 +191,7 @@ def test_result_and_gradients_against_float64(case: dict) -> None:
         assert error < 2 * TOLERANCE[dtype] * size
 
 
+@pytest.mark.no_cover
 @pytest.mark.parametrize(("kind", "pool"), [("local", "max"), ("scse", "mean")])
 @pytest.mark.skipif(NATIVE, reason="tensor cores have no float64")
 def test_gradcheck(kind: str, pool: str) -> None:
@@ -204,6 +205,7 @@ def test_gradcheck(kind: str, pool: str) -> None:
     assert torch.autograd.gradcheck(run, (x, gamma, *tensors), fast_mode=True)
 
 
+@pytest.mark.no_cover
 @every_kind
 @every_pool
 @pytest.mark.parametrize("softened", [True, False])
@@ -224,6 +226,7 @@ def test_second_derivatives(kind: str, pool: str, softened: bool) -> None:
         torch.testing.assert_close(value, target, rtol=1e-3 if NATIVE else 1e-7, atol=1e-4)
 
 
+@pytest.mark.no_cover
 @every_pool
 @pytest.mark.filterwarnings("ignore:invalid value encountered")  # numpy, in the interpreter
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float16, torch.bfloat16])

@@ -54,6 +54,7 @@ def test_auto_fits_the_architecture(name: str, policy: str) -> None:
     assert POLICIES["auto"].find(trace) == POLICIES[policy].find(trace)
 
 
+@pytest.mark.no_cover
 @pytest.mark.parametrize("name", BACKBONES)
 @pytest.mark.parametrize("policy", [n for n in attnzoo.list_policies() if n != "match"])
 def test_policies_are_pure(name: str, policy: str) -> None:

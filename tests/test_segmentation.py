@@ -48,6 +48,7 @@ def _train_step(model: nn.Module) -> None:
     assert not_learning(model) == {}
 
 
+@pytest.mark.no_cover
 @pytest.mark.parametrize("name", NETWORKS)
 def test_a_network_is_unchanged_learns_and_is_itself_again(name: str) -> None:
     model, (images, _) = _build(name), _batch()

@@ -74,6 +74,7 @@ def test_a_block_that_returns_its_input_takes_a_modules_place_by_gamma(block: st
     assert all(gamma.grad.abs().max() > 0 for gamma in gammas)
 
 
+@pytest.mark.no_cover
 @pytest.mark.parametrize("number", range(len(_requests())), ids=lambda i: str(_requests()[i]))
 def test_identity_start_changes_no_bit(backbone: tuple[nn.Module, Tensor], number: int) -> None:
     model, before = backbone
@@ -100,6 +101,7 @@ def test_identity_start_changes_no_bit(backbone: tuple[nn.Module, Tensor], numbe
     assert same_bits(outputs(model), before)
 
 
+@pytest.mark.no_cover
 @pytest.mark.parametrize("block", attnzoo.list_blocks())
 @pytest.mark.parametrize(
     "name", ["plain", "resnet18", "timm/efficientnet_b0", "timm/mambaout_femto"]

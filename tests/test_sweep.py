@@ -48,6 +48,7 @@ SLOW = """
 """
 
 
+@pytest.mark.no_cover
 @pytest.mark.parametrize("name", ONE_OF_EACH)
 @pytest.mark.filterwarnings("ignore:The default weight initialization:FutureWarning")
 def test_every_promise_holds_on_every_architecture(name: str) -> None:

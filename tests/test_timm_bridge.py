@@ -132,6 +132,7 @@ def test_a_layer_that_its_name_alone_does_not_build_has_this_as_a_limit() -> Non
         assert message.endswith(" ".join(TIMM_LIMITS[name].values()))
 
 
+@pytest.mark.no_cover
 @every_layer
 @pytest.mark.filterwarnings("ignore")  # the exporter's own deprecations
 def test_compiled_and_exported_or_a_limit_says_why_not(name: str) -> None:

@@ -231,6 +231,7 @@ def test_a_block_run_several_times(policy: Any) -> None:
 # --- networks that give out their feature maps ---------------------------------------------------
 
 
+@pytest.mark.no_cover
 @pytest.mark.parametrize("kind", ["list", "hook", "getter"])
 @pytest.mark.parametrize(
     ("name", "policy"),

@@ -28,6 +28,7 @@ CASES = [
 ]
 
 
+@pytest.mark.no_cover
 @pytest.mark.parametrize("start", ["identity", "paper"])
 @pytest.mark.parametrize(("name", "policy"), CASES)
 def test_plain_weights_go_in_and_come_out_again(name: str, policy: object, start: str) -> None:

@@ -188,6 +188,7 @@ def test_attention_put_into_a_fused_network() -> None:
     assert len(_calls(model)) == 10
 
 
+@pytest.mark.no_cover
 @pytest.mark.filterwarnings("ignore")
 @pytest.mark.parametrize("name", NETWORKS)
 def test_its_exporters(name: str, tmp_path: Path) -> None:
