@@ -6,6 +6,7 @@ What its trainer does with attention is seen in `test_examples.py`.
 from __future__ import annotations
 
 import copy
+from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -21,7 +22,15 @@ import attnzoo
 
 with others_left_alone():
     from ultralytics import YOLO
-    from ultralytics.nn.tasks import DetectionModel, load_checkpoint, torch_safe_load
+    from ultralytics.nn.tasks import (
+        ClassificationModel,
+        DetectionModel,
+        OBBModel,
+        PoseModel,
+        SegmentationModel,
+        load_checkpoint,
+        torch_safe_load,
+    )
     from ultralytics.utils.torch_utils import ModelEMA, intersect_dicts
 
 SIZE = 64
@@ -108,6 +117,51 @@ def test_its_loss_teaches_all_attention(name: str) -> None:
     loss, parts = model(_batch())
     assert tensors(parts)
     assert all(part.isfinite().all() and (part > 0).all() for part in tensors(parts))
+    loss.sum().backward()
+    assert not_learning(model) == {}
+
+
+def _masks() -> Tensor:
+    masks = torch.zeros(2, SIZE // 4, SIZE // 4)
+    masks[:, 4:12, 4:12] = 1
+    return masks
+
+
+#: YAML → how its model is built, and what its batches have beside boxes.
+TASKS: dict[str, tuple[Callable[[str], nn.Module], dict[str, Any]]] = {
+    "yolov8n-seg.yaml": (
+        lambda name: SegmentationModel(name, nc=3, verbose=False),
+        {"masks": _masks(), "sem_masks": _masks().long()},
+    ),
+    "yolo11n-pose.yaml": (
+        lambda name: PoseModel(name, verbose=False),
+        {"cls": torch.zeros(2, 1), "keypoints": torch.linspace(0.2, 0.8, 102).view(2, 17, 3)},
+    ),
+    "yolo11n-obb.yaml": (
+        lambda name: OBBModel(name, nc=3, verbose=False),
+        {"bboxes": torch.tensor([[0.5, 0.5, 0.4, 0.5, 0.3], [0.4, 0.6, 0.5, 0.3, 0.1]])},
+    ),
+    "yolov8n-cls.yaml": (
+        lambda name: ClassificationModel(name, nc=3, verbose=False),
+        {"cls": torch.tensor([0, 2])},
+    ),
+}
+
+
+@pytest.mark.parametrize("name", TASKS)
+def test_its_other_tasks(name: str) -> None:
+    build, more = TASKS[name]
+    torch.manual_seed(0)
+    model = build(name)
+    weights = dict(box=7.5, cls=0.5, dfl=1.5, pose=12.0, kobj=1.0, rle=1.0, angle=1.0)
+    model.args = SimpleNamespace(**weights, overlap_mask=True, mask_ratio=4)
+    before, untouched = run(model, _images()), snapshot(model)
+    attnzoo.wrap(model, "auto", "se", reduction=2, example=EXAMPLE)
+    assert same_everywhere(run(model, _images()), before)
+    assert snapshot(attnzoo.unwrap(model)) == untouched
+    attnzoo.wrap(model, "auto", "se", reduction=2, example=EXAMPLE)
+    loss, parts = let_attention_in(model).train()(_batch() | more)
+    assert all(part.isfinite().all() for part in tensors(parts))
     loss.sum().backward()
     assert not_learning(model) == {}
 
