@@ -153,8 +153,9 @@ def test_its_other_tasks(name: str) -> None:
     build, more = TASKS[name]
     torch.manual_seed(0)
     model = build(name)
-    weights = dict(box=7.5, cls=0.5, dfl=1.5, pose=12.0, kobj=1.0, rle=1.0, angle=1.0)
-    model.args = SimpleNamespace(**weights, overlap_mask=True, mask_ratio=4)
+    model.args = SimpleNamespace(
+        box=7.5, cls=0.5, dfl=1.5, pose=12, kobj=1, rle=1, angle=1, overlap_mask=True, mask_ratio=4
+    )
     before, untouched = run(model, _images()), snapshot(model)
     attnzoo.wrap(model, "auto", "se", reduction=2, example=EXAMPLE)
     assert same_everywhere(run(model, _images()), before)
