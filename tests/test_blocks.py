@@ -14,6 +14,7 @@ import onnxruntime
 import pytest
 import timm.layers.cbam
 import torch
+from patches import onnx_registry_kept
 from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import FlopCounterMode
@@ -276,7 +277,8 @@ def test_exports_with_dynamic_batch_height_and_width(name: str) -> None:
 @pytest.mark.filterwarnings("ignore")  # the exporter's own deprecations
 def test_onnx_gives_the_same_numbers(name: str) -> None:
     block, program = exported(name)
-    model = torch.onnx.export(program, dynamo=True, verbose=False).model_proto
+    with onnx_registry_kept():
+        model = torch.onnx.export(program, dynamo=True, verbose=False).model_proto
     session = onnxruntime.InferenceSession(
         model.SerializeToString(), providers=["CPUExecutionProvider"]
     )

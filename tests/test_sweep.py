@@ -38,9 +38,11 @@ ONE_OF_EACH += [f"timm/{name}" for name in TIMM.split()]
 
 # Of these the policy `auto` alone, for time. `make sweep` tries every policy on all.
 SLOW = """
-    timm/convmixer_768_32 timm/densenet121 timm/focalnet_tiny_srf timm/inception_resnet_v2
-    timm/inception_v3 timm/inception_v4 timm/lcnetv2_small timm/legacy_xception timm/nasnetalarge
-    timm/pnasnet5large timm/poolformerv2_s12 timm/rdnet_tiny timm/tresnet_m timm/xception41p
+    timm/convmixer_768_32 timm/densenet121 timm/dpn48b timm/fastvit_t8 timm/focalnet_tiny_srf
+    timm/ghostnet_050 timm/hrnet_w18_small timm/inception_next_atto timm/inception_resnet_v2
+    timm/inception_v3 timm/inception_v4 timm/lcnetv2_small timm/legacy_xception timm/lowformer_e1
+    timm/nasnetalarge timm/pnasnet5large timm/poolformerv2_s12 timm/rdnet_tiny
+    timm/repghostnet_050 timm/repvit_m1 timm/tresnet_m timm/xception41p
     torchvision/convnext_tiny torchvision/inception_v3 torchvision/quantized_googlenet
     torchvision/quantized_inception_v3 torchvision/quantized_mobilenet_v2
     torchvision/quantized_mobilenet_v3_large torchvision/quantized_resnet18
