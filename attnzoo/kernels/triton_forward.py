@@ -23,6 +23,20 @@ def sigmoid(v):
     return tl.where(v >= 0, 1.0, e) / (1.0 + e)
 
 
+@triton.jit
+def matrix(w, i, j, rows, columns, by_row, by_column):
+    """The block of a matrix at rows i and columns j, zero outside, from its two strides."""
+    known = (i < rows)[:, None] & (j < columns)[None, :]
+    return tl.load(w + i[:, None] * by_row + j[None, :] * by_column, mask=known, other=0.0)
+
+
+@triton.jit
+def rectified(u, b, h, hidden):
+    """relu(u + b) of a hidden layer at units h; zero past the last, where 0 · inf was NaN."""
+    u += tl.load(b + h, mask=h < hidden, other=0.0).to(u.dtype)
+    return tl.where((h < hidden) & ~(u <= 0.0), u, 0.0)
+
+
 @triton.jit(do_not_specialize=["first"])
 def statistics(
     x,
@@ -64,20 +78,19 @@ def statistics(
         total = tl.sum(v.to(sums.dtype.element_ty), axis=1)
         tl.store(sums + c, total, mask=c < C)
         if w1 is not None:
-            known = (h < hidden)[:, None] & (c < C)[None, :]
-            w = tl.load(w1 + h[:, None] * C + c[None, :], mask=known, other=0.0)
+            w = matrix(w1, h, c, hidden, C, C, 1)
             if WIDE:
                 v = v.to(sums.dtype.element_ty)
             u = tl.dot(w.to(v.dtype), v, u, input_precision="ieee", out_dtype=u.dtype)
     if w1 is not None:
-        u += tl.load(b1 + h, mask=h < hidden, other=0.0).to(u.dtype)[:, None]
-        # Rows past the last unit: 0 · inf was NaN in them.
         if w2 is not None:
-            u = tl.where((h < hidden)[:, None] & ~(u <= 0.0), u, 0.0)
+            u = rectified(u, b1, h[:, None], hidden)
             w = tl.load(w2 + h, mask=h < hidden, other=0.0).to(u.dtype)
             logit = tl.sum(u * w[:, None], axis=0) + tl.load(b2).to(u.dtype)
         else:
+            # Rows past the one unit may hold NaN, from 0 · inf.
             logit = tl.sum(tl.where((h < hidden)[:, None], u, 0.0), axis=0)
+            logit += tl.load(b1).to(u.dtype)
         tl.store(spatial + n.to(tl.int64) * P + p, sigmoid(logit), mask=p < P)
 
 
@@ -118,16 +131,13 @@ def channel_gate(
         mean = total / P
         tl.store(means + n * C + c, mean, mask=c < C)
         if w1 is not None:
-            known = (h < hidden)[:, None] & (c < C)[None, :]
-            w = tl.load(w1 + h[:, None] * C + c[None, :], mask=known, other=0.0)
+            w = matrix(w1, h, c, hidden, C, C, 1)
             u += tl.sum(w.to(u.dtype) * mean[None, :], axis=1)
     if w1 is not None:
-        u += tl.load(b1 + h, mask=h < hidden, other=0.0).to(u.dtype)
-        u = tl.where((h < hidden) & ~(u <= 0.0), u, 0.0)
+        u = rectified(u, b1, h, hidden)
         for c0 in range(0, C, BC):
             c = c0 + tl.arange(0, BC)
-            known = (c < C)[:, None] & (h < hidden)[None, :]
-            w = tl.load(w2 + c[:, None] * hidden + h[None, :], mask=known, other=0.0)
+            w = matrix(w2, c, h, C, hidden, hidden, 1)
             logit = tl.sum(w.to(u.dtype) * u[None, :], axis=1)
             logit += tl.load(b2 + c, mask=c < C, other=0.0).to(u.dtype)
             tl.store(channel + n * C + c, sigmoid(logit), mask=c < C)
