@@ -13,7 +13,7 @@ from `first` on, so that what the first kernel read is still in the cache for th
 import triton
 import triton.language as tl
 
-__all__ = ["apply", "apply_pool", "channel_gate", "sigmoid", "statistics"]
+__all__ = ["apply", "apply_pool", "channel_gate", "statistics"]
 
 
 @triton.jit
@@ -146,10 +146,27 @@ def channel_gate(
 @triton.jit
 def gate(channel, spatial, n, c, p, known, C, P, ADD: tl.constexpr):
     """The gate at channels c and pixels p of image n: a product, a sum, or the one there is."""
+    if spatial is None:
+        return tl.load(channel + n * C + c, mask=c < C, other=0.0)[:, None]
+    s = tl.load(spatial + n * P + p, mask=known, other=0.0)[None, :]
+    if channel is None:
+        return s
     k = tl.load(channel + n * C + c, mask=c < C, other=0.0)[:, None]
-    if spatial is not None:
-        s = tl.load(spatial + n * P + p, mask=known, other=0.0)[None, :]
-        k = k + s if ADD else k * s
+    return k + s if ADD else k * s
+
+
+@triton.jit
+def energy(distance, scale):
+    """SimAM's gate of values that far from their mean; scale is 1 / (4·(variance + λ))."""
+    return sigmoid(distance * distance * scale + 0.5)
+
+
+@triton.jit
+def gate_of(v, channel, spatial, scale, n, c, p, known, C, P, ADD: tl.constexpr):
+    """What `gate` says; with a scale (N, C) the energy of the values v about means in channel."""
+    k = gate(channel, spatial, n, c, p, known, C, P, ADD)
+    if scale is not None:
+        k = energy(v.to(k.dtype) - k, tl.load(scale + n * C + c, mask=c < C, other=0.0)[:, None])
     return k
 
 
@@ -171,6 +188,7 @@ def apply(
     x,
     channel,
     spatial,
+    scale,
     gamma,
     y,
     first,
@@ -191,7 +209,7 @@ def apply(
     inside = (c < C)[:, None] & (p < P)[None, :]
     at = n * sn + c[:, None] * sc + p[None, :] * sp
     v = tl.load(x + at, mask=inside, other=0.0, eviction_policy="evict_first")
-    k = gate(channel, spatial, n, c, p, p < P, C, P, ADD)
+    k = gate_of(v, channel, spatial, scale, n, c, p, p < P, C, P, ADD)
     tl.store(y + at, attended(v, k, gamma, c, C), mask=inside)
 
 
@@ -200,6 +218,7 @@ def apply_pool(
     x,
     channel,
     spatial,
+    scale,
     gamma,
     y,
     codes,
@@ -233,7 +252,6 @@ def apply_pool(
     x += n * sn
     i = o // OW
     j = o % OW
-    top = tl.zeros((BC, BP), dtype=channel.dtype.element_ty)
     code = tl.zeros((BC, BP), dtype=tl.int32)
     count = tl.zeros((BP,), dtype=tl.int32)
     for q in tl.static_range(4):
@@ -243,8 +261,8 @@ def apply_pool(
         known = (o < OH * OW) & (row < H) & (column < W)
         inside = (c < C)[:, None] & known[None, :]
         v = tl.load(x + c[:, None] * sc + p[None, :] * sp, mask=inside, other=0.0)
-        k = gate(channel, spatial, n, c, p, known, C, P, ADD)
-        v = attended(v, k, gamma, c, C).to(top.dtype)
+        k = gate_of(v, channel, spatial, scale, n, c, p, known, C, P, ADD)
+        v = attended(v, k, gamma, c, C).to(k.dtype)
         if MAX:
             if q == 0:
                 top = v
@@ -253,7 +271,8 @@ def apply_pool(
                 top = tl.where(wins, v, top)
                 code = tl.where(wins, q, code)
         else:
-            top += tl.where(known[None, :], v, 0.0)
+            v = tl.where(known[None, :], v, 0.0)
+            top = v if q == 0 else top + v
             count += known.to(tl.int32)
     if not MAX:
         top = top / tl.maximum(count, 1)[None, :]
