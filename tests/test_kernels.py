@@ -325,7 +325,7 @@ def calls(monkeypatch: pytest.MonkeyPatch) -> list[tuple[object, ...]]:
         asked.append(args)
         return gated(*args)
 
-    monkeypatch.setattr(dispatch, "gated", noted)
+    monkeypatch.setattr("attnzoo.kernels.calls.gated", noted)
     return asked
 
 
@@ -493,7 +493,7 @@ def test_weights_of_another_dtype_raise_as_they_do_without_kernels() -> None:
 
 
 def test_a_hidden_layer_too_wide_takes_the_plain_formula(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(dispatch, "WIDEST", 1)
+    monkeypatch.setattr("attnzoo.kernels.calls.WIDEST", 1)
     asked = calls(monkeypatch)
     LocalAttention(16).to(DEVICE)(torch.randn(1, 16, 2, 2, device=DEVICE))
     assert not asked

@@ -68,6 +68,11 @@ class Job:
         """The same where each program goes over all channels: fewer pixels, more programs."""
         return self._blocks(self.P, 16 if self.format == torch.channels_last else 64, values)
 
+    def total_blocks(self, tiles: int) -> tuple[int, int, int]:
+        """Blocks of channels, their size, and tiles at a time, to add up what tiles left."""
+        deep = power_of_two(self.C, most=64)
+        return -(-self.C // deep), deep, power_of_two(tiles, most=32)
+
     def _blocks(self, pixels: int, most: int, values: int) -> tuple[int, int, int]:
         wide = power_of_two(pixels, most=most)
         return -(-pixels // wide), power_of_two(self.C, most=max(1, values // wide)), wide

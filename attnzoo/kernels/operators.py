@@ -6,15 +6,15 @@ device's cache, and written into the graph each cut would be four nodes.
 
 from __future__ import annotations
 
-from collections.abc import Generator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from attnzoo.kernels import plain
-from attnzoo.kernels.shapes import KINDS, memory_format, pooled_size, wide_dtype
+from attnzoo.kernels.common import on_device_of
+from attnzoo.kernels.shapes import KINDS, memory_format, pooled_fakes, wide_dtype
 
 __all__ = ["gated"]
 
@@ -44,7 +44,7 @@ def gated(
     """
     from attnzoo.kernels.launch import forward
 
-    with _on_device_of(x):
+    with on_device_of(x):
         return forward(x, weights, gamma, kind, pool, ceil, images, keep)
 
 
@@ -59,18 +59,14 @@ def _(
     images: int,
     keep: bool,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
-    n, c, h, w = x.shape
-    size, wide = (n, c, *pooled_size(h, w, pool, ceil)), wide_dtype(x.dtype)
-    layout = memory_format(x)
-    codes = keep and pool == "max"
+    (n, c, h, w), wide = x.shape, wide_dtype(x.dtype)
+    y, codes = pooled_fakes(x, pool, ceil, keep)
     return (
-        x.new_empty(size).contiguous(memory_format=layout),
+        y,
         x.new_empty((n, c), dtype=wide),
         x.new_empty((n, c), dtype=wide),
         x.new_empty((n, h * w) if KINDS[kind].spatial else (0,), dtype=wide),
-        x.new_empty(size if codes else (0,), dtype=torch.uint8).contiguous(
-            **({"memory_format": layout} if codes else {})
-        ),
+        codes,
     )
 
 
@@ -92,7 +88,7 @@ def gated_backward(
     """Gradients of x, of γ (empty without one) and of the weights, from that of y."""
     from attnzoo.kernels.launch import backward
 
-    with _on_device_of(x):
+    with on_device_of(x):
         return backward(g, x, weights, gamma, means, channel, spatial, codes, kind, pool, images)
 
 
@@ -116,13 +112,6 @@ def _(
         means.new_empty(0) if gamma is None else torch.empty_like(gamma),
         [weight.new_empty(weight.shape) for weight in weights],
     )
-
-
-@contextmanager
-def _on_device_of(x: Tensor) -> Generator[None]:
-    """Triton launches on the current device; and no sum is to be rounded by autocast."""
-    with torch.cuda.device_of(x), torch.autocast(x.device.type, enabled=False):
-        yield
 
 
 def _keep_for_backward(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:
