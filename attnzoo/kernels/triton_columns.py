@@ -21,12 +21,13 @@ __all__ = ["pixels", "spread_gates", "spread_pixels"]
 
 
 @triton.jit
-def scaled(v, channel, n, c, C):
-    """V times the channel gate, in the dtype of v."""
+def scaled(v, channel, n, c, C, DTYPE: tl.constexpr):
+    """V times the channel gate, rounded to the dtype of v, then as wide as sums are."""
+    wide = v.to(DTYPE)
     if channel is None:
-        return v
+        return wide
     k = tl.load(channel + n * C + c, mask=c < C, other=0.0)[:, None]
-    return (v.to(k.dtype) * k).to(v.dtype)
+    return (wide * k).to(v.dtype).to(DTYPE)
 
 
 @triton.jit(do_not_specialize=["first"])
@@ -55,7 +56,7 @@ def pixels(
         c = c0 + tl.arange(0, BC)
         inside = (c < C)[:, None] & (p < P)[None, :]
         v = tl.load(x + n * sn + c[:, None] * sc + p[None, :] * sp, mask=inside, other=0.0)
-        z = scaled(v, channel, n, c, C).to(DTYPE)
+        z = scaled(v, channel, n, c, C, DTYPE)
         total += tl.sum(z, axis=0)
         other, count = highest(z, inside.to(tl.int32), 0)
         top, places = higher(top, places, other, count)
@@ -97,14 +98,14 @@ def spread_pixels(
     inside = (c < C)[:, None] & (p < P)[None, :]
     at = n * sn + c[:, None] * sc + p[None, :] * sp
     v = tl.load(x + at, mask=inside, other=0.0)
-    z = scaled(v, channel, n, c, C)
+    z = scaled(v, channel, n, c, C, DTYPE)
     row = n * 2 * P + p
-    top = tl.load(statistics + row + P, mask=p < P, other=0.0)[None, :]
+    top = tl.load(statistics + row + P, mask=p < P, other=0.0).to(DTYPE)[None, :]
     places = tl.load(often + n * P + p, mask=p < P, other=1)[None, :]
     acc = share(z, top, places, tl.load(g + row + P, mask=p < P, other=0.0).to(DTYPE)[None, :])
     acc += (tl.load(g + row, mask=p < P, other=0.0).to(DTYPE) / C)[None, :]
     if channel is not None:
-        tl.store(sums + (n * tiles + tile) * C + c, tl.sum(acc * v, axis=1), mask=c < C)
+        tl.store(sums + (n * tiles + tile) * C + c, tl.sum(acc * v.to(DTYPE), axis=1), mask=c < C)
         acc = acc * tl.load(channel + n * C + c, mask=c < C, other=0.0)[:, None]
     if base is not None:
         acc += tl.load(base + at, mask=inside, other=0.0).to(DTYPE)

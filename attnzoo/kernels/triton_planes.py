@@ -167,8 +167,8 @@ def spread_planes(
     c = (tl.program_id(0) // tiles) * BC + tl.arange(0, BC)
     inside = (c < C)[:, None] & (p < P)[None, :]
     at = n * sn + c[:, None] * sc + p[None, :] * sp
-    v = tl.load(x + at, mask=inside, other=0.0)
-    top = tl.load(maxima + n * C + c, mask=c < C, other=0.0)[:, None]
+    v = tl.load(x + at, mask=inside, other=0.0).to(DTYPE)
+    top = tl.load(maxima + n * C + c, mask=c < C, other=0.0).to(DTYPE)[:, None]
     places = tl.load(often + n * C + c, mask=c < C, other=1)[:, None]
     g = tl.load(of_maxima + n * C + c, mask=c < C, other=0.0).to(DTYPE)[:, None]
     acc = share(v, top, places, g)
