@@ -83,7 +83,7 @@ def planes_backward(
 def pixels(x: Tensor, channel: Tensor | None) -> tuple[Tensor, Tensor]:
     """Means and maxima (N, 2, H, W) of the dtype of x, and how many values have a maximum."""
     job = _Whole(x)
-    tiles, deep, wide = job.column_blocks(4096)
+    tiles, deep, wide = job.column_blocks(2048)
     gate = job.flat(channel)
     statistics = job.empty(job.N, 2, job.H, job.W, dtype=x.dtype)
     often = job.empty(job.N, job.P, dtype=torch.int32)

@@ -23,11 +23,11 @@ __all__ = ["pixels", "spread_gates", "spread_pixels"]
 @triton.jit
 def scaled(v, channel, n, c, C, DTYPE: tl.constexpr):
     """V times the channel gate, rounded to the dtype of v, then as wide as sums are."""
-    wide = v.to(DTYPE)
-    if channel is None:
-        return wide
-    k = tl.load(channel + n * C + c, mask=c < C, other=0.0)[:, None]
-    return (wide * k).to(v.dtype).to(DTYPE)
+    z = v.to(DTYPE)
+    if channel is not None:
+        k = tl.load(channel + n * C + c, mask=c < C, other=0.0)[:, None]
+        z = (z * k).to(v.dtype).to(DTYPE)
+    return z
 
 
 @triton.jit(do_not_specialize=["first"])
@@ -49,21 +49,23 @@ def pixels(
     """One read of x: mean and maximum of z over the channels, and how many have it (N, P)."""
     n = (first + tl.program_id(1)).to(tl.int64)
     p = tl.program_id(0) * BP + tl.arange(0, BP)
-    total = tl.zeros((BP,), dtype=DTYPE)
-    top = tl.full((BP,), float("-inf"), dtype=DTYPE)
-    places = tl.zeros((BP,), dtype=tl.int32)
+    # Reduced over the block's channels after the loop only: threads wait for each other there.
+    total = tl.zeros((BC, BP), dtype=DTYPE)
+    top = tl.full((BC, BP), float("-inf"), dtype=DTYPE)
+    places = tl.zeros((BC, BP), dtype=tl.int32)
     for c0 in range(0, C, BC):
         c = c0 + tl.arange(0, BC)
         inside = (c < C)[:, None] & (p < P)[None, :]
         v = tl.load(x + n * sn + c[:, None] * sc + p[None, :] * sp, mask=inside, other=0.0)
         z = scaled(v, channel, n, c, C, DTYPE)
-        total += tl.sum(z, axis=0)
-        other, count = highest(z, inside.to(tl.int32), 0)
-        top, places = higher(top, places, other, count)
+        total += z
+        top, places = higher(top, places, tl.where(inside, z, float("-inf")), inside.to(tl.int32))
+    mean = tl.sum(total, axis=0) / C
+    maximum, count = highest(top, places, 0)
     at = n * 2 * P + p
-    tl.store(statistics + at, (total / C).to(statistics.dtype.element_ty), mask=p < P)
-    tl.store(statistics + at + P, top.to(statistics.dtype.element_ty), mask=p < P)
-    tl.store(often + n * P + p, places, mask=p < P)
+    tl.store(statistics + at, mean.to(statistics.dtype.element_ty), mask=p < P)
+    tl.store(statistics + at + P, maximum.to(statistics.dtype.element_ty), mask=p < P)
+    tl.store(often + n * P + p, count, mask=p < P)
 
 
 @triton.jit(do_not_specialize=["first"])
@@ -151,7 +153,7 @@ def spread_gates(
     n = (first + tl.program_id(1)).to(tl.int64)
     tile = tl.program_id(0)
     p = tile * BP + tl.arange(0, BP)
-    ds = tl.zeros((BP,), dtype=DTYPE)
+    ds = tl.zeros((BC, BP), dtype=DTYPE)
     s = tl.load(spatial + n * P + p, mask=p < P, other=0.0)[None, :]
     for c0 in range(0, C, BC):
         c = c0 + tl.arange(0, BC)
@@ -172,6 +174,6 @@ def spread_gates(
             soft = tl.load(gamma + c, mask=c < C, other=0.0).to(DTYPE)[:, None]
             gx = gx * soft
             k = 1.0 - soft * (1.0 - k)
-        ds += tl.sum(gx, axis=0)
+        ds += gx
         tl.store(dx + at, (dy * k).to(dx.dtype.element_ty), mask=inside)
-    tl.store(of_spatial + n * P + p, ds, mask=p < P)
+    tl.store(of_spatial + n * P + p, tl.sum(ds, axis=0), mask=p < P)

@@ -146,13 +146,16 @@ def channel_gate(
 @triton.jit
 def gate(channel, spatial, n, c, p, known, C, P, ADD: tl.constexpr):
     """The gate at channels c and pixels p of image n: a product, a sum, or the one there is."""
+    # No early return: what follows one is compiled all the same.
     if spatial is None:
-        return tl.load(channel + n * C + c, mask=c < C, other=0.0)[:, None]
-    s = tl.load(spatial + n * P + p, mask=known, other=0.0)[None, :]
-    if channel is None:
-        return s
-    k = tl.load(channel + n * C + c, mask=c < C, other=0.0)[:, None]
-    return k + s if ADD else k * s
+        k = tl.load(channel + n * C + c, mask=c < C, other=0.0)[:, None]
+    elif channel is None:
+        k = tl.load(spatial + n * P + p, mask=known, other=0.0)[None, :]
+    else:
+        k = tl.load(channel + n * C + c, mask=c < C, other=0.0)[:, None]
+        s = tl.load(spatial + n * P + p, mask=known, other=0.0)[None, :]
+        k = k + s if ADD else k * s
+    return k
 
 
 @triton.jit

@@ -22,10 +22,9 @@ __all__ = ["plane_tiles", "plane_totals", "spread_planes"]
 @triton.jit
 def highest(v, count, axis: tl.constexpr):
     """The maximum along an axis, and how often: `count` at each place, 0 where nothing is."""
-    known = count > 0
-    top = tl.max(tl.where(known & (v == v), v, float("-inf")), axis=axis)
+    top = tl.max(tl.where((count > 0) & (v == v), v, float("-inf")), axis=axis)
     often = tl.sum(tl.where(v == tl.expand_dims(top, axis), count, 0), axis=axis)
-    wrong = tl.sum((known & (v != v)).to(tl.int32), axis=axis) > 0
+    wrong = tl.sum((v != v).to(tl.int32), axis=axis) > 0
     return tl.where(wrong, float("nan"), top), tl.where(wrong, 0, often)
 
 
@@ -118,9 +117,7 @@ def plane_totals(
         total += tl.sum(tl.load(sums + at, mask=inside, other=0.0), axis=0)
         if tops is not None:
             v = tl.load(tops + at, mask=inside, other=float("-inf"))
-            # NaN is in a tile that has its maximum nowhere.
-            count = tl.load(counts + at, mask=inside, other=0)
-            other, more = highest(v, tl.where(v != v, 1, count), 0)
+            other, more = highest(v, tl.load(counts + at, mask=inside, other=0), 0)
             top, places = higher(top, places, other, more)
     mean = total / P
     if squares is None:
