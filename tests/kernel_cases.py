@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from importlib import import_module
 
 import pytest
 import torch
@@ -11,7 +12,6 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from attnzoo.kernels import calls
 from attnzoo.kernels.shapes import KINDS
 
 DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
@@ -42,17 +42,32 @@ def poisoned() -> Iterator[None]:
 
 def noted_calls(monkeypatch: pytest.MonkeyPatch) -> list[tuple[object, ...]]:
     """What the kernels that write a block's result are asked for from now on."""
-    asked: list[tuple[object, ...]] = []
+    return _noted(monkeypatch, "calls", "gated", "energy", "gate_maps")
 
-    def noting(operator):
-        def noted(*args: object) -> tuple[Tensor, ...]:
-            asked.append(args)
-            return operator(*args)
 
-        return noted
+def noted_backward(monkeypatch: pytest.MonkeyPatch) -> list[tuple[object, ...]]:
+    """What the kernels that go back are run on from now on."""
+    gates = ("planes_backward", "pixels_backward", "gate_maps_backward")
+    asked = _noted(monkeypatch, "launch_gates", *gates)
+    for module in ("launch", "launch_energy"):
+        _noted(monkeypatch, module, "backward", asked=asked)
+    return asked
 
-    for name in ("gated", "energy", "gate_maps"):
-        monkeypatch.setattr(calls, name, noting(getattr(calls, name)))
+
+def _noted(
+    monkeypatch: pytest.MonkeyPatch,
+    module: str,
+    *names: str,
+    asked: list[tuple[object, ...]] | None = None,
+) -> list[tuple[object, ...]]:
+    asked = [] if asked is None else asked
+    holder = import_module(f"attnzoo.kernels.{module}")  # which may import triton
+
+    def noting(function: Callable[..., object]) -> Callable[..., object]:
+        return lambda *args: (asked.append(args), function(*args))[1]
+
+    for name in names:
+        monkeypatch.setattr(holder, name, noting(getattr(holder, name)))
     return asked
 
 

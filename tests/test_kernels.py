@@ -27,6 +27,7 @@ from kernel_cases import (
     check_gradients,
     dtypes,
     laid_out,
+    noted_backward,
     noted_calls,
     poisoned,
     pooled,
@@ -277,6 +278,21 @@ def test_blocks_use_the_kernels(kind: str, monkeypatch: pytest.MonkeyPatch) -> N
         torch.testing.assert_close(value, target, rtol=1e-3, atol=1e-4)
 
 
+@every_block
+def test_gradients_come_from_the_formula_only_if_they_are_differentiated(
+    kind: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ran = noted_backward(monkeypatch)
+    block = attnzoo.create_block(kind, 6).to(DEVICE)
+    x = torch.randn(2, 6, 4, 4, device=DEVICE, requires_grad=True)
+    y = block(x).square().sum()
+    second = torch.autograd.grad(y, x, create_graph=True)[0]
+    assert not ran
+    first = torch.autograd.grad(y, x)[0]
+    assert ran
+    torch.testing.assert_close(first, second.detach(), rtol=1e-4, atol=1e-5)
+
+
 @pytest.mark.parametrize("axes", ["NCHW", "NHWC"])
 @pytest.mark.parametrize("gamma", [True, False])
 def test_attention_folds_gamma_into_the_kernels(
@@ -316,7 +332,7 @@ def test_autocast_keeps_the_dtype_of_the_map(kind: str, monkeypatch: pytest.Monk
 
 
 @pytest.mark.parametrize("kind", ["local", "cbam", "simam"])
-def test_compile_sees_through_them(kind: str) -> None:
+def test_compile_sees_through_them(kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
     attention = Attention(attnzoo.create_block(kind, 8), kind, 8).to(DEVICE).eval()
     nn.init.normal_(attention.gamma)
     torch.compiler.reset()
@@ -332,7 +348,9 @@ def test_compile_sees_through_them(kind: str) -> None:
     assert any("attnzoo" in name for name in seen)
     trained = torch.compile(attention, fullgraph=True, backend="aot_eager")
     leaves = [x.requires_grad_(), *attention.parameters()]
+    ran = noted_backward(monkeypatch)
     found = torch.autograd.grad(trained(x).square().sum(), leaves)
+    assert len(ran) == (3 if kind == "cbam" else 1)
     wanted = torch.autograd.grad(attention._attended(x, None).square().sum(), leaves)
     for value, target in zip(found, wanted, strict=True):
         torch.testing.assert_close(value, target, rtol=1e-3, atol=1e-4)
@@ -515,8 +533,9 @@ def kept_bytes(module: nn.Module, x: Tensor) -> int:
     return sum(sizes.values())
 
 
-def test_less_is_kept_for_the_backward_pass(monkeypatch: pytest.MonkeyPatch) -> None:
-    attention = Attention(LocalAttention(64), "local", 64).to(DEVICE, torch.bfloat16)
+@pytest.mark.parametrize("kind", ["local", "cbam", "spatial", "simam"])
+def test_less_is_kept_for_the_backward_pass(kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    attention = Attention(attnzoo.create_block(kind, 64), kind, 64).to(DEVICE, torch.bfloat16)
     attention.pool = nn.MaxPool2d(2)
     x = torch.randn(1, 64, 16, 16, device=DEVICE, dtype=torch.bfloat16, requires_grad=True)
     fused = kept_bytes(attention, x)
