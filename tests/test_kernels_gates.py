@@ -73,7 +73,7 @@ def energy_formula(x: Tensor, gamma: Tensor | None, e_lambda: float) -> Tensor:
     return softened(x, x * gate, gamma)
 
 
-@settings(max_examples=15)
+@settings(max_examples=12)
 @given(case=cases())
 def test_energy_and_gradients_against_float64(case: dict) -> None:
     pool, ceil, dtype = case["pool"], case["ceil"], case["dtype"]
@@ -132,7 +132,7 @@ def powers(*shape: int) -> Tensor:
     return 2.0 ** torch.randint(-1, 2, shape)
 
 
-@settings(max_examples=20)
+@settings(max_examples=16)
 @given(case=cases())
 def test_reductions_and_gates_against_float64(case: dict) -> None:
     """All three operators one after the other, small whole numbers full of ties."""
@@ -281,7 +281,7 @@ def test_first_and_second_derivatives_of_blocks(name: str, monkeypatch) -> None:
 
     leaves = (x, *attention.parameters())
     assert torch.autograd.gradcheck(run, leaves, fast_mode=True)
-    assert torch.autograd.gradgradcheck(run, leaves, fast_mode=True)
+    assert torch.autograd.gradgradcheck(run, (x, attention.gamma), fast_mode=True)
     assert asked
 
 

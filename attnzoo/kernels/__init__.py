@@ -2,7 +2,7 @@
 
 - `shapes`: what is asked for, and how it is cut into launches and blocks.
 - `plain`: the same formulas in PyTorch's operations.
-- `job`: one map and how kernels go over it.
+- `job`: one map and how kernels go over it; `common`: what the operators share.
 - `dispatch`: whether they can run in a block's place; `calls`: the calls if they can.
 
 For gates from 1×1 convolutions (`local`, `scse`, `se`, `eca`):
