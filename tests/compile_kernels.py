@@ -12,9 +12,23 @@ import triton
 from triton.backends.compiler import GPUTarget
 from triton.compiler import ASTSource
 
-from attnzoo.kernels import launch, triton_backward, triton_forward
+from attnzoo.kernels import (
+    launch,
+    launch_energy,
+    launch_gates,
+    triton_backward,
+    triton_columns,
+    triton_energy,
+    triton_forward,
+    triton_planes,
+)
 
-TYPES = {torch.float32: "*fp32", torch.bfloat16: "*bf16", torch.uint8: "*u8"}
+TYPES = {
+    torch.float32: "*fp32",
+    torch.bfloat16: "*bf16",
+    torch.int32: "*i32",
+    torch.uint8: "*u8",
+}
 TARGET = GPUTarget("cuda", 90, 32)
 
 
@@ -51,20 +65,47 @@ class Compiled:
 
 
 def main() -> None:
-    for module in (triton_forward, triton_backward):
+    for module in (triton_forward, triton_backward, triton_planes, triton_energy, triton_columns):
         for name in module.__all__:
-            kernel = getattr(module, name)
-            if isinstance(kernel, triton.runtime.JITFunction) and name != "sigmoid":
-                setattr(module, name, Compiled(kernel))
-    channels, hidden = 64, 8
+            setattr(module, name, Compiled(getattr(module, name)))
+    x = torch.empty(2, 64, 56, 56, dtype=torch.bfloat16)
+    last = x.contiguous(memory_format=torch.channels_last)
+    gamma = torch.empty(64)
+    compile_gated("local", "max", x, gamma)
+    compile_gated("se", "", last, None)
+    compile_energy("max", x, gamma)
+    compile_energy("", last, None)
+    compile_gates("max", x, torch.empty(2, 64, 1, 1, dtype=x.dtype), gamma)
+    compile_gates("", last, None, None)
+
+
+def compile_gated(kind: str, pool: str, x: torch.Tensor, gamma: torch.Tensor | None) -> None:
+    channels, hidden = x.shape[1], 8
     sizes = [(hidden, channels), (hidden,), (channels, hidden), (channels,)]
-    sizes += [(hidden, channels), (hidden,), (1, hidden), (1,)]
-    x = torch.empty(2, channels, 56, 56, dtype=torch.bfloat16)
-    weights = [torch.empty(size, dtype=torch.bfloat16) for size in sizes]
-    gamma = torch.empty(channels)
-    how = ("local", "max")
-    y, *kept = launch.forward(x, weights, gamma, *how, False, 2, True)
-    launch.backward(torch.empty_like(y), x, weights, gamma, *kept, *how, 2)
+    if kind == "local":
+        sizes += [(hidden, channels), (hidden,), (1, hidden), (1,)]
+    weights = [torch.empty(size, dtype=x.dtype) for size in sizes]
+    y, *kept = launch.forward(x, weights, gamma, kind, pool, False, 2, True)
+    launch.backward(torch.empty_like(y), x, weights, gamma, *kept, kind, pool, 2)
+
+
+def compile_energy(pool: str, x: torch.Tensor, gamma: torch.Tensor | None) -> None:
+    y, *kept = launch_energy.forward(x, gamma, 1e-4, pool, False, 2, True)
+    launch_energy.backward(torch.empty_like(y), x, gamma, *kept, pool, 2)
+
+
+def compile_gates(
+    pool: str, x: torch.Tensor, channel: torch.Tensor | None, gamma: torch.Tensor | None
+) -> None:
+    """With a channel gate as of `cbam`, without one as of `spatial`."""
+    if channel is not None:
+        mean, maximum, often = launch_gates.planes(x)
+        launch_gates.planes_backward(x, mean, maximum, x, maximum, often)
+    statistics, often = launch_gates.pixels(x, channel)
+    launch_gates.pixels_backward(x, statistics, x, channel, statistics, often)
+    gates = (channel, statistics[:, :1])
+    y, codes = launch_gates.gate_maps(x, *gates, gamma, pool, False, True)
+    launch_gates.gate_maps_backward(y, x, *gates, gamma, codes, pool)
 
 
 if __name__ == "__main__":

@@ -17,6 +17,7 @@ os.environ.setdefault("TRITON_INTERPRET", str(int(not torch.cuda.is_available())
 
 from patches import others_left_alone
 
+from attnzoo.kernels import dispatch
 from attnzoo.registry import BLOCKS, POLICIES
 
 # The workers of pytest-xdist share the cores; more threads than cores only wait for each other.
@@ -72,3 +73,13 @@ def registries() -> Iterator[None]:
     for registry, specs in kept:
         registry._specs.clear()
         registry._specs.update(specs)
+
+
+@pytest.fixture
+def kernels_run_here(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let the fused kernels run on the device of the tests: in the interpreter on a CPU."""
+    here = "cuda" if torch.cuda.is_available() else "cpu"
+    monkeypatch.setattr(dispatch, "DEVICES", {"cuda", here})
+    monkeypatch.setattr(dispatch, "ENABLED", True)
+    # The formulas that the kernels are compared with keep all of float32.
+    monkeypatch.setattr(torch.backends.cudnn, "allow_tf32", False)

@@ -17,7 +17,7 @@ from attnzoo.attention import Attended, Attention
 from attnzoo.edits import Hook
 from attnzoo.errors import NotWrappedError, UnsupportedModelError
 from attnzoo.fusing import Joined
-from attnzoo.kernels import dispatch, joinable
+from attnzoo.kernels import calls, dispatch, joinable
 
 SIZE = (3, 32, 32)
 
@@ -190,7 +190,7 @@ def test_what_is_watched_or_shared_stays() -> None:
 
 
 def test_blocks_without_kernels_are_compiled_only() -> None:
-    model = attnzoo.fuse(wrapped(block="simam"))
+    model = attnzoo.fuse(wrapped(block="ge"))
     assert joined(model) == [False, False]
     assert all(m._compiled_call_impl for m in attentions(model))
 
@@ -237,7 +237,7 @@ def test_joined_attention_runs_on_the_kernels(monkeypatch: pytest.MonkeyPatch) -
     monkeypatch.setattr(dispatch, "DEVICES", {device})
     monkeypatch.setattr(dispatch, "ENABLED", True)
     monkeypatch.setattr(fusing, "_has_compiler", lambda: False)
-    asked, gated = [], dispatch.gated
-    monkeypatch.setattr(dispatch, "gated", lambda *a: (asked.append(a[4]), gated(*a))[1])
+    asked, gated = [], calls.gated
+    monkeypatch.setattr(calls, "gated", lambda *a: (asked.append(a[4]), gated(*a))[1])
     torch.testing.assert_close(attnzoo.fuse(model)(x), before, rtol=1e-4, atol=1e-5)
     assert asked == ["max", "mean"]

@@ -9,8 +9,6 @@ import os
 import subprocess
 import sys
 import textwrap
-from collections.abc import Iterator
-from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
@@ -19,6 +17,25 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from kernel_cases import (
+    BLOCKS,
+    DEVICE,
+    LAYOUTS,
+    NATIVE,
+    POOLS,
+    TOLERANCE,
+    check_gradients,
+    dtypes,
+    laid_out,
+    noted_backward,
+    noted_calls,
+    poisoned,
+    pooled,
+    relative,
+    shapes,
+    softened,
+    without_ties,
+)
 from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.nn.utils import parametrizations
@@ -31,38 +48,10 @@ from attnzoo.kernels.operators import gated, gated_backward
 from attnzoo.kernels.shapes import KINDS, images_per_cut, pooled_size, tiling
 
 pytest.importorskip("triton")
-DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
-NATIVE = DEVICE == "cuda"
-#: Of the relative norm; what rounding the result and each factor once can come to.
-TOLERANCE = {
-    torch.float64: 1e-12,
-    torch.float32: 1e-5,
-    torch.float16: 5e-3,
-    torch.bfloat16: 2e-2,
-}
-BLOCKS = {kind: kind for kind in KINDS}  # the registered names are those of the kinds
-POOLS = {"": None, "max": nn.MaxPool2d, "mean": nn.AvgPool2d}
+pytestmark = pytest.mark.usefixtures("kernels_run_here")
 every_kind = pytest.mark.parametrize("kind", KINDS)
+every_block = pytest.mark.parametrize("kind", BLOCKS)
 every_pool = pytest.mark.parametrize("pool", POOLS)
-
-
-@pytest.fixture(autouse=True)
-def _kernels_run_here(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(dispatch, "DEVICES", {"cuda", DEVICE})
-    monkeypatch.setattr(dispatch, "ENABLED", True)
-    # The formulas that the kernels are compared with keep all of float32.
-    monkeypatch.setattr(torch.backends.cudnn, "allow_tf32", False)
-
-
-@contextmanager
-def poisoned() -> Iterator[None]:
-    """What is not written is NaN."""
-    torch.use_deterministic_algorithms(True)
-    torch.utils.deterministic.fill_uninitialized_memory = True
-    try:
-        yield
-    finally:
-        torch.use_deterministic_algorithms(False)
 
 
 def weights(kind: str, channels: int, hidden: int, dtype: torch.dtype) -> list[Tensor]:
@@ -95,49 +84,19 @@ def formula(x: Tensor, w: list[Tensor], gamma: Tensor | None, kind: str) -> Tens
         gate = gate * torch.sigmoid(dense(dense(x, w[4], w[5]).clamp(min=0), w[6], w[7]))
     if kind == "scse":
         gate = gate + torch.sigmoid(dense(x, w[4], w[5]))
-    if gamma is None:
-        return x * gate
-    return x + gamma.view(-1, 1, 1) * (x * gate - x)
-
-
-def pooled(y: Tensor, pool: str, ceil: bool) -> Tensor:
-    if pool == "max":
-        return F.max_pool2d(y, 2, ceil_mode=ceil)
-    return F.avg_pool2d(y, 2, ceil_mode=ceil) if pool else y
-
-
-def relative(value: Tensor, expected: Tensor) -> float:
-    norm = expected.double().norm().item()
-    return (value.double() - expected.double()).norm().item() / max(norm, 1e-12)
-
-
-def without_ties(x: Tensor) -> Tensor:
-    """One value of each 2×2 window far above the others, so that rounding picks no other."""
-    n, c, h, w = x.shape
-    picked = torch.randint(2, (n, c, -(-h // 2), -(-w // 2), 2), device=x.device)
-    rows = torch.arange(h, device=x.device).view(-1, 1) % 2
-    columns = torch.arange(w, device=x.device).view(1, -1) % 2
-    spread = picked.repeat_interleave(2, 2).repeat_interleave(2, 3)[:, :, :h, :w]
-    chosen = (spread[..., 0] == rows) & (spread[..., 1] == columns)
-    return torch.where(chosen, 8 + x.abs(), x.abs())
+    return softened(x, x * gate, gamma)
 
 
 @st.composite
 def cases(draw: st.DrawFn) -> dict[str, object]:
-    half = [torch.float16, torch.bfloat16]
     return {
         "kind": draw(st.sampled_from(list(KINDS))),
         "pool": draw(st.sampled_from(list(POOLS))),
         "ceil": draw(st.booleans()),
         "softened": draw(st.booleans()),
-        "layout": draw(st.sampled_from(["NCHW", "channels_last", "sliced", "permuted"])),
-        "dtype": draw(st.sampled_from([torch.float32, *half] + [torch.float64] * (not NATIVE))),
-        "shape": (
-            draw(st.integers(1, 3)),
-            draw(st.integers(1, 70)),
-            draw(st.integers(2, 15)),
-            draw(st.integers(2, 15)),
-        ),
+        "layout": draw(st.sampled_from(LAYOUTS)),
+        "dtype": draw(dtypes()),
+        "shape": draw(shapes()),
         "hidden": draw(st.integers(1, 20)),
         "images": draw(st.integers(0, 3)),
         "seed": draw(st.integers(0, 1000)),
@@ -152,14 +111,7 @@ def test_result_and_gradients_against_float64(case: dict) -> None:
     torch.manual_seed(case["seed"])
     x = torch.randn(n, c, h, w, device=DEVICE)
     x = (without_ties(x) if pool == "max" else x).to(dtype)
-    if case["layout"] == "channels_last":
-        x = x.contiguous(memory_format=torch.channels_last)
-    elif case["layout"] == "sliced":
-        wide = torch.full((n, c + 1, h, w + 3), torch.nan, dtype=dtype, device=DEVICE)
-        wide[:, 1:, :, 2:-1] = x
-        x = wide[:, 1:, :, 2:-1]
-    elif case["layout"] == "permuted":
-        x = x.permute(3, 0, 2, 1).contiguous().permute(1, 3, 2, 0)
+    x = laid_out(x, case["layout"])
     tensors = [x, *weights(kind, c, case["hidden"], dtype)]
     if case["softened"]:
         tensors.append(torch.rand(c, device=DEVICE).to(dtype))
@@ -180,15 +132,7 @@ def test_result_and_gradients_against_float64(case: dict) -> None:
     if last and min(y.shape[2:]) > 1:
         assert y.is_contiguous(memory_format=torch.channels_last)
     assert relative(y.detach(), expected.detach()) < TOLERANCE[dtype]
-    # Sums of g·x whose terms cancel are as far off as the terms are large, not as what is left.
-    terms = 0.1 * x.abs().max().item() * float(n * h * w) ** 0.5
-    for value, target in zip(gradients, wanted, strict=True):
-        assert value.dtype == dtype
-        assert value.shape == target.shape
-        assert value.isfinite().all()
-        size = max(target.norm().item(), terms)
-        error = (value.double() - target).norm().item()
-        assert error < 2 * TOLERANCE[dtype] * size
+    check_gradients(gradients, wanted, x)
 
 
 @pytest.mark.no_cover
@@ -320,21 +264,9 @@ def test_fakes_have_the_strides_of_the_results() -> None:
 # --- in the blocks -------------------------------------------------------------------------------
 
 
-def calls(monkeypatch: pytest.MonkeyPatch) -> list[tuple[object, ...]]:
-    """What the kernels are asked for from now on."""
-    asked: list[tuple[object, ...]] = []
-
-    def noted(*args: object) -> tuple[Tensor, ...]:
-        asked.append(args)
-        return gated(*args)
-
-    monkeypatch.setattr(dispatch, "gated", noted)
-    return asked
-
-
-@every_kind
+@every_block
 def test_blocks_use_the_kernels(kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    asked = calls(monkeypatch)
+    asked = noted_calls(monkeypatch)
     block = attnzoo.create_block(kind, 12).to(DEVICE)
     with torch.no_grad():
         for parameter in block.parameters():
@@ -349,6 +281,21 @@ def test_blocks_use_the_kernels(kind: str, monkeypatch: pytest.MonkeyPatch) -> N
         torch.testing.assert_close(value, target, rtol=1e-3, atol=1e-4)
 
 
+@every_block
+def test_gradients_come_from_the_formula_only_if_they_are_differentiated(
+    kind: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ran = noted_backward(monkeypatch)
+    block = attnzoo.create_block(kind, 6).to(DEVICE)
+    x = torch.randn(2, 6, 4, 4, device=DEVICE, requires_grad=True)
+    y = block(x).square().sum()
+    second = torch.autograd.grad(y, x, create_graph=True)[0]
+    assert not ran
+    first = torch.autograd.grad(y, x)[0]
+    assert ran
+    torch.testing.assert_close(first, second.detach(), rtol=1e-4, atol=1e-5)
+
+
 @pytest.mark.parametrize("axes", ["NCHW", "NHWC"])
 @pytest.mark.parametrize("gamma", [True, False])
 def test_attention_folds_gamma_into_the_kernels(
@@ -360,7 +307,7 @@ def test_attention_folds_gamma_into_the_kernels(
     if gamma:
         assert torch.equal(attention(x), x)
         nn.init.normal_(attention.gamma)
-    asked = calls(monkeypatch)
+    asked = noted_calls(monkeypatch)
     y = attention(x)
     assert [args[2] is not None for args in asked] == [gamma]
     torch.testing.assert_close(y, attention._attended(x, None), rtol=1e-5, atol=1e-5)
@@ -373,9 +320,9 @@ def test_a_module_in_whose_place_attention_stands_keeps_running() -> None:
     assert torch.equal(replaced(x), host(x))
 
 
-@every_kind
+@every_block
 def test_autocast_keeps_the_dtype_of_the_map(kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    asked = calls(monkeypatch)
+    asked = noted_calls(monkeypatch)
     block = attnzoo.create_block(kind, 16).to(DEVICE)
     x = torch.randn(2, 16, 4, 4, device=DEVICE, dtype=torch.bfloat16, requires_grad=True)
     with torch.autocast(DEVICE, torch.bfloat16):
@@ -387,8 +334,9 @@ def test_autocast_keeps_the_dtype_of_the_map(kind: str, monkeypatch: pytest.Monk
     assert relative(y, block.formula(x.float())) < 2e-2
 
 
-def test_compile_sees_through_them() -> None:
-    attention = Attention(LocalAttention(8), "local", 8).to(DEVICE)
+@pytest.mark.parametrize("kind", ["local", "cbam", "simam"])
+def test_compile_sees_through_them(kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    attention = Attention(attnzoo.create_block(kind, 8), kind, 8).to(DEVICE).eval()
     nn.init.normal_(attention.gamma)
     torch.compiler.reset()
     seen: list[str] = []
@@ -400,29 +348,36 @@ def test_compile_sees_through_them() -> None:
     x = torch.randn(2, 8, 6, 6, device=DEVICE)
     compiled = torch.compile(attention, fullgraph=True, backend=backend)
     torch.testing.assert_close(compiled(x), attention(x))
-    assert any("attnzoo" in name and "gated" in name for name in seen)
+    assert any("attnzoo" in name for name in seen)
     trained = torch.compile(attention, fullgraph=True, backend="aot_eager")
-    y = trained(x.clone().requires_grad_())
-    y.sum().backward()
-    assert attention.gamma.grad.isfinite().all()
+    leaves = [x.requires_grad_(), *attention.parameters()]
+    ran = noted_backward(monkeypatch)
+    found = torch.autograd.grad(trained(x).square().sum(), leaves)
+    assert len(ran) == (3 if kind == "cbam" else 1)
+    wanted = torch.autograd.grad(attention._attended(x, None).square().sum(), leaves)
+    for value, target in zip(found, wanted, strict=True):
+        torch.testing.assert_close(value, target, rtol=1e-3, atol=1e-4)
     torch.compiler.reset()
 
 
-def test_exports_and_traces_have_the_plain_formula() -> None:
-    block = LocalAttention(8).to(DEVICE).eval()
+@pytest.mark.parametrize("kind", ["local", "cbam", "simam"])
+def test_exports_and_traces_have_the_plain_formula(kind: str) -> None:
+    block = attnzoo.create_block(kind, 8).to(DEVICE).eval()
     x = torch.randn(2, 8, 6, 6, device=DEVICE)
     for strict in (True, False):
         program = torch.export.export(block, (x,), strict=strict)
         assert not any("attnzoo" in str(node.target) for node in program.graph.nodes)
-    assert "attnzoo" not in str(torch.fx.symbolic_trace(block).graph)
+    if kind != "cbam":  # whose BatchNorm asks for the number of values
+        assert "attnzoo" not in str(torch.fx.symbolic_trace(block).graph)
 
 
 @pytest.mark.filterwarnings("ignore")
-def test_torchscript_has_the_plain_formula() -> None:
-    block = LocalAttention(8).to(DEVICE).eval()
+@pytest.mark.parametrize("kind", [*KINDS, "simam"])
+def test_torchscript_has_the_plain_formula(kind: str) -> None:
+    block = attnzoo.create_block(kind, 8).to(DEVICE).eval()
     x = torch.randn(2, 8, 6, 6, device=DEVICE)
     with torch.no_grad():
-        assert "gated" not in str(torch.jit.trace(block, x).inlined_graph)
+        assert "attnzoo::" not in str(torch.jit.trace(block, x).inlined_graph)
     torch.testing.assert_close(torch.jit.script(block)(x), block.formula(x))
 
 
@@ -465,7 +420,7 @@ def _derived(block: nn.Module) -> None:
 def test_a_changed_block_runs_as_it_says(change, monkeypatch: pytest.MonkeyPatch) -> None:
     block = LocalAttention(8).to(DEVICE)
     change(block)
-    asked = calls(monkeypatch)
+    asked = noted_calls(monkeypatch)
     x = torch.randn(1, 8, 4, 4, device=DEVICE)
     assert torch.equal(block(x), block.formula(x))
     assert not asked
@@ -482,7 +437,7 @@ def test_a_changed_block_runs_as_it_says(change, monkeypatch: pytest.MonkeyPatch
     ids=["float64", "3-D", "empty", "meta"],
 )
 def test_other_maps_take_the_plain_formula(x: Tensor, monkeypatch: pytest.MonkeyPatch) -> None:
-    asked = calls(monkeypatch)
+    asked = noted_calls(monkeypatch)
     if x.device.type == "cpu":
         x = x.to(DEVICE)
     assert LocalAttention(8).to(x)(x).shape == x.shape
@@ -496,14 +451,14 @@ def test_weights_of_another_dtype_raise_as_they_do_without_kernels() -> None:
 
 
 def test_a_hidden_layer_too_wide_takes_the_plain_formula(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(dispatch, "WIDEST", 1)
-    asked = calls(monkeypatch)
+    monkeypatch.setattr("attnzoo.kernels.calls.WIDEST", 1)
+    asked = noted_calls(monkeypatch)
     LocalAttention(16).to(DEVICE)(torch.randn(1, 16, 2, 2, device=DEVICE))
     assert not asked
 
 
 def test_global_hooks_take_the_plain_formula(monkeypatch: pytest.MonkeyPatch) -> None:
-    asked = calls(monkeypatch)
+    asked = noted_calls(monkeypatch)
     handle = torch.nn.modules.module.register_module_forward_hook(lambda *_: None)
     try:
         LocalAttention(8).to(DEVICE)(torch.randn(1, 8, 2, 2, device=DEVICE))
@@ -514,7 +469,7 @@ def test_global_hooks_take_the_plain_formula(monkeypatch: pytest.MonkeyPatch) ->
 
 @pytest.mark.filterwarnings("ignore::FutureWarning")  # torch.func's own use of TorchScript
 def test_transforms_take_the_plain_formula(monkeypatch: pytest.MonkeyPatch) -> None:
-    asked = calls(monkeypatch)
+    asked = noted_calls(monkeypatch)
     block = LocalAttention(8).to(DEVICE)
     parameters = {name: p.detach() for name, p in block.named_parameters()}
     x = torch.randn(3, 8, 4, 4, device=DEVICE)
@@ -581,8 +536,9 @@ def kept_bytes(module: nn.Module, x: Tensor) -> int:
     return sum(sizes.values())
 
 
-def test_less_is_kept_for_the_backward_pass(monkeypatch: pytest.MonkeyPatch) -> None:
-    attention = Attention(LocalAttention(64), "local", 64).to(DEVICE, torch.bfloat16)
+@pytest.mark.parametrize("kind", ["local", "cbam", "spatial", "simam"])
+def test_less_is_kept_for_the_backward_pass(kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    attention = Attention(attnzoo.create_block(kind, 64), kind, 64).to(DEVICE, torch.bfloat16)
     attention.pool = nn.MaxPool2d(2)
     x = torch.randn(1, 64, 16, 16, device=DEVICE, dtype=torch.bfloat16, requires_grad=True)
     fused = kept_bytes(attention, x)
@@ -632,7 +588,7 @@ def test_only_gpus_that_have_bfloat16(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.skipif(NATIVE, reason="they have just run")
 def test_kernels_compile_for_a_gpu_that_is_not_here(tmp_path) -> None:
-    """Every kernel of one forward and backward pass, for compute capability 9.0."""
+    """Every kernel, for compute capability 9.0."""
     nvidia = pytest.importorskip("triton.backends").backends.get("nvidia")
     if nvidia is None:
         pytest.skip("this Triton has no backend for NVIDIA")
@@ -644,5 +600,7 @@ def test_kernels_compile_for_a_gpu_that_is_not_here(tmp_path) -> None:
     )
     assert done.returncode == 0, done.stderr
     assert {line.split()[0] for line in done.stdout.splitlines()} == {
-        "statistics", "channel_gate", "apply_pool", "sums", "gate_sums", "weight_sums", "spread"
+        "statistics", "channel_gate", "apply_pool", "sums", "gate_sums", "weight_sums", "spread",
+        "plane_tiles", "plane_totals", "energy_sums", "energy_totals", "energy_spread",
+        "spread_planes", "pixels", "spread_pixels", "apply", "spread_gates",
     }  # fmt: skip

@@ -12,6 +12,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+from attnzoo import kernels
+from attnzoo.blocks.fusable import Fusable
 from attnzoo.blocks.parts import Reduction, batch_norm, hidden_channels
 from attnzoo.checks import check_int
 from attnzoo.registry import register_block
@@ -32,7 +34,10 @@ class ChannelGate(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         # amax, not AdaptiveMaxPool2d: the latter's backward pass is not deterministic on CUDA
-        mean, maximum = x.mean((2, 3), keepdim=True), x.amax((2, 3), keepdim=True)
+        return self.gate(x.mean((2, 3), keepdim=True), x.amax((2, 3), keepdim=True))
+
+    def gate(self, mean: Tensor, maximum: Tensor) -> Tensor:
+        """From mean and maximum over H and W."""
         return torch.sigmoid(self.mlp(mean) + self.mlp(maximum))
 
 
@@ -45,8 +50,11 @@ class SpatialGate(nn.Module):
         self.norm = nn.BatchNorm2d(1)
 
     def forward(self, x: Tensor) -> Tensor:
-        logits = self.conv(torch.cat([x.mean(1, keepdim=True), x.amax(1, keepdim=True)], dim=1))
-        return torch.sigmoid(batch_norm(self.norm, logits))
+        return self.gate(torch.cat([x.mean(1, keepdim=True), x.amax(1, keepdim=True)], dim=1))
+
+    def gate(self, statistics: Tensor) -> Tensor:
+        """From mean and maximum over C, (N, 2, H, W)."""
+        return torch.sigmoid(batch_norm(self.norm, self.conv(statistics)))
 
 
 @register_block(
@@ -58,7 +66,7 @@ class SpatialGate(nn.Module):
     arxiv="1807.06521",
     maps={"channel_gate": "channel", "spatial_gate": "spatial"},
 )
-class CBAM(nn.Module):
+class CBAM(Fusable):
     """Channel gate, then spatial gate; each looks at means and maxima.
 
         channel = σ(mlp(mean of x over H, W) + mlp(maximum of x over H, W))    (N, C, 1, 1)
@@ -94,6 +102,8 @@ class CBAM(nn.Module):
         torch.Size([2, 64, 14, 14])
     """
 
+    kind = "cbam"
+
     def __init__(self, channels: int, reduction: Reduction = 16, kernel_size: int = 7) -> None:
         super().__init__()
         hidden = hidden_channels("CBAM", channels, reduction)
@@ -102,9 +112,16 @@ class CBAM(nn.Module):
             check_int("CBAM", "kernel_size", kernel_size, minimum=1, odd=True)
         )
 
-    def forward(self, x: Tensor) -> Tensor:
+    def formula(self, x: Tensor) -> Tensor:
         x = x * self.channel_gate(x)
         return x * self.spatial_gate(x)
+
+    def run_kernels(self, x: Tensor, gamma: Tensor | None, pool: tuple[str, bool]) -> Tensor:
+        mean, maximum, later = kernels.reduce_planes(x)
+        channel = self.channel_gate.gate(mean, maximum)
+        statistics, later = kernels.reduce_pixels(x, later, channel)
+        spatial = self.spatial_gate.gate(statistics)
+        return kernels.apply_gates(x, later, channel, spatial, gamma, pool)
 
 
 @register_block(
@@ -116,7 +133,7 @@ class CBAM(nn.Module):
     arxiv="1807.06521",
     maps={"gate": "spatial"},
 )
-class SpatialAttention(nn.Module):
+class SpatialAttention(Fusable):
     """The spatial gate of CBAM alone.
 
         gate = σ(bn(conv_k×k([mean of x over C; maximum of x over C])))     (N, 1, H, W)
@@ -142,11 +159,18 @@ class SpatialAttention(nn.Module):
         torch.Size([2, 64, 14, 14])
     """
 
+    kind = "spatial"
+
     def __init__(self, channels: int, kernel_size: int = 7) -> None:
         super().__init__()
         check_int("SpatialAttention", "channels", channels, minimum=1)
         check_int("SpatialAttention", "kernel_size", kernel_size, minimum=1, odd=True)
         self.gate = SpatialGate(kernel_size)
 
-    def forward(self, x: Tensor) -> Tensor:
+    def formula(self, x: Tensor) -> Tensor:
         return x * self.gate(x)
+
+    def run_kernels(self, x: Tensor, gamma: Tensor | None, pool: tuple[str, bool]) -> Tensor:
+        statistics, later = kernels.reduce_pixels(x, None, None)
+        spatial = self.gate.gate(statistics)
+        return kernels.apply_gates(x, later, None, spatial, gamma, pool)

@@ -1,46 +1,27 @@
-"""The base of blocks for which there are fused kernels: x times a channel and a spatial gate."""
+"""The base of blocks that are x times a channel and a spatial gate from 1×1 convolutions."""
 
 from __future__ import annotations
 
-from typing import Any, ClassVar
+from abc import abstractmethod
+from typing import Any
 
-import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from attnzoo import kernels
+from attnzoo.blocks.fusable import Fusable
 
 __all__ = ["Gated"]
 
 
-class Gated(nn.Module):
-    """A block that says its formula, and where its weights are for the kernels.
+class Gated(Fusable):
+    """A block whose gates the kernels compute themselves, from the weights of its layers.
 
-    The kernels run where they can (see `attnzoo.kernels.dispatch`), the formula elsewhere. A class
-    that derives from a block has the formula only, since it may have changed it.
+    Its `kind` is a name of `attnzoo.kernels.shapes.KINDS`.
     """
 
-    #: A name of `attnzoo.kernels.shapes.KINDS`.
-    kind: ClassVar[str]
-
-    def formula(self, x: Tensor) -> Tensor:
-        """The result in PyTorch's operations."""
-        raise NotImplementedError
-
+    @abstractmethod
     def layers(self) -> tuple[Any, ...]:
         """The convolutions of the gates, in the order that the kind says."""
-        raise NotImplementedError
 
-    def forward(self, x: Tensor) -> Tensor:
-        if not torch.jit.is_scripting():
-            y = self.fused(x)
-            if y is not None:
-                return y
-        return self.formula(x)
-
-    def fused(
-        self, x: Tensor, gamma: Tensor | None = None, pool: nn.Module | None = None
-    ) -> Tensor | None:
-        """The result from the kernels, γ and a pool included; None where they can't run."""
-        if not kernels.takes(x) or "kind" not in type(self).__dict__:
-            return None
-        return kernels.fused(self, self.kind, self.layers(), x, gamma, pool)
+    def run_kernels(self, x: Tensor, gamma: Tensor | None, pool: tuple[str, bool]) -> Tensor | None:
+        return kernels.apply_layers(self.kind, self.layers(), x, gamma, pool)

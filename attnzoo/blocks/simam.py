@@ -10,6 +10,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+from attnzoo import kernels
+from attnzoo.blocks.fusable import Fusable
 from attnzoo.blocks.parts import wide
 from attnzoo.checks import check_int, check_number
 from attnzoo.registry import register_block
@@ -45,7 +47,7 @@ class EnergyGate(nn.Module):
     year=2021,
     maps={"gate": "both"},
 )
-class SimAM(nn.Module):
+class SimAM(Fusable):
     """Gate for every value from its energy: what differs from its channel counts.
 
         d = (x − mean of x over H, W)²
@@ -73,10 +75,15 @@ class SimAM(nn.Module):
         torch.Size([2, 64, 14, 14])
     """
 
+    kind = "simam"
+
     def __init__(self, channels: int, e_lambda: float = 1e-4) -> None:
         super().__init__()
         check_int("SimAM", "channels", channels, minimum=1)
         self.gate = EnergyGate(check_number("SimAM", "e_lambda", e_lambda, minimum=1e-12))
 
-    def forward(self, x: Tensor) -> Tensor:
+    def formula(self, x: Tensor) -> Tensor:
         return x * self.gate(x)
+
+    def run_kernels(self, x: Tensor, gamma: Tensor | None, pool: tuple[str, bool]) -> Tensor:
+        return kernels.apply_energy(x, gamma, self.gate.e_lambda, pool)

@@ -1,13 +1,46 @@
 """Fused kernels for attention on a GPU: one read for all gates, then one read and one write.
 
 - `shapes`: what is asked for, and how it is cut into launches and blocks.
-- `plain`: the same formula in PyTorch's operations.
-- `triton_forward`, `triton_backward`: the kernels; the first fused call imports triton.
-- `launch`: runs them on tensors.
+- `plain`: the same formulas in PyTorch's operations.
+- `job`: one map and how kernels go over it; `common`: what the operators share.
+- `dispatch`: whether they can run in a block's place; `calls`: the calls if they can.
+
+For gates from 1×1 convolutions (`local`, `scse`, `se`, `eca`):
+
+- `triton_forward`, `triton_backward`: the kernels; `launch` runs them on tensors.
 - `operators`: `torch.ops.attnzoo.gated` and its backward pass.
-- `dispatch`: whether they can run in a block's place, and the call if they can.
+
+For `simam`:
+
+- `triton_planes`, `triton_energy`: the kernels; `launch_energy` runs them.
+- `energy`: `torch.ops.attnzoo.energy` and its backward pass.
+
+For `cbam` and `spatial`, whose small layers stay modules between the operators:
+
+- `triton_planes`, `triton_columns`: the kernels; `launch_gates` runs them.
+- `gates`: `torch.ops.attnzoo.planes`, `pixels` and `gate_maps`, and their backward passes.
+
+The kernels that apply a gate are in `triton_forward`, and `launch_apply` runs them for all. The
+first fused call imports triton.
 """
 
-from attnzoo.kernels.dispatch import fused, is_watched, joinable, takes
+from attnzoo.kernels.calls import (
+    apply_energy,
+    apply_gates,
+    apply_layers,
+    reduce_pixels,
+    reduce_planes,
+)
+from attnzoo.kernels.dispatch import is_watched, joinable, permits, takes
 
-__all__ = ["fused", "is_watched", "joinable", "takes"]
+__all__ = [
+    "apply_energy",
+    "apply_gates",
+    "apply_layers",
+    "is_watched",
+    "joinable",
+    "permits",
+    "reduce_pixels",
+    "reduce_planes",
+    "takes",
+]

@@ -1,6 +1,6 @@
-"""Whether the fused kernels can run in a block's place, and the call if they can.
+"""Whether the fused kernels can run in a block's place.
 
-Where they can't, the caller gets None and computes the plain formula; nothing is said. They run on
+Where they can't, the caller computes the plain formula; nothing is said. They run on
 CUDA, eager or under `torch.compile`, with gradients or without. They leave to the plain formula
 what they would change or hide: exports and traces, the transforms of `torch.func` and forward-mode
 differentiation, submodules that are watched by hooks (so attention maps can be captured), replaced,
@@ -14,7 +14,6 @@ from __future__ import annotations
 import importlib.util
 import os
 from collections.abc import Sequence
-from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -22,9 +21,7 @@ from torch.autograd import forward_ad
 from torch.nn.modules import module as torch_module
 from torch.utils._python_dispatch import is_traceable_wrapper_subclass
 
-from attnzoo.kernels.operators import gated
-
-__all__ = ["fused", "is_watched", "joinable", "takes"]
+__all__ = ["fit", "is_watched", "joinable", "permits", "takes"]
 
 #: Off by the environment, or without triton.
 ENABLED = (
@@ -34,9 +31,16 @@ ENABLED = (
 DEVICES = {"cuda"}
 DTYPES = {torch.float32, torch.bfloat16, torch.float16}
 #: Submodules of blocks, besides those of the block's own file.
-KNOWN = (nn.AdaptiveAvgPool2d, nn.Conv1d, nn.Conv2d, nn.ReLU, nn.Sequential, nn.Sigmoid)
-#: A wider hidden layer would not fit a program's registers.
-WIDEST = 1024
+KNOWN = (
+    nn.AdaptiveAvgPool2d,
+    nn.BatchNorm2d,
+    nn.Conv1d,
+    nn.Conv2d,
+    nn.ReLU,
+    nn.Sequential,
+    nn.Sigmoid,
+    nn.SyncBatchNorm,
+)
 
 
 def takes(x: Tensor) -> bool:
@@ -55,39 +59,20 @@ def takes(x: Tensor) -> bool:
     )
 
 
-def fused(
-    block: nn.Module,
-    kind: str,
-    layers: Sequence[Any],
-    x: Tensor,
-    gamma: Tensor | None = None,
-    pool: nn.Module | None = None,
-) -> Tensor | None:
-    """`x` times the block's gates, softened by γ, then pooled; None where the kernels can't.
+def permits(
+    block: nn.Module, x: Tensor, gamma: Tensor | None, pool: nn.Module | None
+) -> tuple[str, bool] | None:
+    """How the kernels are to pool, if they can run in the block's place; None if they can't.
 
     Args:
         block: whose submodules must be as they were built.
-        kind: a name of `attnzoo.kernels.shapes.KINDS`.
-        layers: the block's convolutions, in the order that `KINDS` says.
-        x: (N, C, H, W).
-        gamma: (C,), or None for `y = x · gate`.
-        pool: one that `joinable` accepts, or None.
+        x: one that they take.
+        gamma: (C,), or None for `y = block(x)`.
+        pool: one that `joinable` accepts, or None, which gives `("", False)`.
     """
-    weights = [t for layer in layers for t in (layer.weight, layer.bias) if t is not None]
-    whole = len(weights) == sum(2 if isinstance(layer, nn.Conv2d) else 1 for layer in layers)
-    if not whole or not _is_as_built(block) or not _fit(x, [*weights, gamma]):
+    if not _is_as_built(block) or not fit(x, [gamma]):
         return None
-    if weights[0].ndim == 4 and weights[0].shape[0] > WIDEST:
-        return None
-    how = ("", False) if pool is None else joinable(pool)
-    if how is None:
-        return None
-    keep = torch.is_grad_enabled() and (
-        x.requires_grad
-        or any(weight.requires_grad for weight in weights)
-        or (gamma is not None and gamma.requires_grad)
-    )
-    return gated(x, weights, gamma, kind, *how, 0, keep)[0]
+    return ("", False) if pool is None else joinable(pool)
 
 
 def joinable(pool: nn.Module) -> tuple[str, bool] | None:
@@ -135,7 +120,7 @@ def _is_as_built(block: nn.Module) -> bool:
     )
 
 
-def _fit(x: Tensor, weights: Sequence[Tensor | None]) -> bool:
+def fit(x: Tensor, weights: Sequence[Tensor | None]) -> bool:
     """Whether the weights are where x is, and of its dtype except under autocast."""
     mixed = torch.is_autocast_enabled(x.device.type)
     return all(

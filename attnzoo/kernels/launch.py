@@ -5,7 +5,7 @@ Imports triton, so it is itself imported by the first fused call only.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 
 import torch
 import triton
@@ -13,36 +13,23 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from attnzoo.kernels import triton_backward, triton_forward
-from attnzoo.kernels.shapes import (
-    KINDS,
-    dense,
-    images_per_cut,
-    memory_format,
-    pooled_size,
-    power_of_two,
-    strides,
-    tiling,
-    wide_dtype,
-)
+from attnzoo.kernels.job import POOLS, Job
+from attnzoo.kernels.launch_apply import Result
+from attnzoo.kernels.shapes import KINDS, dense, power_of_two, tiling
 
 __all__ = ["backward", "forward"]
 
 #: Programs that share out the sum over pixels for the gradient of a spatial gate's weights.
 SPLITS = 512
-POOLS = {"": 0, "max": 1, "mean": 2}
 INTERPRETED = not isinstance(triton_forward.apply, triton.runtime.JITFunction)
 
 
-class _Job:
+class _Gated(Job):
     """The sizes that both passes share, and the weights by what they are for."""
 
     def __init__(self, x: Tensor, weights: Sequence[Tensor], kind: str, images: int) -> None:
+        super().__init__(x, images)
         self.kind = KINDS[kind]
-        self.N, self.C, self.H, self.W = x.shape
-        self.P = self.H * self.W
-        self.format = memory_format(x)
-        self.x = dense(x, self.format)
-        self.dtype = wide_dtype(x.dtype)
         # Triton's interpreter multiplies bfloat16 as if it were integers.
         self.widen = INTERPRETED or x.element_size() > 2
         weights = [weight.contiguous() for weight in weights]
@@ -51,24 +38,6 @@ class _Job:
         self.units = self.spatial[0].shape[0] if self.spatial[0] is not None else 1
         self.tiling = tiling(self.C, self.P, self.units, x.element_size())
         self.tiles = triton.cdiv(self.P, self.tiling.pixels)
-        self.images = images or images_per_cut(x)
-        self.strides = strides(self.C, self.P, self.format)
-
-    def cuts(self) -> Iterator[tuple[int, int]]:
-        """`(first image, how many)` of each."""
-        for first in range(0, self.N, self.images):
-            yield first, min(self.images, self.N - first)
-
-    def empty(self, *shape: int, dtype: torch.dtype | None = None) -> Tensor:
-        return torch.empty(shape, dtype=dtype or self.dtype, device=self.x.device)
-
-    def like_x(self, height: int, width: int, dtype: torch.dtype | None = None) -> Tensor:
-        return torch.empty(
-            (self.N, self.C, height, width),
-            dtype=dtype or self.x.dtype,
-            device=self.x.device,
-            memory_format=self.format,
-        )
 
     @property
     def perceptron(self) -> list[Tensor | None]:
@@ -91,13 +60,6 @@ class _Job:
             "num_warps": 8,
         }
 
-    def grid_blocks(self, pixels: int, values: int) -> tuple[int, int, int]:
-        """Tiles of pixels, and the blocks of channels and pixels of a kernel that only applies."""
-        last = self.format == torch.channels_last
-        wide = power_of_two(pixels, most=values // 64 if last else 256)
-        deep = power_of_two(self.C, most=max(1, values // wide))
-        return triton.cdiv(pixels, wide), deep, wide
-
 
 def forward(
     x: Tensor,
@@ -110,16 +72,12 @@ def forward(
     keep: bool,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
     """The attended (and pooled) map, and what the backward pass needs; see `operators.gated`."""
-    job = _Job(x, weights, kind, images)
-    out = pooled_size(job.H, job.W, pool, ceil)
-    y = job.like_x(*out)
-    codes = job.like_x(*out, torch.uint8) if keep and pool == "max" else None
+    job = _Gated(x, weights, kind, images)
+    result = Result(job, pool, ceil, keep)
     sums = job.empty(job.N, job.tiles, job.C)
     means, channel = job.empty(job.N, job.C), job.empty(job.N, job.C)
     spatial = job.empty(job.N, job.P) if job.kind.spatial else None
     blocks = job.tiling
-    tiles, deep, wide = job.grid_blocks(out[0] * out[1], 1024 if pool else 4096)
-    programs = tiles * triton.cdiv(job.C, deep)
     for first, count in job.cuts():
         triton_forward.statistics[(job.tiles, count)](
             job.x, *job.spatial, sums, spatial, first, job.C, job.units, job.P, job.tiles,
@@ -133,19 +91,9 @@ def forward(
         if job.kind.channel == 1:
             now = slice(first, first + count)
             channel[now] = _across_channels(means[now], job.channel[0]).sigmoid()
-        if pool:
-            triton_forward.apply_pool[(programs, count)](
-                job.x, channel, spatial, gamma, y, codes, first, job.C, job.P, job.H, job.W, *out,
-                tiles, *job.strides, *strides(job.C, out[0] * out[1], job.format),
-                BC=deep, BP=wide, ADD=job.kind.add, MAX=pool == "max",
-            )  # fmt: skip
-        else:
-            triton_forward.apply[(programs, count)](
-                job.x, channel, spatial, gamma, y, first, job.C, job.P, tiles, *job.strides,
-                BC=deep, BP=wide, ADD=job.kind.add,
-            )  # fmt: skip
-    nothing = (job.empty(0) if spatial is None else spatial, job.empty(0, dtype=torch.uint8))
-    return y, means, channel, nothing[0], nothing[1] if codes is None else codes
+        result.apply(first, count, channel, spatial, gamma, add=job.kind.add)
+    spatial = job.empty(0) if spatial is None else spatial
+    return result.y, means, channel, spatial, result.codes
 
 
 def backward(
@@ -162,7 +110,7 @@ def backward(
     images: int,
 ) -> tuple[Tensor, Tensor, list[Tensor]]:
     """Gradients of x, of γ (empty without one) and of the weights."""
-    job = _Job(x, weights, kind, images)
+    job = _Gated(x, weights, kind, images)
     g = dense(g, job.format)
     out = (g.shape[2], g.shape[3])
     s = spatial if job.kind.spatial else None
@@ -185,8 +133,7 @@ def backward(
     splits = [min(most, count * job.tiles) for _, count in cuts]
     dw1 = job.empty(sum(splits), job.units, job.C) if s is not None else None
     dx = job.like_x(job.H, job.W)
-    pooled = (job.P, job.H, job.W, *out, job.tiles, *job.strides,
-              *strides(job.C, out[0] * out[1], job.format))  # fmt: skip
+    pooled = (job.P, job.H, job.W, *out, job.tiles, *job.strides, *job.strides_of(*out))
     options = {"ADD": job.kind.add, "POOL": POOLS[pool], "WIDE": job.widen}
     options |= {"BC": blocks.channels, "BP": blocks.pixels, "num_warps": blocks.warps}
     largest = torch.finfo(x.dtype).max if x.dtype == torch.float16 else 0.0

@@ -6,15 +6,15 @@ device's cache, and written into the graph each cut would be four nodes.
 
 from __future__ import annotations
 
-from collections.abc import Generator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from attnzoo.kernels import plain
-from attnzoo.kernels.shapes import KINDS, memory_format, pooled_size, wide_dtype
+from attnzoo.kernels.common import on_device_of, through_formula
+from attnzoo.kernels.shapes import KINDS, memory_format, pooled_fakes, wide_dtype
 
 __all__ = ["gated"]
 
@@ -44,7 +44,7 @@ def gated(
     """
     from attnzoo.kernels.launch import forward
 
-    with _on_device_of(x):
+    with on_device_of(x):
         return forward(x, weights, gamma, kind, pool, ceil, images, keep)
 
 
@@ -59,18 +59,14 @@ def _(
     images: int,
     keep: bool,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
-    n, c, h, w = x.shape
-    size, wide = (n, c, *pooled_size(h, w, pool, ceil)), wide_dtype(x.dtype)
-    layout = memory_format(x)
-    codes = keep and pool == "max"
+    (n, c, h, w), wide = x.shape, wide_dtype(x.dtype)
+    y, codes = pooled_fakes(x, pool, ceil, keep)
     return (
-        x.new_empty(size).contiguous(memory_format=layout),
+        y,
         x.new_empty((n, c), dtype=wide),
         x.new_empty((n, c), dtype=wide),
         x.new_empty((n, h * w) if KINDS[kind].spatial else (0,), dtype=wide),
-        x.new_empty(size if codes else (0,), dtype=torch.uint8).contiguous(
-            **({"memory_format": layout} if codes else {})
-        ),
+        codes,
     )
 
 
@@ -92,7 +88,7 @@ def gated_backward(
     """Gradients of x, of γ (empty without one) and of the weights, from that of y."""
     from attnzoo.kernels.launch import backward
 
-    with _on_device_of(x):
+    with on_device_of(x):
         return backward(g, x, weights, gamma, means, channel, spatial, codes, kind, pool, images)
 
 
@@ -118,56 +114,26 @@ def _(
     )
 
 
-@contextmanager
-def _on_device_of(x: Tensor) -> Generator[None]:
-    """Triton launches on the current device; and no sum is to be rounded by autocast."""
-    with torch.cuda.device_of(x), torch.autocast(x.device.type, enabled=False):
-        yield
-
-
-def _keep_for_backward(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:
+def _keep(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:
     x, weights, gamma, ctx.kind, ctx.pool, ctx.ceil, ctx.images, _ = inputs
     ctx.save_for_backward(x, gamma, *weights, *output[1:])
     ctx.set_materialize_grads(False)
 
 
-def _first_derivative(ctx: Any, g: Tensor | None, *_: Tensor | None) -> tuple[Any, ...]:
+def _backward(ctx: Any, g: Tensor | None, *_: Tensor | None) -> tuple[Any, ...]:
     x, gamma, *rest = ctx.saved_tensors
-    weights, (means, channel, spatial, codes) = rest[:-4], rest[-4:]
-    if g is None:
-        return None, [None] * len(weights), *(None,) * 6
-    dx, dgamma, grads = gated_backward(
-        g, x, weights, gamma, means, channel, spatial, codes,
-        ctx.kind, ctx.pool, ctx.ceil, ctx.images,
-    )  # fmt: skip
-    return dx, grads, None if gamma is None else dgamma, None, None, None, None, None
+    weights, kept = rest[:-4], rest[-4:]
+    how = (ctx.kind, ctx.pool, ctx.ceil)
+    dx, dgamma, grads = None, None, [None] * len(weights)
+    if g is not None and torch.is_grad_enabled():
+
+        def formula(x: Tensor, gamma: Tensor | None, *weights: Tensor) -> list[Tensor]:
+            return [plain.gated(x, weights, gamma, *how)]
+
+        dx, dgamma, *grads = through_formula(formula, (x, gamma, *weights), [g])
+    elif g is not None:
+        dx, dgamma, grads = gated_backward(g, x, weights, gamma, *kept, *how, ctx.images)
+    return dx, list(grads), None if gamma is None else dgamma, None, None, None, None, None
 
 
-def _keep_for_second(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:
-    g, x, weights, gamma, *_, ctx.kind, ctx.pool, ctx.ceil, _ = inputs
-    ctx.save_for_backward(g, x, gamma, *weights)
-    ctx.set_materialize_grads(False)
-
-
-def _second_derivative(
-    ctx: Any, of_dx: Tensor | None, of_dgamma: Tensor | None, of_weights: Sequence[Tensor | None]
-) -> tuple[Any, ...]:
-    saved = ctx.saved_tensors
-    if all(grad is None for grad in (of_dx, of_dgamma, *of_weights)):
-        return None, None, [None] * (len(saved) - 3), *(None,) * 9
-    with torch.enable_grad():
-        g, x, gamma, *weights = (t if t is None else t.detach().requires_grad_() for t in saved)
-        inputs = [x, *weights, *([] if gamma is None else [gamma])]
-        y = plain.gated(x, weights, gamma, ctx.kind, ctx.pool, ctx.ceil)
-        first = torch.autograd.grad(y, inputs, g, create_graph=True)
-    incoming = [of_dx, *of_weights, *([] if gamma is None else [of_dgamma])]
-    asked = [(f, i) for f, i in zip(first, incoming, strict=True) if i is not None]
-    outputs, seeds = zip(*asked, strict=True)
-    found = torch.autograd.grad(outputs, [g, *inputs], seeds, allow_unused=True)
-    dg, dx, *others = found
-    dweights, dgamma = others[: len(weights)], others[-1] if gamma is not None else None
-    return dg, dx, list(dweights), dgamma, *(None,) * 8
-
-
-gated.register_autograd(_first_derivative, setup_context=_keep_for_backward)
-gated_backward.register_autograd(_second_derivative, setup_context=_keep_for_second)
+gated.register_autograd(_backward, setup_context=_keep)

@@ -12,10 +12,12 @@ from torch import Tensor
 
 __all__ = [
     "KINDS",
+    "MOST_IMAGES",
     "Kind",
     "dense",
     "images_per_cut",
     "memory_format",
+    "pooled_fakes",
     "pooled_size",
     "power_of_two",
     "strides",
@@ -25,8 +27,6 @@ __all__ = [
 
 #: Part of the L2 cache that the map of one cut may fill; the rest is for what is written.
 L2_SHARE = 0.4
-
-
 #: A grid has at most 65,535 programs along its second axis.
 MOST_IMAGES = 65535
 
@@ -117,6 +117,15 @@ def pooled_size(height: int, width: int, pool: str, ceil: bool) -> tuple[int, in
         return height, width
     more = int(ceil)
     return (height + more) // 2, (width + more) // 2
+
+
+def pooled_fakes(x: Tensor, pool: str, ceil: bool, keep: bool) -> tuple[Tensor, Tensor]:
+    """What the kernels return for x and a pool, without values: the map, and its codes if kept."""
+    size, layout = (*x.shape[:2], *pooled_size(*x.shape[2:], pool, ceil)), memory_format(x)
+    y = x.new_empty(size).contiguous(memory_format=layout)
+    if not keep or pool != "max":
+        return y, x.new_empty(0, dtype=torch.uint8)
+    return y, x.new_empty(size, dtype=torch.uint8).contiguous(memory_format=layout)
 
 
 def images_per_cut(x: Tensor) -> int:

@@ -16,7 +16,7 @@ Shapes and launches are those of `triton_forward`.
 import triton
 import triton.language as tl
 
-from attnzoo.kernels.triton_forward import gate
+from attnzoo.kernels.triton_forward import gate, matrix, rectified
 
 __all__ = ["gate_sums", "spread", "sums", "weight_sums"]
 
@@ -127,16 +127,14 @@ def sums(
                 gx = gx * scale[:, None]
             ds += tl.sum(gx, axis=0)
             if w2 is not None:
-                known = (h < hidden)[:, None] & (c < C)[None, :]
-                w = tl.load(w1 + h[:, None] * C + c[None, :], mask=known, other=0.0)
+                w = matrix(w1, h, c, hidden, C, C, 1)
                 if WIDE:
                     v = v.to(u.dtype)
                 u = tl.dot(w.to(v.dtype), v, u, input_precision="ieee", out_dtype=u.dtype)
     if w1 is not None:
         da = tl.where(p < P, ds * s * (1.0 - s), 0.0)
         if w2 is not None:
-            u += tl.load(b1 + h, mask=h < hidden, other=0.0).to(u.dtype)[:, None]
-            u = tl.where((h < hidden)[:, None] & ~(u <= 0.0), u, 0.0)
+            u = rectified(u, b1, h[:, None], hidden)
             w = tl.load(w2 + h, mask=h < hidden, other=0.0).to(u.dtype)
             change = tl.where(u > 0.0, w[:, None] * da[None, :], 0.0)
             tl.store(dw2 + row * hidden + h, tl.sum(u * da[None, :], axis=1), mask=h < hidden)
@@ -210,21 +208,18 @@ def gate_sums(
         tl.store(logit + n * C + c, dt, mask=c < C)
         if w1 is not None:
             mean = tl.load(means + n * C + c, mask=c < C, other=0.0)
-            known = (h < hidden)[:, None] & (c < C)[None, :]
-            w = tl.load(w1 + h[:, None] * C + c[None, :], mask=known, other=0.0)
+            w = matrix(w1, h, c, hidden, C, C, 1)
             u += tl.sum(w.to(u.dtype) * mean[None, :], axis=1)
-            w = tl.load(w2 + c[None, :] * hidden + h[:, None], mask=known, other=0.0)
+            w = matrix(w2, h, c, hidden, C, 1, hidden)
             dh += tl.sum(w.to(u.dtype) * dt[None, :], axis=1)
     if w1 is not None:
-        u += tl.load(b1 + h, mask=h < hidden, other=0.0).to(u.dtype)
-        u = tl.where((h < hidden) & ~(u <= 0.0), u, 0.0)
+        u = rectified(u, b1, h, hidden)
         dh = tl.where(u > 0.0, dh, 0.0)
         tl.store(active + n * hidden + h, u, mask=h < hidden)
         tl.store(unit + n * hidden + h, dh, mask=h < hidden)
         for c0 in range(0, C, BC):
             c = c0 + tl.arange(0, BC)
-            known = (h < hidden)[:, None] & (c < C)[None, :]
-            w = tl.load(w1 + h[:, None] * C + c[None, :], mask=known, other=0.0)
+            w = matrix(w1, h, c, hidden, C, C, 1)
             dm = tl.sum(w.to(u.dtype) * dh[:, None], axis=0)
             tl.store(shift + n * C + c, dm / P, mask=c < C)
 
@@ -317,8 +312,7 @@ def spread(
     if w1 is not None:
         for h0 in range(0, hidden, BH):
             h = h0 + tl.arange(0, BH)
-            known = (c < C)[:, None] & (h < hidden)[None, :]
-            w = tl.load(w1 + h[None, :] * C + c[:, None], mask=known, other=0.0)
+            w = matrix(w1, c, h, C, hidden, 1, C)
             at = (n - first) * hidden * P + h[:, None] * P + p[None, :]
             d = tl.load(du + at, mask=(h < hidden)[:, None] & (p < P)[None, :], other=0.0)
             if WIDE:

@@ -13,7 +13,7 @@ from `first` on, so that what the first kernel read is still in the cache for th
 import triton
 import triton.language as tl
 
-__all__ = ["apply", "apply_pool", "channel_gate", "sigmoid", "statistics"]
+__all__ = ["apply", "apply_pool", "channel_gate", "statistics"]
 
 
 @triton.jit
@@ -21,6 +21,20 @@ def sigmoid(v):
     """σ(v), whose exponential can't overflow."""
     e = tl.exp(-tl.abs(v))
     return tl.where(v >= 0, 1.0, e) / (1.0 + e)
+
+
+@triton.jit
+def matrix(w, i, j, rows, columns, by_row, by_column):
+    """The block of a matrix at rows i and columns j, zero outside, from its two strides."""
+    known = (i < rows)[:, None] & (j < columns)[None, :]
+    return tl.load(w + i[:, None] * by_row + j[None, :] * by_column, mask=known, other=0.0)
+
+
+@triton.jit
+def rectified(u, b, h, hidden):
+    """relu(u + b) of a hidden layer at units h; zero past the last, where 0 · inf was NaN."""
+    u += tl.load(b + h, mask=h < hidden, other=0.0).to(u.dtype)
+    return tl.where((h < hidden) & ~(u <= 0.0), u, 0.0)
 
 
 @triton.jit(do_not_specialize=["first"])
@@ -64,20 +78,19 @@ def statistics(
         total = tl.sum(v.to(sums.dtype.element_ty), axis=1)
         tl.store(sums + c, total, mask=c < C)
         if w1 is not None:
-            known = (h < hidden)[:, None] & (c < C)[None, :]
-            w = tl.load(w1 + h[:, None] * C + c[None, :], mask=known, other=0.0)
+            w = matrix(w1, h, c, hidden, C, C, 1)
             if WIDE:
                 v = v.to(sums.dtype.element_ty)
             u = tl.dot(w.to(v.dtype), v, u, input_precision="ieee", out_dtype=u.dtype)
     if w1 is not None:
-        u += tl.load(b1 + h, mask=h < hidden, other=0.0).to(u.dtype)[:, None]
-        # Rows past the last unit: 0 · inf was NaN in them.
         if w2 is not None:
-            u = tl.where((h < hidden)[:, None] & ~(u <= 0.0), u, 0.0)
+            u = rectified(u, b1, h[:, None], hidden)
             w = tl.load(w2 + h, mask=h < hidden, other=0.0).to(u.dtype)
             logit = tl.sum(u * w[:, None], axis=0) + tl.load(b2).to(u.dtype)
         else:
+            # Rows past the one unit may hold NaN, from 0 · inf.
             logit = tl.sum(tl.where((h < hidden)[:, None], u, 0.0), axis=0)
+            logit += tl.load(b1).to(u.dtype)
         tl.store(spatial + n.to(tl.int64) * P + p, sigmoid(logit), mask=p < P)
 
 
@@ -118,16 +131,13 @@ def channel_gate(
         mean = total / P
         tl.store(means + n * C + c, mean, mask=c < C)
         if w1 is not None:
-            known = (h < hidden)[:, None] & (c < C)[None, :]
-            w = tl.load(w1 + h[:, None] * C + c[None, :], mask=known, other=0.0)
+            w = matrix(w1, h, c, hidden, C, C, 1)
             u += tl.sum(w.to(u.dtype) * mean[None, :], axis=1)
     if w1 is not None:
-        u += tl.load(b1 + h, mask=h < hidden, other=0.0).to(u.dtype)
-        u = tl.where((h < hidden) & ~(u <= 0.0), u, 0.0)
+        u = rectified(u, b1, h, hidden)
         for c0 in range(0, C, BC):
             c = c0 + tl.arange(0, BC)
-            known = (c < C)[:, None] & (h < hidden)[None, :]
-            w = tl.load(w2 + c[:, None] * hidden + h[None, :], mask=known, other=0.0)
+            w = matrix(w2, c, h, C, hidden, hidden, 1)
             logit = tl.sum(w.to(u.dtype) * u[None, :], axis=1)
             logit += tl.load(b2 + c, mask=c < C, other=0.0).to(u.dtype)
             tl.store(channel + n * C + c, sigmoid(logit), mask=c < C)
@@ -136,10 +146,30 @@ def channel_gate(
 @triton.jit
 def gate(channel, spatial, n, c, p, known, C, P, ADD: tl.constexpr):
     """The gate at channels c and pixels p of image n: a product, a sum, or the one there is."""
-    k = tl.load(channel + n * C + c, mask=c < C, other=0.0)[:, None]
-    if spatial is not None:
+    # No early return: what follows one is compiled all the same.
+    if spatial is None:
+        k = tl.load(channel + n * C + c, mask=c < C, other=0.0)[:, None]
+    elif channel is None:
+        k = tl.load(spatial + n * P + p, mask=known, other=0.0)[None, :]
+    else:
+        k = tl.load(channel + n * C + c, mask=c < C, other=0.0)[:, None]
         s = tl.load(spatial + n * P + p, mask=known, other=0.0)[None, :]
         k = k + s if ADD else k * s
+    return k
+
+
+@triton.jit
+def energy(distance, scale):
+    """SimAM's gate of values that far from their mean; scale is 1 / (4·(variance + λ))."""
+    return sigmoid(distance * distance * scale + 0.5)
+
+
+@triton.jit
+def gate_of(v, channel, spatial, scale, n, c, p, known, C, P, ADD: tl.constexpr):
+    """What `gate` says; with a scale (N, C) the energy of the values v about means in channel."""
+    k = gate(channel, spatial, n, c, p, known, C, P, ADD)
+    if scale is not None:
+        k = energy(v.to(k.dtype) - k, tl.load(scale + n * C + c, mask=c < C, other=0.0)[:, None])
     return k
 
 
@@ -161,6 +191,7 @@ def apply(
     x,
     channel,
     spatial,
+    scale,
     gamma,
     y,
     first,
@@ -181,7 +212,7 @@ def apply(
     inside = (c < C)[:, None] & (p < P)[None, :]
     at = n * sn + c[:, None] * sc + p[None, :] * sp
     v = tl.load(x + at, mask=inside, other=0.0, eviction_policy="evict_first")
-    k = gate(channel, spatial, n, c, p, p < P, C, P, ADD)
+    k = gate_of(v, channel, spatial, scale, n, c, p, p < P, C, P, ADD)
     tl.store(y + at, attended(v, k, gamma, c, C), mask=inside)
 
 
@@ -190,6 +221,7 @@ def apply_pool(
     x,
     channel,
     spatial,
+    scale,
     gamma,
     y,
     codes,
@@ -223,7 +255,6 @@ def apply_pool(
     x += n * sn
     i = o // OW
     j = o % OW
-    top = tl.zeros((BC, BP), dtype=channel.dtype.element_ty)
     code = tl.zeros((BC, BP), dtype=tl.int32)
     count = tl.zeros((BP,), dtype=tl.int32)
     for q in tl.static_range(4):
@@ -233,8 +264,8 @@ def apply_pool(
         known = (o < OH * OW) & (row < H) & (column < W)
         inside = (c < C)[:, None] & known[None, :]
         v = tl.load(x + c[:, None] * sc + p[None, :] * sp, mask=inside, other=0.0)
-        k = gate(channel, spatial, n, c, p, known, C, P, ADD)
-        v = attended(v, k, gamma, c, C).to(top.dtype)
+        k = gate_of(v, channel, spatial, scale, n, c, p, known, C, P, ADD)
+        v = attended(v, k, gamma, c, C).to(k.dtype)
         if MAX:
             if q == 0:
                 top = v
@@ -243,7 +274,8 @@ def apply_pool(
                 top = tl.where(wins, v, top)
                 code = tl.where(wins, q, code)
         else:
-            top += tl.where(known[None, :], v, 0.0)
+            v = tl.where(known[None, :], v, 0.0)
+            top = v if q == 0 else top + v
             count += known.to(tl.int32)
     if not MAX:
         top = top / tl.maximum(count, 1)[None, :]
