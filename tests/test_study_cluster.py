@@ -22,6 +22,9 @@ from attnzoo.train import Watch
 
 ray = pytest.importorskip("ray", reason="the extra `ray` is not installed")
 HERE = Path(__file__).parent
+#: Ray looks whether a node is alive every so many ms, and gives it up after five times: in 2.5 s,
+#: not in 15.
+LOOKING = {"RAY_health_check_period_ms": "500", "RAY_health_check_timeout_ms": "2000"}
 
 
 @pytest.fixture(scope="module")
@@ -29,7 +32,8 @@ def cluster() -> Iterator[Any]:
     """A head without CPUs, so that tasks run on the nodes that are added."""
     path = os.pathsep.join([str(HERE), str(HERE.parent), os.environ.get("PYTHONPATH", "")])
     with pytest.MonkeyPatch.context() as patch:
-        for name, value in {**SETTINGS, "PYTHONPATH": path, "OMP_NUM_THREADS": "1"}.items():
+        settings = SETTINGS | LOOKING | {"PYTHONPATH": path, "OMP_NUM_THREADS": "1"}
+        for name, value in settings.items():
             patch.setenv(name, value)
         from ray.cluster_utils import Cluster
 
