@@ -125,6 +125,7 @@ def test_the_sweep_covers_the_blocks_of_the_package() -> None:
     assert not [name for name in attnzoo.list_blocks() if name.startswith("timm:")]
 
 
+@pytest.mark.no_cover
 @every_block
 @pytest.mark.parametrize("training", [True, False])
 @pytest.mark.parametrize("channels", [1, 3, 8, 17, 64, 96])

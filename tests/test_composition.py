@@ -322,6 +322,7 @@ def test_functional_call_and_vmap_over_gradients() -> None:
         torch.testing.assert_close(per_image[name].sum(0), gradient, rtol=1e-3, atol=1e-4)
 
 
+@pytest.mark.no_cover
 @pytest.mark.parametrize(
     "name",
     [

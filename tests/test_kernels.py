@@ -334,6 +334,7 @@ def test_autocast_keeps_the_dtype_of_the_map(kind: str, monkeypatch: pytest.Monk
     assert relative(y, block.formula(x.float())) < 2e-2
 
 
+@pytest.mark.no_cover
 @pytest.mark.parametrize("kind", ["local", "cbam", "simam"])
 def test_compile_sees_through_them(kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
     attention = Attention(attnzoo.create_block(kind, 8), kind, 8).to(DEVICE).eval()

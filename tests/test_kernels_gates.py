@@ -265,6 +265,7 @@ def block_of(name: str, channels: int, dtype: torch.dtype = torch.float32) -> nn
     return block.to(DEVICE, dtype)
 
 
+@pytest.mark.no_cover
 @pytest.mark.skipif(NATIVE, reason="the finite differences want float64")
 @every_name
 def test_first_and_second_derivatives_of_blocks(name: str, monkeypatch) -> None:

@@ -307,6 +307,7 @@ def _at(model: nn.Module, path: str) -> Attention:
     return module
 
 
+@pytest.mark.no_cover
 @pytest.mark.parametrize("number", range(len(POLICIES)), ids=lambda i: str(POLICIES[i]))
 @settings(max_examples=40)
 @given(model=trees())

@@ -94,6 +94,7 @@ def _calls(model: nn.Module) -> list[str]:
     return ran
 
 
+@pytest.mark.no_cover
 @pytest.mark.parametrize(("name", "policy", "sites"), PLACES)
 def test_no_key_changes_and_no_bit(name: str, policy: Any, sites: int) -> None:
     model = _build(name)
