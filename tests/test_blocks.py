@@ -136,10 +136,8 @@ def test_any_shape_in_is_the_shape_out(name: str, channels: int, training: bool)
             attnzoo.create_block(name, channels)
         return
     block = randomised(name, channels).train(training)
-    sizes = [(1, 1), (1, 7), (7, 5), (14, 14)]
-    sizes += [(56, 56)] if channels in (8, 96) else []
     for batch in (1, 2):
-        for size in sizes:
+        for size in ((1, 1), (1, 7), (7, 5), (14, 14), (56, 56)):
             x = torch.randn(batch, channels, *size)
             before = x.clone()
             y = block(x)
