@@ -83,9 +83,8 @@ def peak_bytes(run: Callable[[], object]) -> int:
 def main() -> None:
     torch.set_num_threads(1)  # threads that wait for each other would be all the noise
     wanted = sys.argv[1:] or attnzoo.list_blocks()
-    print(
-        f"({BATCH}, {C}, {SIDE}, {SIDE}), float32, {DEVICE}; milliseconds, medians of {ROUNDS} to {MOST}"
-    )
+    shape = (BATCH, C, SIDE, SIDE)
+    print(f"{shape}, float32, {DEVICE}; milliseconds, medians of {ROUNDS} to {MOST} rounds")
     heads = ("forward", "/ timm", "train", "/ timm", "peak MB", "/ timm")
     print("block".ljust(14) + "".join(f"{h:>{8 + (i % 2 == 0)}}" for i, h in enumerate(heads)))
     for name in wanted:
