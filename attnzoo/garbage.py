@@ -14,8 +14,7 @@ def collection_paused() -> Generator[None]:
     """No garbage collection inside. Usable as a decorator too.
 
     A trace is many small objects which reference counts alone take away again. The collector
-    looks through them, and now and then at everything that torch has imported: a third of the
-    time of `wrap`, on average, and 0.2 s where it happens.
+    would look through them, and now and then through everything that torch has imported.
     """
     enabled = gc.isenabled()
     gc.disable()

@@ -50,7 +50,7 @@ def _recipe_flags() -> type:
             fields.append((name, Annotated[tuple[str, ...], given], ()))
             continue
         kind: Any = field.annotation
-        kind = Annotated[kind | None, Parameter(help=text)]  # type: ignore[invalid-type-form]
+        kind = Annotated[kind | None, Parameter(help=text)]
         fields.append((name, kind, None))
     own = {"__module__": __name__}  # a class from the standard library would be no group of flags
     flags = make_dataclass("RecipeFlags", fields, namespace=own, frozen=True, kw_only=True)
