@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Generator
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,6 +12,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 from torch.utils.flop_counter import FlopCounterMode
 
+from attnzoo.meta_ops import FastShapes
 from attnzoo.probe import meta_forward
 
 __all__ = ["Count", "count"]
@@ -33,9 +36,17 @@ class Count:
 def count(model: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Count:
     """Count one forward pass in eval mode; no arithmetic is done and no memory taken."""
     flops, made = FlopCounterMode(display=False), _Bytes()
-    with flops, made:
-        meta_forward(model, args, kwargs, grad=True)
+    meta_forward(model, args, kwargs, _together(FastShapes(), flops, made), grad=True)
     return Count(flops.get_total_flops() // 2, made.total)
+
+
+@contextmanager
+def _together(*modes: AbstractContextManager[Any]) -> Generator[None]:
+    """All of them; the last one sees an operation first."""
+    with ExitStack() as stack:
+        for mode in modes:
+            stack.enter_context(mode)
+        yield
 
 
 class _Bytes(TorchDispatchMode):

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import os
 import signal
+import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
+from importlib import import_module
 
 import hypothesis
 import pytest
@@ -50,6 +52,23 @@ def pytest_xdist_auto_num_workers() -> int:
     return min(os.cpu_count() or 1, 8) + 1
 
 
+@pytest.hookimpl(wrapper=True, trylast=True)
+def pytest_runtest_call(item: pytest.Item) -> Generator[None]:
+    """Let the marker `no_cover` have its effect in the workers of pytest-xdist, too.
+
+    There pytest-cov measures twice: from the start, before it knows that it is in a worker, and
+    again as one. For `no_cover` it stops the second.
+    """
+    tracer = sys.gettrace() if item.get_closest_marker("no_cover") else None
+    if type(tracer).__module__.partition(".")[0] != "coverage":  # none, or a debugger
+        return (yield)
+    sys.settrace(None)
+    try:
+        return (yield)
+    finally:
+        sys.settrace(tracer)
+
+
 @pytest.fixture(autouse=True)
 def _same_random_state() -> Iterator[None]:
     """Start each test from the same random state, whatever ran before it."""
@@ -78,6 +97,7 @@ def registries() -> Iterator[None]:
 @pytest.fixture
 def kernels_run_here(monkeypatch: pytest.MonkeyPatch) -> None:
     """Let the fused kernels run on the device of the tests: in the interpreter on a CPU."""
+    import_module("attnzoo.kernels.launch")  # here, for the coverage of what is run on import
     here = "cuda" if torch.cuda.is_available() else "cpu"
     monkeypatch.setattr(dispatch, "DEVICES", {"cuda", here})
     monkeypatch.setattr(dispatch, "ENABLED", True)

@@ -103,6 +103,7 @@ def cases(draw: st.DrawFn) -> dict[str, object]:
     }
 
 
+@pytest.mark.no_cover
 @settings(max_examples=25)
 @given(case=cases())
 def test_result_and_gradients_against_float64(case: dict) -> None:
@@ -208,6 +209,7 @@ def test_of_equal_maxima_the_first_gets_the_gradient() -> None:
     assert torch.equal(one.grad, other.grad)
 
 
+@pytest.mark.no_cover
 def test_cuts_and_runs_give_the_same_bits() -> None:
     x = torch.randn(3, 18, 5, 6, device=DEVICE, requires_grad=True)
     w = [t.requires_grad_() for t in weights("local", 18, 3, torch.float32)]
@@ -232,6 +234,7 @@ def test_a_gradient_that_is_one_value_expanded() -> None:
         torch.testing.assert_close(value, target, rtol=1e-4, atol=1e-5)
 
 
+@pytest.mark.no_cover
 @every_kind
 def test_operators_keep_the_contract_of_pytorch(kind: str) -> None:
     x = torch.randn(2, 6, 4, 5, device=DEVICE, requires_grad=True)

@@ -73,6 +73,7 @@ def energy_formula(x: Tensor, gamma: Tensor | None, e_lambda: float) -> Tensor:
     return softened(x, x * gate, gamma)
 
 
+@pytest.mark.no_cover
 @settings(max_examples=12)
 @given(case=cases())
 def test_energy_and_gradients_against_float64(case: dict) -> None:
@@ -112,6 +113,7 @@ def test_variance_of_values_far_from_zero_and_of_one_value() -> None:
         torch.testing.assert_close(torch.autograd.grad(y.sum(), leaf)[0], wanted)
 
 
+@pytest.mark.no_cover
 def test_cuts_and_runs_give_the_same_bits() -> None:
     x = torch.randn(3, 18, 5, 6, device=DEVICE, requires_grad=True)
 
@@ -132,6 +134,7 @@ def powers(*shape: int) -> Tensor:
     return 2.0 ** torch.randint(-1, 2, shape)
 
 
+@pytest.mark.no_cover
 @settings(max_examples=16)
 @given(case=cases())
 def test_reductions_and_gates_against_float64(case: dict) -> None:
@@ -189,6 +192,7 @@ def test_what_rounding_makes_equal_shares_the_gradient() -> None:
     torch.testing.assert_close(gradients, wanted)
 
 
+@pytest.mark.no_cover
 @quiet
 @pytest.mark.parametrize("special", [torch.nan, torch.inf, -torch.inf])
 def test_nan_and_infinities_go_where_pytorch_has_them(special: float) -> None:
@@ -216,6 +220,7 @@ def some() -> tuple[Tensor, ...]:
     return tuple(torch.randn(size, device=DEVICE, requires_grad=True) for size in sizes)
 
 
+@pytest.mark.no_cover
 def test_operators_keep_the_contract_of_pytorch() -> None:
     checks = ("test_schema", "test_autograd_registration", "test_faketensor")
 

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import functools
 from typing import Any
 
 import pytest
@@ -27,6 +28,12 @@ def _trace(name: str, size: tuple[int, int, int] = SIZE) -> Trace:
         if name.startswith("timm/"):
             return probe(timm.create_model(name.removeprefix("timm/")), size)
         return probe(torchvision.models.get_model(name), size)
+
+
+@functools.cache
+def _trace_of_the_zoo(name: str) -> Trace:
+    with torch.device("meta"):
+        return probe(BACKBONES[name](), SIZE) if name != "vgg11" else _trace("vgg11")
 
 
 def _paths(trace: Trace, policy: str, **options: Any) -> list[str]:
@@ -58,8 +65,7 @@ def test_auto_fits_the_architecture(name: str, policy: str) -> None:
 @pytest.mark.parametrize("name", BACKBONES)
 @pytest.mark.parametrize("policy", [n for n in attnzoo.list_policies() if n != "match"])
 def test_policies_are_pure(name: str, policy: str) -> None:
-    with torch.device("meta"):
-        trace = probe(BACKBONES[name](), SIZE) if name != "vgg11" else _trace("vgg11")
+    trace = _trace_of_the_zoo(name)
     found = POLICIES[policy].find(trace)
     assert found == POLICIES[policy].find(trace)
     for item in found:
