@@ -23,14 +23,10 @@ setup: $(VENV)/.installed ## make .venv and install attnzoo into it (the other c
 demo: setup ## run the quickstart ablation and say where its report is
 	$(BIN)/attnzoo ablate $(STUDY)
 
-# The Ray cluster is tested alone: on busy cores its processes wait for one another for minutes.
-ALONE := tests/test_study_cluster.py
-
 test: setup ## run the tests and check coverage (make test PYTEST_ARGS='-k plan' runs some)
 ifeq ($(PYTEST_ARGS),)
-	$(BIN)/python -m pytest $(ALONE) --cov=attnzoo --cov-report=
-	$(BIN)/python -m pytest -n auto --dist worksteal --ignore=$(ALONE) \
-	  --cov=attnzoo --cov-append --cov-report=term:skip-covered --cov-fail-under=95
+	$(BIN)/python -m pytest -n auto --dist worksteal \
+	  --cov=attnzoo --cov-report=term:skip-covered --cov-fail-under=95
 else
 	$(BIN)/python -m pytest -n auto --dist worksteal $(PYTEST_ARGS)
 endif

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import itertools
 import math
 import pickle
 import re
@@ -24,6 +25,8 @@ from attnzoo.blocks import CBAM, EfficientChannelAttention, LocalAttention, Sque
 from attnzoo.blocks.parts import hidden_channels
 from attnzoo.errors import OptionError
 from attnzoo.registry import BLOCKS
+
+pytestmark = pytest.mark.no_cover
 
 # The library's own: blocks of other installed packages keep this contract at home.
 NAMES = [n for n in attnzoo.list_blocks() if BLOCKS[n].factory.__module__.startswith("attnzoo.")]
@@ -125,7 +128,6 @@ def test_the_sweep_covers_the_blocks_of_the_package() -> None:
     assert not [name for name in attnzoo.list_blocks() if name.startswith("timm:")]
 
 
-@pytest.mark.no_cover
 @every_block
 @pytest.mark.parametrize("training", [True, False])
 @pytest.mark.parametrize("channels", [1, 3, 8, 17, 64, 96])
@@ -136,14 +138,14 @@ def test_any_shape_in_is_the_shape_out(name: str, channels: int, training: bool)
             attnzoo.create_block(name, channels)
         return
     block = randomised(name, channels).train(training)
-    for batch in (1, 2):
-        for size in ((1, 1), (1, 7), (7, 5), (14, 14), (56, 56)):
-            x = torch.randn(batch, channels, *size)
-            before = x.clone()
-            y = block(x)
-            assert y.shape == x.shape
-            assert y.isfinite().all()
-            assert torch.equal(x, before), "the block wrote into its input"
+    sizes = ((1, 1), (1, 7), (7, 5), (14, 14))
+    for batch, size in ((1, (56, 56)), *itertools.product((1, 2), sizes)):
+        x = torch.randn(batch, channels, *size)
+        before = x.clone()
+        y = block(x)
+        assert y.shape == x.shape
+        assert y.isfinite().all()
+        assert torch.equal(x, before), "the block wrote into its input"
 
 
 @every_block
@@ -239,7 +241,6 @@ def test_large_inputs_stay_finite_under_autocast(
         assert x.grad.isfinite().all()
 
 
-@pytest.mark.no_cover
 @every_block
 def test_compiles_without_a_graph_break(name: str) -> None:
     block = randomised(name, 8)
@@ -262,7 +263,6 @@ def exported(name: str) -> tuple[nn.Module, torch.export.ExportedProgram]:
     return block, torch.export.export(block, (x,), dynamic_shapes=(DYNAMIC,))
 
 
-@pytest.mark.no_cover
 @every_block
 def test_exports_with_dynamic_batch_height_and_width(name: str) -> None:
     block, program = exported(name)
@@ -271,7 +271,6 @@ def test_exports_with_dynamic_batch_height_and_width(name: str) -> None:
         torch.testing.assert_close(program.module()(x), block(x))
 
 
-@pytest.mark.no_cover
 @every_block
 @pytest.mark.filterwarnings("ignore")  # the exporter's own deprecations
 def test_onnx_gives_the_same_numbers(name: str) -> None:

@@ -13,6 +13,7 @@ import timm.layers.coord_attn
 import timm.layers.grn
 import torch
 from formulas import Weights, mean_hw, per_channel, randomised, standardised
+from patches import onnx_registry_kept
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -474,7 +475,8 @@ def test_variants_keep_the_contract_too(name: str, options: dict[str, object]) -
     dynamic = dict.fromkeys((0, 2, 3), torch.export.Dim.DYNAMIC)
     x = torch.randn(2, 8, 12, 10)
     program = torch.export.export(block.eval(), (x,), dynamic_shapes=(dynamic,))
-    model = torch.onnx.export(program, dynamo=True, verbose=False).model_proto
+    with onnx_registry_kept():
+        model = torch.onnx.export(program, dynamo=True, verbose=False).model_proto
     session = onnxruntime.InferenceSession(
         model.SerializeToString(), providers=["CPUExecutionProvider"]
     )

@@ -15,6 +15,7 @@ import pytest
 import timm
 import torch
 import torchvision
+from patches import onnx_registry_kept
 from timm.layers import convert_sync_batchnorm as timm_convert_sync_batchnorm
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -24,6 +25,8 @@ from zoo import BACKBONES, Residual, example, outputs, same_bits, snapshot
 import attnzoo
 from attnzoo.attention import Attention
 from attnzoo.errors import UnsupportedModelError
+
+pytestmark = pytest.mark.no_cover
 
 SIZE = (3, 64, 64)
 
@@ -169,7 +172,6 @@ def test_hooks_registered_after_unpickling_leave_attention_alone(tmp_path: Path)
     assert done.stdout.strip() == "fine", done.stderr
 
 
-@pytest.mark.no_cover
 @pytest.mark.parametrize(("start", "block"), [("identity", "local"), ("paper", "cbam")])
 def test_compile_without_a_graph_break(start: str, block: str) -> None:
     model, x = _wrapped(start, block), example()
@@ -179,7 +181,6 @@ def test_compile_without_a_graph_break(start: str, block: str) -> None:
         assert same_bits(compiled(x), model(x))
 
 
-@pytest.mark.no_cover
 def test_compile_with_gradients() -> None:
     model, x = _wrapped().train(), example()
     twin = copy.deepcopy(model)
@@ -190,7 +191,6 @@ def test_compile_with_gradients() -> None:
         torch.testing.assert_close(one.grad, other.grad, msg=name)
 
 
-@pytest.mark.no_cover
 @pytest.mark.parametrize(
     ("start", "strict"), [("identity", True), ("identity", False), ("paper", False)]
 )
@@ -201,14 +201,14 @@ def test_export(start: str, strict: bool) -> None:
         torch.testing.assert_close(program.module()(x), model(x))
 
 
-@pytest.mark.no_cover
 @pytest.mark.filterwarnings("ignore")
 def test_onnx_export(tmp_path: Path) -> None:
     runtime = pytest.importorskip("onnxruntime")
     pytest.importorskip("onnxscript")
     model, x = _wrapped("identity", "local"), example()
     path = tmp_path / "model.onnx"
-    torch.onnx.export(model, (x,), path, dynamo=True, verbose=False)
+    with onnx_registry_kept():
+        torch.onnx.export(model, (x,), path, dynamo=True, verbose=False)
     session = runtime.InferenceSession(path, providers=["CPUExecutionProvider"])
     (result,) = session.run(None, {session.get_inputs()[0].name: x.numpy()})
     torch.testing.assert_close(torch.from_numpy(result), outputs(model, x), rtol=1e-4, atol=1e-5)
@@ -322,7 +322,6 @@ def test_functional_call_and_vmap_over_gradients() -> None:
         torch.testing.assert_close(per_image[name].sum(0), gradient, rtol=1e-3, atol=1e-4)
 
 
-@pytest.mark.no_cover
 @pytest.mark.parametrize(
     "name",
     [

@@ -34,6 +34,14 @@ again = attnzoo.load("peak.safetensors", torchvision.models.resnet18(num_classes
 print({type(block).__name__ for block in attnzoo.attention_modules(again).values()})
 """
 
+ASK = """
+from attnzoo.cli import main
+assert main(["blocks", "peak", "--json"]) == 0
+print("---")
+names = ["--policy", "after-stride", "--block", "peak"]
+assert main(["plan", "torchvision/resnet18", *names]) == 0
+"""
+
 
 @pytest.fixture(scope="module")
 def python(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., str]:
@@ -72,10 +80,9 @@ def test_the_example_is_wrapped_saved_and_loaded(python: Callable[..., str]) -> 
 
 
 def test_the_command_line_knows_the_example(python: Callable[..., str]) -> None:
-    (shown,) = json.loads(python("-m", "attnzoo", "blocks", "peak", "--json"))
+    blocks, planned = python("-c", ASK).split("---")
+    (shown,) = json.loads(blocks)
     assert (shown["name"], shown["kind"], shown["options"]) == ("peak", "channel", {"sharpness": 1})
-    names = ("--policy", "after-stride", "--block", "peak")
-    planned = python("-m", "attnzoo", "plan", "torchvision/resnet18", *names)
     assert "after-stride × peak" in planned
     assert "layer4.0.downsample.0" in planned
     assert "7 sites" in planned

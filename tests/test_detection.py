@@ -17,7 +17,10 @@ from zoo import snapshot
 import attnzoo
 from attnzoo.errors import NoSitesError
 
-pytestmark = pytest.mark.filterwarnings("ignore:Changing trainable_backbone_layers")
+pytestmark = [
+    pytest.mark.no_cover,
+    pytest.mark.filterwarnings("ignore:Changing trainable_backbone_layers"),
+]
 
 SIZE = 96
 SMALL = {"min_size": SIZE, "max_size": SIZE}
@@ -55,15 +58,16 @@ def _build(name: str) -> nn.Module:
     )
 
 
-def _images() -> list[Tensor]:
+def _images(count: int = 2) -> list[Tensor]:
     generator = torch.Generator().manual_seed(3)
-    return [torch.rand(3, *size, generator=generator) for size in ((SIZE, SIZE), (SIZE, 80))]
+    sizes = ((SIZE, SIZE), (SIZE, 80))[:count]
+    return [torch.rand(3, *size, generator=generator) for size in sizes]
 
 
-def _targets() -> list[dict[str, Tensor]]:
+def _targets(images: list[Tensor]) -> list[dict[str, Tensor]]:
     """One box for each image, with a mask and 17 keypoints inside it."""
     targets = []
-    for image in _images():
+    for image in images:
         mask = torch.zeros(1, *image.shape[1:], dtype=torch.uint8)
         mask[0, 15:45, 25:55] = 1
         keypoints = torch.cat([torch.linspace(26, 54, 34).view(1, 17, 2), torch.ones(1, 17, 1)], 2)
@@ -78,21 +82,21 @@ def _targets() -> list[dict[str, Tensor]]:
     return targets
 
 
-def _train_step(model: nn.Module) -> None:
+def _train_step(model: nn.Module, images: list[Tensor]) -> None:
     """Finite losses, and a gradient for all attention."""
-    losses = let_attention_in(model).train()(_images(), _targets())
+    losses = let_attention_in(model).train()(images, _targets(images))
     assert [name for name, loss in losses.items() if not loss.isfinite()] == []
     torch.stack(list(losses.values())).sum().backward()
     assert not_learning(model) == {}
 
 
-@pytest.mark.no_cover
 @pytest.mark.parametrize("name", DETECTORS)
 def test_a_detector_is_unchanged_learns_and_is_itself_again(name: str) -> None:
     model = _build(name)
+    images = _images(1 if name == "ssd300_vgg16" else 2)  # which it enlarges to 300 × 300
     keys, types = list(model.state_dict()), [type(module) for module in model.modules()]
-    before, untouched = run(model, _images()), snapshot(model)
-    plan = attnzoo.plan(model, "auto", "se", reduction=2, example=_images())
+    before, untouched = run(model, images), snapshot(model)
+    plan = attnzoo.plan(model, "auto", "se", reduction=2, example=images)
     assert "nonzero" in plan.trace.stopped  # values decide from here on; the backbone is complete
     assert [call.name for call in plan.recipe.policies] == [DETECTORS[name][1]]
 
@@ -102,9 +106,9 @@ def test_a_detector_is_unchanged_learns_and_is_itself_again(name: str) -> None:
 
     plan.apply()
     assert before
-    assert same_everywhere(run(model, _images()), before)
+    assert same_everywhere(run(model, images), before)
     assert set(keys) < set(model.state_dict())  # so checkpoints of the detector load as they are
-    _train_step(model)
+    _train_step(attnzoo.freeze(model), images)
 
     attnzoo.unwrap(model)
     assert list(model.state_dict()) == keys
@@ -126,7 +130,7 @@ def test_a_trunk_of_frozen_layers_and_frozen_norms(policy: str) -> None:
         name.replace("maxpool.", "maxpool.host.") for name in frozen
     }
     assert frozen
-    _train_step(model)  # attention in the frozen layers learns too
+    _train_step(model, _images())  # attention in the frozen layers learns too
     assert all(p.grad is None for p in model.parameters() if not p.requires_grad)
     assert snapshot(attnzoo.unwrap(model)) == untouched  # frozen norms keep no statistics
 

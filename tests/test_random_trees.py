@@ -17,6 +17,8 @@ import attnzoo
 from attnzoo.attention import Attention
 from attnzoo.errors import AttnzooError
 
+pytestmark = pytest.mark.no_cover
+
 C = 4
 SIZE = (C, 8, 8)
 
@@ -307,7 +309,6 @@ def _at(model: nn.Module, path: str) -> Attention:
     return module
 
 
-@pytest.mark.no_cover
 @pytest.mark.parametrize("number", range(len(POLICIES)), ids=lambda i: str(POLICIES[i]))
 @settings(max_examples=40)
 @given(model=trees())

@@ -25,6 +25,8 @@ HERE = Path(__file__).parent
 #: Ray looks whether a node is alive every so many ms, and gives it up after five times: in 2.5 s,
 #: not in 15.
 LOOKING = {"RAY_health_check_period_ms": "500", "RAY_health_check_timeout_ms": "2000"}
+#: Its workers are of the lowest priority else, and hardly run beside the other tests.
+PRIORITY = {"RAY_worker_niceness": "0"}
 
 
 @pytest.fixture(scope="module")
@@ -32,7 +34,7 @@ def cluster() -> Iterator[Any]:
     """A head without CPUs, so that tasks run on the nodes that are added."""
     path = os.pathsep.join([str(HERE), str(HERE.parent), os.environ.get("PYTHONPATH", "")])
     with pytest.MonkeyPatch.context() as patch:
-        settings = SETTINGS | LOOKING | {"PYTHONPATH": path, "OMP_NUM_THREADS": "1"}
+        settings = SETTINGS | LOOKING | PRIORITY | {"PYTHONPATH": path, "OMP_NUM_THREADS": "1"}
         for name, value in settings.items():
             patch.setenv(name, value)
         from ray.cluster_utils import Cluster

@@ -104,11 +104,15 @@ def test_identity_start_changes_no_bit(backbone: tuple[nn.Module, Tensor], numbe
 @pytest.mark.no_cover
 @pytest.mark.parametrize("block", attnzoo.list_blocks())
 @pytest.mark.parametrize(
-    "name", ["plain", "resnet18", "timm/efficientnet_b0", "timm/mambaout_femto"]
+    "backbone",
+    ["plain", "resnet18", "timm/efficientnet_b0", "timm/mambaout_femto"],
+    indirect=True,
 )
-def test_identity_start_changes_no_bit_for_any_block(name: str, block: str) -> None:
-    model = BACKBONES[name]()
-    before, untouched = outputs(model), snapshot(model)
+def test_identity_start_changes_no_bit_for_any_block(
+    backbone: tuple[nn.Module, Tensor], block: str
+) -> None:
+    model, before = backbone
+    untouched = snapshot(model)
     attnzoo.wrap(model, "auto", block, example=SIZE)
     assert same_bits(outputs(model), before)
     assert snapshot(attnzoo.unwrap(model)) == untouched

@@ -5,7 +5,6 @@ from __future__ import annotations
 import ast
 import copy
 import inspect
-import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -21,8 +20,11 @@ from zoo import outputs, same_bits
 
 import attnzoo
 from attnzoo.blocks.timm_bridge import TIMM_LAYERS, TIMM_LIMITS
+from attnzoo.cli import main
 from attnzoo.errors import OptionError, UnknownNameError
 from attnzoo.registry import BLOCKS
+
+pytestmark = pytest.mark.no_cover
 
 SIZE = (3, 64, 64)
 CHANNELS = 64
@@ -132,7 +134,6 @@ def test_a_layer_that_its_name_alone_does_not_build_has_this_as_a_limit() -> Non
         assert message.endswith(" ".join(TIMM_LIMITS[name].values()))
 
 
-@pytest.mark.no_cover
 @every_layer
 @pytest.mark.filterwarnings("ignore")  # the exporter's own deprecations
 def test_compiled_and_exported_or_a_limit_says_why_not(name: str) -> None:
@@ -271,12 +272,11 @@ def test_channels_are_checked(name: str, channels: object) -> None:
         factory(channels)
 
 
-def test_the_command_line_explains_a_layer_of_timm() -> None:
-    done = subprocess.run(
-        [sys.executable, "-m", "attnzoo", "blocks", "timm:cbam"],
-        capture_output=True,
-        text=True,
-        check=True,
-    )
-    assert "CbamModule of timm" in done.stdout
-    assert "shapes: In training it raises on a single value" in done.stdout
+def test_the_command_line_explains_a_layer_of_timm(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "120")
+    assert main(["blocks", "timm:cbam"]) == 0
+    printed = capsys.readouterr().out
+    assert "CbamModule of timm" in printed
+    assert "shapes: In training it raises on a single value" in printed

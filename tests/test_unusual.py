@@ -22,6 +22,8 @@ from zoo import Branches, Residual, example, snapshot
 import attnzoo
 from attnzoo.errors import NoSitesError, SiteError, UnsupportedModelError
 
+pytestmark = pytest.mark.no_cover
+
 SIZE = (3, 64, 64)
 
 
@@ -231,7 +233,6 @@ def test_a_block_run_several_times(policy: Any) -> None:
 # --- networks that give out their feature maps ---------------------------------------------------
 
 
-@pytest.mark.no_cover
 @pytest.mark.parametrize("kind", ["list", "hook", "getter"])
 @pytest.mark.parametrize(
     ("name", "policy"),

@@ -33,6 +33,8 @@ with others_left_alone():
     )
     from ultralytics.utils.torch_utils import ModelEMA, intersect_dicts
 
+pytestmark = pytest.mark.no_cover
+
 SIZE = 64
 EXAMPLE = (3, SIZE, SIZE)
 
@@ -94,7 +96,6 @@ def _calls(model: nn.Module) -> list[str]:
     return ran
 
 
-@pytest.mark.no_cover
 @pytest.mark.parametrize(("name", "policy", "sites"), PLACES)
 def test_no_key_changes_and_no_bit(name: str, policy: Any, sites: int) -> None:
     model = _build(name)
@@ -244,7 +245,6 @@ def test_attention_put_into_a_fused_network() -> None:
     assert len(_calls(model)) == 10
 
 
-@pytest.mark.no_cover
 @pytest.mark.filterwarnings("ignore")
 @pytest.mark.parametrize("name", NETWORKS)
 def test_its_exporters(name: str, tmp_path: Path) -> None:
