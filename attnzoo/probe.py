@@ -36,6 +36,8 @@ Seen = TypeVar("Seen")
 
 #: Attributes of every module that no forward pass changes: hooks and flags.
 _BOOKKEEPING = frozenset(vars(nn.Module())) - {"_parameters", "_buffers", "_modules"}
+#: Types of which most attributes are, and which hold nothing that could change.
+_PLAIN = frozenset({bool, int, float, str, type(None)})
 
 
 def probe(model: nn.Module, example: Any = None) -> Trace:
@@ -194,16 +196,20 @@ def _on_meta(model: nn.Module) -> Generator[None]:
 class _Attributes:
     """The attributes of a module, with what its dicts and lists hold, to put back later."""
 
+    __slots__ = ("_before", "_contents", "_now", "_own")
+
     def __init__(self, module: nn.Module) -> None:
         self._now = vars(module)
-        self._before = dict(self._now)
-        own = self._before.keys() - _BOOKKEEPING
-        self._own = [name for name in own if isinstance(self._before[name], (Tensor, list))]
-        self._contents = [
-            (value, value.copy())
-            for value in map(self._before.__getitem__, own)
-            if isinstance(value, (dict, list, set))
-        ]
+        self._before = self._now.copy()
+        self._own: list[str] = []  # that may have to go to meta, besides what is registered
+        self._contents: list[tuple[Any, Any]] = []
+        for name, value in self._before.items():
+            if name in _BOOKKEEPING or type(value) in _PLAIN:
+                continue
+            if isinstance(value, (dict, list, set)):
+                self._contents.append((value, value.copy()))
+            if isinstance(value, (Tensor, list)):
+                self._own.append(name)
 
     def replace(self, meta: Callable[[Any], Any]) -> None:
         now = self._now
@@ -211,7 +217,7 @@ class _Attributes:
         for tensors in (now["_parameters"], now["_buffers"]):
             for name, tensor in tensors.items():
                 tensors[name] = meta(tensor)
-        for name in self._own:  # tensors that are not registered
+        for name in self._own:
             value = now[name]
             if isinstance(value, Tensor):
                 now[name] = meta(value)
@@ -220,8 +226,8 @@ class _Attributes:
 
     def restore(self) -> None:
         now, before = self._now, self._before
-        same = now.keys() == before.keys() and all(map(is_, now.values(), before.values()))
-        if not same:
+        now["training"] = before["training"]
+        if now.keys() != before.keys() or not all(map(is_, now.values(), before.values())):
             now.clear()
             now.update(before)
         for value, contents in self._contents:
@@ -239,7 +245,7 @@ def refuse_unsupported(model: nn.Module) -> None:
         where = f"{path!r} ({type(module).__name__})" if path else type(module).__name__
         if isinstance(module, Attention) and (module.pool or module._compiled_call_impl):
             raise UnsupportedModelError(f"{where} is fused. Call attnzoo.unfuse(model) first.")
-        if hasattr(module, "_orig_mod") or module._compiled_call_impl is not None:
+        if "_orig_mod" in module._modules or module._compiled_call_impl is not None:
             raise UnsupportedModelError(
                 f"{where} is compiled: the compiled code would not see the attention. "
                 f"Wrap the plain model first, then compile it."
@@ -258,8 +264,9 @@ def refuse_unsupported(model: nn.Module) -> None:
                 f"{where} is quantised: its tensors are integers, which attention cannot take. "
                 f"Wrap the float model first, then quantise it."
             )
-        uninitialised = getattr(module, "has_uninitialized_params", None)
-        if uninitialised is not None and uninitialised():
+        # Asked of the class: a module that lacks a name takes long to say so.
+        uninitialised = getattr(type(module), "has_uninitialized_params", None)
+        if uninitialised is not None and uninitialised(module):
             raise UnsupportedModelError(
                 f"{where} has uninitialised lazy parameters. Run one forward pass first."
             )

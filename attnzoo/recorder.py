@@ -94,7 +94,7 @@ def _module_infos(paths: dict[nn.Module, tuple[str, ...]]) -> dict[str, ModuleIn
             kind=_kind(module),
             has_state=stateful[module],
             has_parameters=learned[module],
-            is_attention=getattr(module, "is_attnzoo_attention", False),
+            is_attention=getattr(cls, "is_attnzoo_attention", False),
         )
         infos[where[0]] = info
     return infos
