@@ -1,7 +1,7 @@
 """Attention on a GPU: plain, compiled, fused; time, bytes and memory, in one run.
 
     make bench-gpu                                  # all parts, into docs/data/gpu.json
-    python benchmarks/bench_gpu.py sites --out x    # one part: sites, cuts or networks
+    python benchmarks/bench_gpu.py sites --out x    # one part: sites, blocks, cuts or networks
 
 Every figure is a median. Contenders run in turns within the same minute, on random data, on
 buffers that rotate so that what is read was not left in the cache. Attention alone is replayed as
@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import argparse
 import datetime
+import functools
 import gc
 import itertools
 import json
@@ -36,16 +37,18 @@ from torch import Tensor, nn
 
 import attnzoo
 from attnzoo.attention import Attention
-from attnzoo.blocks import LocalAttention
+from attnzoo.blocks.fusable import Fusable
 from attnzoo.kernels import shapes
 from attnzoo.kernels.operators import gated
 
 OUT = Path(__file__).parents[1] / "docs" / "data" / "gpu.json"
-BATCH, DTYPE = 64, torch.bfloat16
+BATCH, DTYPE, DEVICE = 64, torch.bfloat16, "cuda"
 #: (channels, side) of what VGG16 pools, with 224×224 images.
 SITES = [(64, 224), (128, 112), (256, 56), (512, 28), (512, 14)]
+#: The other blocks that have kernels, each at a shape early and at one late in a network.
+BLOCKS = ("se", "eca", "scse", "cbam", "spatial", "simam")
 ROUNDS, REPEATS = 15, 10
-PARTS = ("sites", "cuts", "networks")
+PARTS = ("sites", "blocks", "cuts", "networks")
 
 
 @dataclass(frozen=True)
@@ -70,7 +73,10 @@ def main() -> None:
     begin = time.perf_counter()
     if "sites" in asked.parts:
         for layout, (channels, side) in itertools.product(("NCHW", "channels_last"), SITES):
-            report.add("sites", site, channels, side, layout)
+            report.add("sites", site, channels, side, layout, "local")
+    if "blocks" in asked.parts:
+        for name, layout, at in itertools.product(BLOCKS, ("NCHW", "channels_last"), (0, 2)):
+            report.add("blocks", site, *SITES[at], layout, name)
     if "cuts" in asked.parts:
         for channels, side in SITES[:4]:
             report.add("cuts", cuts, channels, side)
@@ -89,7 +95,7 @@ class Report:
         if path.exists():
             before = json.loads(path.read_text("utf-8"))
             if before["machine"] == self.content["machine"]:
-                self.content = before
+                self.content |= before
         print(json.dumps(self.content["machine"], indent=1), flush=True)
 
     def add(self, part: str, measure: Callable[..., dict[str, Any]], *of: Any) -> None:
@@ -130,33 +136,30 @@ def machine() -> dict[str, Any]:
 # --- one site ------------------------------------------------------------------------------------
 
 
-def site(channels: int, side: int, layout: str) -> dict[str, Any]:
+def site(channels: int, side: int, layout: str, name: str) -> dict[str, Any]:
     """Attention with γ and the 2×2 maximum behind it, at one shape of VGG16."""
     inputs = maps(channels, side, layout)
     size = inputs[0].numel() * inputs[0].element_size()
-    plain, fused = plain_only(attention(channels)), attention(channels)
-    fused.load_state_dict(plain.state_dict())
+    plain = plain_only(attention(channels, name)).eval()
+    fused, alone = attention(channels, name).eval(), attention(channels, name).eval()
+    alone.pool = None
+    for module in (fused, alone):
+        module.load_state_dict(plain.state_dict())
     check(plain, fused, inputs[0])
     compiled = torch.compile(plain, dynamic=False)
     target = torch.empty_like(inputs[0])
+    contenders = {"plain": plain, "compiled": compiled, "fused": fused}
+    others = {"fused, no pool": alone, "copy": target.copy_}
+    if name == "local":
+        others["fused, one cut"] = with_images(fused, BATCH)
     with torch.no_grad():
         gradient = torch.randn_like(plain(inputs[0]))
-        forward = in_turns(
-            {
-                "plain": graphed(plain, inputs),
-                "compiled": graphed(compiled, inputs),
-                "fused": graphed(fused, inputs),
-                "fused, one cut": graphed(with_images(fused, BATCH), inputs),
-                "fused, no pool": graphed(with_images(fused, 0, pool=""), inputs),
-                "copy": graphed(target.copy_, inputs),
-            }
-        )
+        forward = in_turns({k: graphed(run, inputs) for k, run in (contenders | others).items()})
     leaves = [x.requires_grad_() for x in inputs]
-    contenders = {"plain": plain, "compiled": compiled, "fused": fused}
-    kept = {name: kept_bytes(module, leaves[0]) / size for name, module in contenders.items()}
-    step = in_turns(
-        {name: graphed(trained(module, gradient), leaves) for name, module in contenders.items()}
-    )
+    for module in contenders.values():
+        module.train()
+    kept = {k: kept_bytes(module, leaves[0]) / size for k, module in contenders.items()}
+    step = in_turns({k: graphed(trained(run, gradient), leaves) for k, run in contenders.items()})
     bandwidth = 2 * size / forward["copy"]
     # One read and a write of a quarter, or of all where there is no pool; the backward pass reads
     # the map and the gradient of a quarter, and writes one.
@@ -186,31 +189,32 @@ def maps(channels: int, side: int, layout: str) -> list[Tensor]:
     count = min(8, max(2, -(-4 * cache // size)))
     wanted = torch.channels_last if layout == "channels_last" else torch.contiguous_format
     return [
-        torch.randn(BATCH, channels, side, side, device="cuda", dtype=DTYPE)
+        torch.randn(BATCH, channels, side, side, device=DEVICE, dtype=DTYPE)
         .relu_()
         .contiguous(memory_format=wanted)
         for _ in range(count)
     ]
 
 
-def attention(channels: int) -> Attention:
+def attention(channels: int, name: str = "local") -> Attention:
     """With γ as after some training, and its pool."""
-    module = Attention(LocalAttention(channels), "local", channels)
+    module = Attention(attnzoo.create_block(name, channels), name, channels)
     nn.init.uniform_(module.gamma, 0.2, 0.8)
     module.pool = nn.MaxPool2d(2)
-    return module.to("cuda", DTYPE)
+    return module.to(DEVICE, DTYPE)
 
 
 def plain_only(module: nn.Module) -> nn.Module:
     """The plain formula: a class that derives from a block is not given to the kernels."""
     for block in module.modules():
-        if type(block) is LocalAttention:
-            block.__class__ = Plain
+        if isinstance(block, Fusable):
+            block.__class__ = without_kernels(type(block))
     return module
 
 
-class Plain(LocalAttention):
-    """The block without kernels."""
+@functools.cache
+def without_kernels(cls: type[Fusable]) -> type[Fusable]:
+    return type(f"Plain{cls.__name__}", (cls,), {})
 
 
 def check(plain: nn.Module, fused: nn.Module, x: Tensor) -> None:
@@ -223,10 +227,10 @@ def check(plain: nn.Module, fused: nn.Module, x: Tensor) -> None:
         assert plain.block.fused(x[:2]) is None, "the kernels run in the plain formula"
 
 
-def with_images(module: Attention, images: int, pool: str = "max") -> Callable[[Tensor], Tensor]:
+def with_images(module: Attention, images: int) -> Callable[[Tensor], Tensor]:
     """The operator itself, with so many images in a cut; 0 for what it chooses."""
     weights = [t for layer in module.block.layers() for t in (layer.weight, layer.bias)]
-    return lambda x: gated(x, weights, module.gamma, "local", pool, False, images, False)[0]
+    return lambda x: gated(x, weights, module.gamma, "local", "max", False, images, False)[0]
 
 
 def trained(module: nn.Module, gradient: Tensor) -> Callable[[Tensor], None]:

@@ -16,6 +16,7 @@ MISSING = (
     "`make bench-gpu` measures them, and the tables will stand here."
 )
 Row = dict[str, Any]
+CONTENDERS = ("formula", "compiled", "fused")
 
 
 def on_page_markdown(markdown: str, **_: object) -> str:
@@ -39,13 +40,24 @@ def tables(report: Row) -> str:
     if sites:
         lines += ["", "Attention with its pool:", ""]
         lines += _table(
-            ["map", "format", "part", "formula", "compiled", "fused", "compiled / fused"],
+            ["map", "format", "part", *CONTENDERS, "compiled / fused"],
             [_site(row, part, at) for row in sites for at, part in enumerate(("forward", "step"))],
         )
         lines += ["", "Without a pool, in one cut, and what is kept for the backward pass:", ""]
         lines += _table(
             ["map", "format", "fused, no pool", "fused, one cut", "kept: formula", "kept: fused"],
             [_more(row) for row in sites],
+        )
+    blocks, other = _split(report["blocks"])
+    if blocks:
+        lines += ["", "Other blocks, with γ and a pool:", ""]
+        lines += _table(
+            ["block", "map", "format", "part", *CONTENDERS, "compiled / fused"],
+            [
+                [f"`{row['of'][3]}`", *_site(row, part, at)]
+                for row in blocks
+                for at, part in enumerate(("forward", "step"))
+            ],
         )
     cuts, more = _split(report["cuts"])
     if cuts:
@@ -62,7 +74,7 @@ def tables(report: Row) -> str:
             ["network", "compiled", "part", "without, ms", "formula", "fused"],
             [_network(row, part) for row in networks for part in ("forward", "step")],
         )
-    for row in (*failed, *more, *most):
+    for row in (*failed, *other, *more, *most):
         lines += ["", f"Failed: {' '.join(map(str, row['of']))}: {row['error']}"]
     return "\n".join(lines)
 
