@@ -28,8 +28,10 @@ def plan(
     See `wrap` for the arguments and for what is raised.
 
     Example:
-        >>> import attnzoo, torchvision
-        >>> plan = attnzoo.plan(torchvision.models.vgg16(), "pre-pool", "local")
+        >>> import attnzoo, torch, torchvision
+        >>> with torch.device("meta"):  # no weights are needed to plan
+        ...     model = torchvision.models.vgg16()
+        >>> plan = attnzoo.plan(model, "pre-pool", "local")
         >>> [site.channels for site in plan.sites]
         [64, 128, 256, 512, 512]
         >>> plan.parameters

@@ -84,8 +84,10 @@ def cost(model: nn.Module, input_size: Any = None) -> Cost:
         UnsupportedModelError: the model is compiled, scripted, or set up for parallel training.
 
     Example:
-        >>> import attnzoo, torchvision
-        >>> cost = attnzoo.cost(torchvision.models.vgg16(), (3, 224, 224))
+        >>> import attnzoo, torch, torchvision
+        >>> with torch.device("meta"):  # no weights are needed to count
+        ...     model = torchvision.models.vgg16()
+        >>> cost = attnzoo.cost(model, (3, 224, 224))
         >>> cost.parameters, round(cost.macs / 1e9, 3)
         (138357544, 15.47)
     """

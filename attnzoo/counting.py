@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator
-from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -36,17 +34,8 @@ class Count:
 def count(model: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Count:
     """Count one forward pass in eval mode; no arithmetic is done and no memory taken."""
     flops, made = FlopCounterMode(display=False), _Bytes()
-    meta_forward(model, args, kwargs, _together(FastShapes(), flops, made), grad=True)
+    meta_forward(model, args, kwargs, (FastShapes(), flops, made), grad=True)
     return Count(flops.get_total_flops() // 2, made.total)
-
-
-@contextmanager
-def _together(*modes: AbstractContextManager[Any]) -> Generator[None]:
-    """All of them; the last one sees an operation first."""
-    with ExitStack() as stack:
-        for mode in modes:
-            stack.enter_context(mode)
-        yield
 
 
 class _Bytes(TorchDispatchMode):

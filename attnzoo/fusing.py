@@ -49,10 +49,11 @@ def fuse(model: nn.Module) -> nn.Module:
         NotWrappedError: if the model holds no attention.
 
     Example:
-        >>> import attnzoo, torchvision
-        >>> model = attnzoo.wrap(torchvision.models.vgg11(), "pre-pool", "local")
+        >>> import attnzoo, torch, torchvision
+        >>> with torch.device("meta"):  # "cuda" where there is a GPU
+        ...     model = attnzoo.wrap(torchvision.models.vgg11(), "pre-pool", "local")
         >>> keys = list(model.state_dict())
-        >>> model = attnzoo.fuse(model.to("meta"))
+        >>> model = attnzoo.fuse(model)
         >>> model.features.attn_pre_2.pool, model.features[3]
         (MaxPool2d(kernel_size=2, stride=2, padding=0, dilation=1, ceil_mode=False), Joined())
         >>> list(model.state_dict()) == keys

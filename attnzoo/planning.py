@@ -262,7 +262,7 @@ def _check_shape(spec: BlockSpec, options: Mapping[str, Any], shape: tuple[int, 
     x = torch.empty(shape, device="meta")
     version = x._version
     try:
-        result = meta_forward(block, (x,), {}, FastShapes())
+        result = meta_forward(block, (x,), {}, [FastShapes()])
     except Exception as error:
         raise SiteError(
             f"block {spec.name!r} fails on a map of shape {shape}: {type(error).__name__}: {error}"

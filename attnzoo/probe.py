@@ -126,7 +126,7 @@ def _forward(
 ) -> tuple[Any, str]:
     """What the model returns and "", or None and why it cannot be followed to its end."""
     try:
-        return meta_forward(model, args, kwargs, shapes), ""
+        return meta_forward(model, args, kwargs, [shapes]), ""
     except Exception as error:
         stopped = _data_dependent(error)
         if stopped and may_stop():
@@ -143,7 +143,7 @@ def meta_forward(
     model: nn.Module,
     args: tuple[Any, ...],
     kwargs: dict[str, Any],
-    mode: contextlib.AbstractContextManager[Any] | None = None,
+    modes: Sequence[contextlib.AbstractContextManager[Any]] = (),
     *,
     grad: bool = False,
 ) -> Any:
@@ -153,15 +153,18 @@ def meta_forward(
         model: any model.
         args: its arguments, tensors on meta.
         kwargs: those by name.
-        mode: what the forward pass runs under, and nothing else of what happens here.
+        modes: what the forward pass runs under, and nothing else of what happens here; the last
+            one sees an operation first.
         grad: compute as for a backward pass, which some blocks do with more memory.
     """
     with (
         _on_meta(model),
         torch.set_grad_enabled(grad),
         torch.random.fork_rng(devices=[]),
-        mode or contextlib.nullcontext(),
+        contextlib.ExitStack() as stack,
     ):
+        for mode in modes:
+            stack.enter_context(mode)
         return model(*args, **kwargs)
 
 
@@ -226,7 +229,7 @@ class _Attributes:
 
     def restore(self) -> None:
         now, before = self._now, self._before
-        now["training"] = before["training"]
+        now["training"] = before["training"]  # in most modules all that is to be put back
         if now.keys() != before.keys() or not all(map(is_, now.values(), before.values())):
             now.clear()
             now.update(before)

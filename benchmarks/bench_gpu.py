@@ -95,7 +95,7 @@ class Report:
         if path.exists():
             before = json.loads(path.read_text("utf-8"))
             if before["machine"] == self.content["machine"]:
-                self.content |= before
+                self.content = before
         print(json.dumps(self.content["machine"], indent=1), flush=True)
 
     def add(self, part: str, measure: Callable[..., dict[str, Any]], *of: Any) -> None:

@@ -17,7 +17,7 @@ import torch
 # where there is no GPU.
 os.environ.setdefault("TRITON_INTERPRET", str(int(not torch.cuda.is_available())))
 
-from patches import others_left_alone
+from patches import others_left_alone, triton_prepared_once
 
 from attnzoo.kernels import dispatch
 from attnzoo.registry import BLOCKS, POLICIES
@@ -95,7 +95,7 @@ def registries() -> Iterator[None]:
 
 
 @pytest.fixture
-def kernels_run_here(monkeypatch: pytest.MonkeyPatch) -> None:
+def kernels_run_here(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """Let the fused kernels run on the device of the tests: in the interpreter on a CPU."""
     import_module("attnzoo.kernels.launch")  # here, for the coverage of what is run on import
     here = "cuda" if torch.cuda.is_available() else "cpu"
@@ -103,3 +103,5 @@ def kernels_run_here(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(dispatch, "ENABLED", True)
     # The formulas that the kernels are compared with keep all of float32.
     monkeypatch.setattr(torch.backends.cudnn, "allow_tf32", False)
+    with triton_prepared_once():
+        yield

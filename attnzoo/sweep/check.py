@@ -20,7 +20,6 @@ from attnzoo.planning import Plan
 from attnzoo.surgery import unwrap
 from attnzoo.sweep.networks import Network, Trial
 from attnzoo.sweep.table import Row
-from attnzoo.tuning import freeze
 
 __all__ = ["POLICIES", "check_network"]
 
@@ -168,9 +167,7 @@ def _learns(trial: Trial, device: str) -> None:
     model, attentions = trial.network, _attentions(trial)
     statistics = {name: buffer.clone() for name, buffer in model.named_buffers()}
     # Past a norm or scale that starts at zero, as many residual branches end, nothing flows back.
-    learning = [p for p in model.parameters() if p.requires_grad]
-    shut = [p for p in learning if not p.is_meta and not p.any()]
-    freeze(model)  # its gradients would take half of the time, and nobody looks at them
+    shut = [p for p in model.parameters() if p.requires_grad and not p.is_meta and not p.any()]
     model.train()
     for module in model.modules():  # a branch that is dropped has no gradient
         if "Drop" in type(module).__name__ or type(module).__name__ == "StochasticDepth":
@@ -186,8 +183,6 @@ def _learns(trial: Trial, device: str) -> None:
         for path, module in attentions.items():
             _has_gradients(path, module, device, mined=trial.task == "detection")
     finally:
-        for parameter in learning:
-            parameter.requires_grad_()
         with torch.no_grad():
             for parameter in shut:
                 parameter.zero_()

@@ -26,7 +26,7 @@ _PRODUCTS = frozenset(("mm", "bmm", "addmm", "baddbmm"))
 #: size only, a large one.
 _REAL: dict[str, int] = {"cnn": 60_000_000, "hybrid": 10_000_000}
 
-#: Sides of the square images that are tried, until one goes through.
+#: Sides of the square images that are tried, until one goes through forward and backward.
 _SIDES = (64, 96, 128, 224)
 
 
@@ -205,12 +205,12 @@ def _least_side(model: nn.Module, channels: int, default: int) -> int:
         try:
             with torch.no_grad():
                 model.eval()(*trial.inputs(1, "cpu"))
-                model.train()
-                trial.loss("cpu")
+            model.train()
+            trial.loss("cpu").backward()
         except Exception:
             continue
         finally:
-            model.eval()
+            model.eval().zero_grad(set_to_none=True)
             for name, buffer in model.named_buffers():
                 buffer.copy_(state[name])
         return side
