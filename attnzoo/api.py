@@ -7,7 +7,7 @@ from typing import Any
 from torch import nn
 
 from attnzoo.attention import Start
-from attnzoo.planning import Plan, make_plan
+from attnzoo.planning import Plan, carry_out, make_plan
 from attnzoo.recipe import Recipe, parse_recipe
 from attnzoo.selection import PolicyLike
 
@@ -86,4 +86,4 @@ def wrap(
         >>> list(attnzoo.attention_modules(model))[:2]
         ['layer1.0.attn.block', 'layer1.1.attn.block']
     """
-    return plan(model, policy, block, start=start, example=example, **block_options).apply()
+    return carry_out(model, parse_recipe(policy, block, start, block_options), example)

@@ -11,7 +11,7 @@ from torch.utils._pytree import tree_leaves
 from torch.utils.flop_counter import FlopCounterMode
 
 from attnzoo.meta_ops import FastShapes
-from attnzoo.probe import meta_forward
+from attnzoo.on_meta import meta_forward
 
 __all__ = ["Count", "count"]
 

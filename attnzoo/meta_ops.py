@@ -17,9 +17,24 @@ import torch
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
-__all__ = ["FastShapes"]
+__all__ = ["FastShapes", "Layout", "layout_of", "tensor_of"]
 
 aten = torch.ops.aten
+
+#: Shape, strides and dtype: all that can be told of a tensor on meta.
+Layout = tuple[tuple[int, ...], tuple[int, ...], torch.dtype]
+
+
+def layout_of(tensor: Tensor) -> Layout:
+    """Shape, strides (none of a sparse tensor) and dtype."""
+    strides = tensor.stride() if tensor.layout is torch.strided else ()
+    return tuple(tensor.shape), strides, tensor.dtype
+
+
+def tensor_of(layout: Layout) -> Tensor:
+    """A new tensor on meta."""
+    shape, strides, dtype = layout
+    return torch.empty_strided(shape, strides, dtype=dtype, device="meta")
 
 
 def _empty(shape: Sequence[int], like: Tensor) -> Tensor:
@@ -64,7 +79,7 @@ def _binary_in_place(x: Tensor, y: Any, *_: Any) -> Tensor | None:
     return x
 
 
-def _addcmul(x: Tensor, y: Tensor, z: Tensor) -> Tensor | None:
+def _addcmul(x: Tensor, y: Tensor, z: Tensor, *, value: Any = 1) -> Tensor | None:
     product = _binary(y, z)
     same = product is not None and product.shape == x.shape and product.dtype == x.dtype
     return _same(x) if same else None
@@ -108,7 +123,13 @@ def _convolution(
 
 def _batch_norm(x: Tensor, *_: Any) -> tuple[Tensor, Tensor, Tensor] | None:
     y = _same(x)
-    return None if y is None else (y, _empty((0,), x), _empty((0,), x))
+    return None if y is None else (y, _no_statistics(x.dtype), _no_statistics(x.dtype))
+
+
+@functools.cache
+def _no_statistics(dtype: torch.dtype) -> Tensor:
+    """What batch norm in eval mode returns besides; a network has hundreds of them."""
+    return torch.empty(0, dtype=dtype, device="meta")
 
 
 def _layer_norm(x: Tensor, shape: Sequence[int], *_: Any) -> tuple[Tensor, Tensor, Tensor] | None:
@@ -140,10 +161,18 @@ def _cat(tensors: Sequence[Tensor], dim: int = 0) -> Tensor | None:
     return _empty(shape, first) if first.ndim else None
 
 
+def _new(size: Sequence[int], **options: Any) -> Tensor | None:
+    """Batch norm asks for one each time, empty."""
+    known = {"dtype", "layout", "device"}.issuperset(options)
+    if not known or options.get("layout", torch.strided) is not torch.strided:
+        return None
+    return torch.empty(size, dtype=options.get("dtype"), device=options.get("device"))
+
+
 _UNARY = "relu gelu silu sigmoid hardtanh hardswish hardsigmoid leaky_relu elu mish tanh clone"
 _UNARY_IN_PLACE = "relu_ silu_ sigmoid_ hardtanh_ hardswish_ hardsigmoid_ leaky_relu_ elu_ mish_"
 
-#: Overload → function of the same positional arguments that returns empty results or None.
+#: Overload → function of the same arguments that returns empty results or None.
 SHAPE_RULES: dict[Any, Callable[..., Any]] = {
     aten.convolution.default: _convolution,
     aten.native_batch_norm.default: _batch_norm,
@@ -151,6 +180,7 @@ SHAPE_RULES: dict[Any, Callable[..., Any]] = {
     aten.addmm.default: _addmm,
     aten.cat.default: _cat,
     aten.addcmul.default: _addcmul,
+    aten.empty.memory_format: _new,
     aten.mean.dim: _mean,
     **{getattr(aten, name).Tensor: _binary for name in ("add", "sub", "mul")},
     aten.div.Tensor: _divide,
@@ -160,43 +190,40 @@ SHAPE_RULES: dict[Any, Callable[..., Any]] = {
 }
 
 
+#: The rules that know keywords.
+_TAKE_KEYWORDS = frozenset({aten.addcmul.default, aten.empty.memory_format})
+
+
 class _UnknownLayoutError(Exception):
     """A tensor that is not a plain one on meta."""
 
 
-#: Shape, strides and dtype.
-_Layout = tuple[tuple[int, ...], tuple[int, ...], torch.dtype]
-
-_REMEMBERED: dict[Any, list[_Layout] | _Layout] = {}
+_REMEMBERED: dict[Any, list[Layout] | Layout] = {}
 _LIMIT = 10_000  # entries, of some hundred bytes each
 
 
-def _layout(tensor: Tensor) -> _Layout:
+def _plain_layout(tensor: Tensor) -> Layout:
     if type(tensor) is not Tensor or not tensor.is_meta or tensor.layout is not torch.strided:
         raise _UnknownLayoutError
-    return tuple(tensor.shape), tensor.stride(), tensor.dtype
+    return layout_of(tensor)
 
 
 def _key(item: Any) -> Any:
     """What of an argument the shape of a result depends on."""
     if isinstance(item, Tensor):
-        return _layout(item)
-    if isinstance(item, list | tuple):
+        return _plain_layout(item)
+    if isinstance(item, (list, tuple)):
         return tuple(map(_key, item))
     return type(item), item  # 1, 1.0 and True are equal
 
 
-def _made(layout: _Layout) -> Tensor:
-    shape, strides, dtype = layout
-    return torch.empty_strided(shape, strides, dtype=dtype, device="meta")
-
-
 @functools.cache
 def _is_function(func: Any) -> bool:
-    """Whether it makes new tensors and leaves its arguments alone."""
+    """Whether it makes new tensors from others and leaves those alone."""
     schema = func._schema
     touched = any(value.alias_info is not None for value in (*schema.arguments, *schema.returns))
-    return bool(schema.returns) and not touched
+    takes_tensors = any("Tensor" in str(value.type) for value in schema.arguments)
+    return bool(schema.returns) and takes_tensors and not touched
 
 
 def _ask_once(func: Any, args: Any, kwargs: Any) -> Any:
@@ -209,15 +236,15 @@ def _ask_once(func: Any, args: Any, kwargs: Any) -> Any:
     except (_UnknownLayoutError, TypeError):  # an argument that cannot be a key
         return func(*args, **kwargs)
     if isinstance(layouts, list):
-        return tuple(map(_made, layouts))
+        return tuple(map(tensor_of, layouts))
     if layouts is not None:
-        return _made(layouts)
+        return tensor_of(layouts)
     result = func(*args, **kwargs)
     with contextlib.suppress(_UnknownLayoutError):
         if isinstance(result, Tensor):
-            _REMEMBERED[key] = _layout(result)
+            _REMEMBERED[key] = _plain_layout(result)
         elif isinstance(result, tuple) and all(isinstance(part, Tensor) for part in result):
-            _REMEMBERED[key] = [_layout(part) for part in result]
+            _REMEMBERED[key] = [_plain_layout(part) for part in result]
     if len(_REMEMBERED) > _LIMIT:
         _REMEMBERED.clear()
     return result
@@ -235,7 +262,12 @@ class FastShapes(TorchDispatchMode):
 
     def run(self, func: Any, args: Any, kwargs: Any) -> Any:
         """What the operation returns."""
-        known = not kwargs or func is aten.addcmul.default  # whose factor changes no shape
-        rule = SHAPE_RULES.get(func) if known else None
-        result = rule(*args) if rule is not None and args[0] is not None else None
-        return _ask_once(func, args, kwargs or {}) if result is None else result
+        rule = SHAPE_RULES.get(func)
+        if rule is not None and args[0] is not None:
+            if not kwargs:
+                result = rule(*args)
+            else:
+                result = rule(*args, **kwargs) if func in _TAKE_KEYWORDS else None
+            if result is not None:
+                return result
+        return _ask_once(func, args, kwargs or {})

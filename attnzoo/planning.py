@@ -17,7 +17,8 @@ from attnzoo.errors import SiteError
 from attnzoo.garbage import collection_paused
 from attnzoo.mechanism import choose_edit, is_occupied
 from attnzoo.meta_ops import FastShapes
-from attnzoo.probe import meta_forward, probe
+from attnzoo.on_meta import meta_forward
+from attnzoo.probe import probe
 from attnzoo.recipe import Recipe
 from attnzoo.registry import BLOCKS, BlockSpec
 from attnzoo.selection import Selection, select
@@ -25,7 +26,7 @@ from attnzoo.sites import Site, Skipped
 from attnzoo.surgery import build_attention, build_block, operate
 from attnzoo.trace import Trace
 
-__all__ = ["Plan", "PlannedSite", "make_plan"]
+__all__ = ["Plan", "PlannedSite", "carry_out", "make_plan"]
 
 
 @dataclass(frozen=True)
@@ -87,7 +88,18 @@ class Plan:
             SurgeryError: if the model was changed since the plan was made, or does not behave
                 as planned afterwards. It is then as it was before.
         """
-        return operate(self.model, self.recipe, self.sites, self.edits, self.trace, self.example)
+        return self._operate(just_traced=False)
+
+    def _operate(self, *, just_traced: bool) -> nn.Module:
+        return operate(
+            self.model,
+            self.recipe,
+            self.sites,
+            self.edits,
+            self.trace,
+            self.example,
+            just_traced=just_traced,
+        )
 
     @cached_property
     def rows(self) -> tuple[PlannedSite, ...]:
@@ -227,6 +239,16 @@ def make_plan(model: nn.Module, recipe: Recipe, example: Any = None) -> Plan:
         asked=tuple(selection.asked for selection in selections),
         example=example,
     )
+
+
+def carry_out(model: nn.Module, recipe: Recipe, example: Any = None) -> nn.Module:
+    """Make a plan and apply it at once, so that all its trace tells of the model still holds.
+
+    Raises:
+        SurgeryError: the model does not behave as planned afterwards.
+        AttnzooError: see `make_plan`. Whatever is raised, the model is as it was.
+    """
+    return make_plan(model, recipe, example)._operate(just_traced=True)
 
 
 def _place(trace: Trace, selections: list[Selection]) -> list[Site]:

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import functools
 import threading
-from collections.abc import Generator
+from collections.abc import Generator, Iterable
 from contextlib import contextmanager
-from typing import Any
+from dataclasses import dataclass
+from typing import Any, NamedTuple
 
 from torch import Tensor, nn
 from torch.nn.modules.module import (
@@ -15,9 +16,8 @@ from torch.nn.modules.module import (
 )
 
 from attnzoo.axes import derive_axes
-from attnzoo.meta_ops import FastShapes
-from attnzoo.trace import Call, Kind, ModuleInfo, Op, Trace, Value
-from attnzoo.tree import paths_by_module
+from attnzoo.meta_ops import FastShapes, layout_of
+from attnzoo.trace import Call, Kind, ModuleInfo, Op, Trace, Value, qualname
 
 __all__ = ["Recorder", "shapes_of", "tensors_in"]
 
@@ -58,55 +58,75 @@ def _only_numbers(items: Any) -> bool:
     return type(items[0]) is type(items[-1]) is int
 
 
-def _kind(module: nn.Module) -> Kind:
-    if isinstance(module, nn.ModuleList | nn.ModuleDict):
-        return "container"
-    if isinstance(module, nn.Sequential) and type(module).forward is nn.Sequential.forward:
-        return "sequential"
-    has_children = any(child is not None for child in module._modules.values())
-    return "composite" if has_children and not _is_torch_layer(type(module)) else "leaf"
+@dataclass(frozen=True, slots=True)
+class _ClassInfo:
+    """What the class of a module says about it: its kind depends on whether it has children."""
+
+    name: str
+    qualname: str
+    alone: Kind
+    with_children: Kind
+    is_attention: bool
 
 
 @functools.cache
-def _is_torch_layer(cls: type[nn.Module]) -> bool:
-    """Whether `cls` is, or derives from, one of torch's own layers."""
+def _class_info(cls: type[nn.Module]) -> _ClassInfo:
     containers = (nn.Module, nn.Sequential)
     layers = [base for base in cls.__mro__ if base.__module__.startswith("torch.nn.modules")]
-    return any(base not in containers for base in layers)
+    alone: Kind = "leaf"
+    with_children: Kind = "composite"
+    if issubclass(cls, nn.ModuleList | nn.ModuleDict):
+        alone = with_children = "container"
+    elif issubclass(cls, nn.Sequential) and cls.forward is nn.Sequential.forward:
+        alone = with_children = "sequential"
+    elif any(base not in containers for base in layers):  # a layer of torch's own, or derived
+        with_children = "leaf"
+    attention = getattr(cls, "is_attnzoo_attention", False)
+    return _ClassInfo(cls.__name__, qualname(cls), alone, with_children, attention)
 
 
 def _module_infos(paths: dict[nn.Module, tuple[str, ...]]) -> dict[str, ModuleInfo]:
+    state: dict[nn.Module, tuple[bool, bool]] = {}  # parameters or buffers, parameters
     infos: dict[str, ModuleInfo] = {}
-    learned: dict[nn.Module, bool] = {}
-    stateful: dict[nn.Module, bool] = {}
     for module in reversed(paths):  # children come after their parents, so visit them first
-        below = [child for child in module._modules.values() if child is not None]
-        learned[module] = bool(module._parameters) or any(learned.get(m, False) for m in below)
-        stateful[module] = (
-            learned[module] or bool(module._buffers) or any(stateful.get(m, False) for m in below)
+        learned = bool(module._parameters)
+        stateful = learned or bool(module._buffers)
+        cls, children = _class_info(type(module)), False
+        for child in module._modules.values():
+            if child is not None:
+                children = True
+                below = state.get(child, (False, False))
+                stateful, learned = stateful or below[0], learned or below[1]
+        state[module] = stateful, learned
+        where = paths[module]
+        infos[where[0]] = ModuleInfo(
+            where,
+            cls.name,
+            cls.qualname,
+            cls.with_children if children else cls.alone,
+            stateful,
+            learned,
+            cls.is_attention,
         )
-    for module, where in paths.items():
-        cls = type(module)
-        info = ModuleInfo(
-            paths=where,
-            type=cls.__name__,
-            qualname=f"{cls.__module__}.{cls.__qualname__}",
-            kind=_kind(module),
-            has_state=stateful[module],
-            has_parameters=learned[module],
-            is_attention=getattr(cls, "is_attnzoo_attention", False),
-        )
-        infos[where[0]] = info
-    return infos
+    return {where[0]: infos[where[0]] for where in paths.values()}
+
+
+class _OpenCall(NamedTuple):
+    """What is known of a call while it runs."""
+
+    number: int
+    path: str
+    inputs: tuple[int, ...]
+    takes_tensor: bool
+    first_op: int
 
 
 class Recorder(FastShapes):
     """Writes down module calls (by global hooks) and operations (as a dispatch mode)."""
 
-    def __init__(self, model: nn.Module) -> None:
+    def __init__(self, model: nn.Module, paths: dict[nn.Module, tuple[str, ...]]) -> None:
         super().__init__()
         self._model = type(model).__name__
-        paths = paths_by_module(model)
         self._infos = _module_infos(paths)
         self._path = {module: where[0] for module, where in paths.items()}
         self._thread = threading.get_ident()
@@ -115,8 +135,8 @@ class Recorder(FastShapes):
         self._alive: list[Tensor] = []  # keeps those ids from being used again
         self._values: list[Value] = []
         self._ops: list[Op] = []
-        self._calls: list[dict[str, Any]] = []
-        self._stack: list[int] = []
+        self._calls: list[Call | None] = []  # None until it ends
+        self._stack: list[_OpenCall] = []
         self._users: dict[int, list[int]] = {}
 
     @property
@@ -140,15 +160,15 @@ class Recorder(FastShapes):
             after.remove()
 
     def finish(self, result: Any, stopped: str) -> Trace:
-        for index in self._stack:  # calls the forward pass did not come back from
-            self._close(index, ())
+        while self._stack:  # calls the forward pass did not come back from
+            self._close(self._stack.pop())
         return Trace(
             model=self._model,
             values=tuple(self._values),
             ops=tuple(self._ops),
-            calls=tuple(Call(**call) for call in self._calls),
+            calls=tuple(call for call in self._calls if call is not None),
             modules=self._infos,
-            outputs=self._known(result),
+            outputs=self._known((result,)),
             returned=shapes_of(result),
             stopped=stopped,
             _users={value: tuple(ops) for value, ops in self._users.items()},
@@ -160,42 +180,37 @@ class Recorder(FastShapes):
         path = self._path.get(module)
         if path is None or threading.get_ident() != self._thread:
             return
-        index = len(self._calls)
-        self._calls.append(
-            {
-                "index": index,
-                "path": path,
-                "type": self._infos[path].type,
-                "parent": self._stack[-1] if self._stack else -1,
-                "inputs": self._known(args),
-                "outputs": (),
-                "last": index,
-                "first_op": len(self._ops),
-                "end_op": len(self._ops),
-                "takes_tensor": bool(args)
-                and isinstance(args[0], Tensor)
-                and bool(self._known(args[0])),
-                "returns_tensor": False,
-            }
+        takes_tensor = bool(args) and isinstance(args[0], Tensor) and id(args[0]) in self._ids
+        self._stack.append(
+            _OpenCall(len(self._calls), path, self._known(args), takes_tensor, len(self._ops))
         )
-        self._stack.append(index)
+        self._calls.append(None)
 
     def _leave(self, module: nn.Module, args: Any, output: Any) -> None:
-        path = self._path.get(module)
-        if path is None or threading.get_ident() != self._thread:
+        if module not in self._path or threading.get_ident() != self._thread:
             return
-        index = self._stack.pop()
-        self._close(index, self._known(output))
-        self._calls[index]["returns_tensor"] = isinstance(output, Tensor)
+        self._close(self._stack.pop(), self._known((output,)), isinstance(output, Tensor))
 
-    def _close(self, index: int, outputs: tuple[int, ...]) -> None:
-        self._calls[index].update(outputs=outputs, last=len(self._calls) - 1, end_op=len(self._ops))
+    def _close(self, call: _OpenCall, outputs: tuple[int, ...] = (), tensor: bool = False) -> None:
+        self._calls[call.number] = Call(
+            call.number,
+            call.path,
+            self._infos[call.path].type,
+            self._stack[-1].number if self._stack else -1,
+            call.inputs,
+            outputs,
+            len(self._calls) - 1,
+            call.first_op,
+            len(self._ops),
+            call.takes_tensor,
+            tensor,
+        )
 
     # --- operations -------------------------------------------------------------------------
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         result = self.run(func, args, kwargs)
-        inputs = self._known(args) or (self._known(kwargs) if kwargs else ())
+        inputs = self._known(args) or (self._known(kwargs.values()) if kwargs else ())
         if inputs:
             self._record(func, args, inputs, result)
         return result
@@ -207,9 +222,13 @@ class Recorder(FastShapes):
             self._names[func] = (name.rstrip("_") if in_place else name, in_place)
         name, in_place = self._names[func]
         index = len(self._ops)
-        sources = [(self._values[v].axes, self._values[v].shape) for v in inputs]
+        values = self._values
+        sources = [(values[v].axes, values[v].shape) for v in inputs]
+        made = [result] if isinstance(result, Tensor) else tensors_in(result)
+        if name == "native_batch_norm":
+            del made[1:]  # the statistics of a batch
         outputs = []
-        for tensor in tensors_in(result):
+        for tensor in made:
             if not in_place and id(tensor) in self._ids:
                 outputs.append(self._ids[id(tensor)])
                 continue
@@ -217,29 +236,39 @@ class Recorder(FastShapes):
                 name, args, sources, tensor.shape, lambda: self._regrouped(inputs[0])
             )
             outputs.append(self._new_value(tensor, axes, index))
-        for value in dict.fromkeys(inputs):
+        for value in inputs if len(inputs) == 1 else set(inputs):
             self._users.setdefault(value, []).append(index)
-        details: dict[str, Any] = {}
+        kernel: tuple[int, ...] = ()
+        weight: tuple[int, ...] = ()
+        groups = 1
         if name == "convolution":
             weight = tuple(args[1].shape)
-            details = {"kernel": weight[2:], "groups": args[8], "weight": weight}
+            kernel, groups = weight[2:], args[8]
         elif name in _POOLS:
             size = args[1]
-            details = {"kernel": tuple(size) * (2 if len(size) == 1 else 1)}
-        call = self._stack[-1] if self._stack else -1
-        self._ops.append(Op(index, name, call, inputs, tuple(outputs), **details))
+            kernel = tuple(size) * (2 if len(size) == 1 else 1)
+        call = self._stack[-1].number if self._stack else -1
+        self._ops.append(Op(index, name, call, inputs, tuple(outputs), kernel, groups, weight))
 
     def _new_value(self, tensor: Tensor, axes: str, op: int) -> int:
         index = len(self._values)
         self._ids[id(tensor)] = index
         self._alive.append(tensor)
-        self._values.append(Value(tuple(tensor.shape), axes, op))
+        layout = layout_of(tensor)
+        self._values.append(Value(layout[0], axes, op, layout))
         return index
 
-    def _known(self, tree: Any) -> tuple[int, ...]:
-        """Values of the tensors in `tree` that depend on the model's input."""
-        ids = self._ids
-        return tuple(ids[id(t)] for t in tensors_in(tree) if id(t) in ids)
+    def _known(self, items: Iterable[Any]) -> tuple[int, ...]:
+        """Values of the tensors in `items`, nested ones too, that depend on the model's input."""
+        ids, found = self._ids, []
+        for item in items:
+            if isinstance(item, Tensor):
+                value = ids.get(id(item))
+                if value is not None:
+                    found.append(value)
+            elif isinstance(item, _NESTED) and not _only_numbers(item):
+                found += [ids[id(t)] for t in tensors_in(item) if id(t) in ids]
+        return tuple(found)
 
     def _regrouped(self, value: int) -> tuple[str, tuple[int, ...]] | None:
         """The map that was flattened or regrouped on the way to `value`."""

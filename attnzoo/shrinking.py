@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from attnzoo.blocks.local_dynamic import GatedUnits
 from attnzoo.checks import check_number
 from attnzoo.errors import NotWrappedError, OptionError, UnsupportedModelError
-from attnzoo.probe import refuse_unsupported
+from attnzoo.probe import checked_modules
 
 __all__ = ["ShrinkReport", "ShrunkGate", "shrink", "sparsity_penalty"]
 
@@ -161,7 +161,7 @@ def shrink(model: nn.Module, threshold: float = 0.0) -> ShrinkReport:
 
 def _refuse_unsupported(model: nn.Module) -> None:
     try:
-        refuse_unsupported(model)
+        checked_modules(model)
     except UnsupportedModelError as error:
         raise UnsupportedModelError(
             f"shrink replaces parameters, and this model must keep them. Shrink the plain model. "

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
-from functools import cache
 from typing import Any
 
 import torch
@@ -24,12 +23,12 @@ from attnzoo.errors import (
 )
 from attnzoo.fusing import unfuse
 from attnzoo.garbage import collection_paused
-from attnzoo.probe import Rehearsal, rehearse
 from attnzoo.recipe import Recipe
 from attnzoo.registry import BLOCKS, BlockSpec
+from attnzoo.rehearsal import Known, Place, Rehearsal, known_calls, rehearse
 from attnzoo.sites import Site
-from attnzoo.trace import Trace
-from attnzoo.tree import get_module, join, paths_by_module, split
+from attnzoo.trace import Trace, qualname
+from attnzoo.tree import get_module, join, paths_by_module, prefixes, split
 
 __all__ = [
     "Attended",
@@ -72,6 +71,8 @@ def operate(
     edits: Sequence[Edit],
     trace: Trace,
     example: Any = None,
+    *,
+    just_traced: bool = False,
 ) -> nn.Module:
     """Put attention at every site; afterwards its forward pass is rehearsed.
 
@@ -82,31 +83,35 @@ def operate(
         edits: how attention gets to each.
         trace: of the model as it is now.
         example: what it was traced with.
+        just_traced: whether nobody had the model in hand since, so that what it did then need not
+            be rehearsed.
 
     Raises:
         SurgeryError: the model is not the one that was traced, or a block does not run exactly
             once. Whatever is raised, the model is then as it was before.
     """
-    _check_unchanged(model, trace)
-    places = [split(edit.path)[0] or site.path for site, edit in zip(sites, edits, strict=True)]
+    modules = _unchanged(model, trace)
+    hosts = [split(edit.path)[0] or site.path for site, edit in zip(sites, edits, strict=True)]
     with torch.random.fork_rng(devices=[]):
         attentions = [
-            build_attention(recipe, site, _first_device(model, place))
-            for site, place in zip(sites, places, strict=True)
+            build_attention(recipe, site, _first_device(model, host))
+            for site, host in zip(sites, hosts, strict=True)
         ]
-    there = (module.step for module in model.modules() if isinstance(module, Attention))
+    there = (module.step for module in modules.values() if isinstance(module, Attention))
     step = 1 + max(there, default=0)
-    is_last = cache(lambda path: _is_channels_last(get_module(model, path)))
-    for place, attention in zip(places, attentions, strict=True):
+    formats: dict[nn.Module, bool | None] = {}
+    for host, attention in zip(hosts, attentions, strict=True):
         attention.step = step
-        _settle(attention, model, place, is_last)
+        _settle(attention, model, host, formats)
+    layouts = [trace.values[site.value].layout for site in sites]
+    places = [Place(*pair) for pair in zip(attentions, layouts, strict=True)]
     done: list[Edit] = []
     try:
         for edit, attention in zip(edits, attentions, strict=True):
             edit.apply(model, attention)
             done.append(edit)
-        with _first_of_a_kind(attentions, sites):
-            after = _rehearse(model, attentions, example)
+        known = known_calls(trace, modules, [edit.path for edit in edits]) if just_traced else {}
+        after = _rehearse(model, trace, places, known, example)
         _verify(trace, after, sites)
         _check_paths(model, attentions, sites, edits)
     except BaseException:
@@ -213,15 +218,23 @@ def _default_device(device: str) -> AbstractContextManager[Any]:
     return torch.device(device) if needed else nullcontext()
 
 
-def _check_unchanged(model: nn.Module, trace: Trace) -> None:
-    now = {
-        (paths, f"{type(module).__module__}.{type(module).__qualname__}")
-        for module, paths in paths_by_module(model).items()
-    }
-    if now != {(info.paths, info.qualname) for info in trace.modules.values()}:
+def _unchanged(model: nn.Module, trace: Trace) -> dict[str, nn.Module]:
+    """The modules of the trace by their first paths.
+
+    Raises:
+        SurgeryError: the model has others by now.
+    """
+    modules: dict[str, nn.Module] = {}
+    for module, paths in paths_by_module(model).items():
+        info = trace.modules.get(paths[0])
+        if info is None or info.paths != paths or info.qualname != qualname(type(module)):
+            break
+        modules[paths[0]] = module
+    if modules.keys() != trace.modules.keys():
         raise SurgeryError(
             f"{type(model).__name__} was changed after this plan was made. Make a new plan."
         )
+    return modules
 
 
 def _first_device(model: nn.Module, path: str) -> str:
@@ -234,28 +247,21 @@ def _first_device(model: nn.Module, path: str) -> str:
 
 
 def _settle(
-    attention: Attention, model: nn.Module, path: str, is_last: Callable[[str], bool]
+    attention: Attention, model: nn.Module, path: str, formats: dict[nn.Module, bool | None]
 ) -> None:
     """Device, dtype, memory format and mode of the modules around the place."""
     tensor = _closest_tensor(model, path)
     if tensor is not None and (tensor.device.type, tensor.dtype) != ("cpu", torch.float32):
         attention.to(device=tensor.device, dtype=tensor.dtype)
-    if any(is_last(prefix) for prefix in _prefixes(path)):
+    around = (get_module(model, prefix) for prefix in (path, *prefixes(path)))
+    if any(_is_channels_last(module, formats) for module in around):
         attention.to(memory_format=torch.channels_last)
     attention.train(get_module(model, path).training)
 
 
-def _prefixes(path: str) -> Iterator[str]:
-    """`"a.b"` → `"a.b"`, `"a"`, `""`."""
-    yield path
-    while path:
-        path = split(path)[0]
-        yield path
-
-
 def _closest_tensor(model: nn.Module, path: str) -> Tensor | None:
     """The first floating-point parameter or buffer of the module at `path`, or of one around it."""
-    for prefix in _prefixes(path):
+    for prefix in (path, *prefixes(path)):
         module = get_module(model, prefix)
         for tensor in itertools.chain(module.parameters(), module.buffers()):
             if tensor.is_floating_point():
@@ -263,40 +269,46 @@ def _closest_tensor(model: nn.Module, path: str) -> Tensor | None:
     return None
 
 
-def _is_channels_last(module: nn.Module) -> bool:
+def _is_channels_last(module: nn.Module, known: dict[nn.Module, bool | None]) -> bool | None:
     """The memory format of the first weight whose strides tell (those of 1×1 kernels do not)."""
-    for tensor in module.parameters():
-        if tensor.ndim == 4:
-            last = tensor.is_contiguous(memory_format=torch.channels_last)
-            if last != tensor.is_contiguous():
-                return last
-    return False
+    if module not in known:
+        known[module] = None
+        own = (_has_channels_last(weight) for weight in module._parameters.values())
+        below = (
+            _is_channels_last(child, known)
+            for child in module._modules.values()
+            if child is not None
+        )
+        told = (last for last in itertools.chain(own, below) if last is not None)
+        known[module] = next(told, None)
+    return known[module]
 
 
-@contextmanager
-def _first_of_a_kind(attentions: Sequence[Attention], sites: Sequence[Site]) -> Generator[None]:
-    """One block for each shape of map: the others would only do the same thing again."""
-    kinds = [(site.channels, site.height, site.width, site.axes) for site in sites]
-    repeated = [a for i, a in enumerate(attentions) if kinds[i] in kinds[:i]]
-    blocks = [attention.block for attention in repeated]
-    for attention in repeated:
-        attention.block = nn.Identity()
+def _has_channels_last(weight: Tensor | None) -> bool | None:
+    """Whether a weight's channels are last; None where its strides do not tell."""
+    if weight is None or weight.ndim != 4:
+        return None
+    last = weight.is_contiguous(memory_format=torch.channels_last)
+    return last if last != weight.is_contiguous() else None
+
+
+def _rehearse(
+    model: nn.Module, trace: Trace, places: Sequence[Place], known: Known, example: Any
+) -> Rehearsal:
+    """What the model does now: without the calls that are known if that goes well, else whole."""
+    planned = Rehearsal(tuple((place.layout[0],) for place in places), trace.returned)
+    if known and rehearse(model, places, example, known) == planned:
+        return planned
     try:
-        yield
-    finally:
-        for attention, block in zip(repeated, blocks, strict=True):
-            attention.block = block
-
-
-def _rehearse(model: nn.Module, attentions: Sequence[nn.Module], example: Any) -> Rehearsal:
-    try:
-        return rehearse(model, attentions, example)
+        whole = rehearse(model, places, example)
     except TraceError as error:
         cause = error.__cause__
         raise SurgeryError(
             f"with attention in place the forward pass of {type(model).__name__} fails: "
             f"{type(cause).__name__}: {cause}\nThe model was put back as it was."
         ) from error
+    assert whole is not None
+    return whole
 
 
 def _verify(before: Trace, after: Rehearsal, sites: Sequence[Site]) -> None:
@@ -323,10 +335,13 @@ def _check_paths(
     model: nn.Module, attentions: Sequence[Attention], sites: Sequence[Site], edits: Sequence[Edit]
 ) -> None:
     """Each attention is where its edit says; not so where another site's wrapper came around it."""
-    paths = paths_by_module(model)
     for attention, site, edit in zip(attentions, sites, edits, strict=True):
-        path = next(iter(paths.get(attention, ())), None)
-        if path != edit.path:
+        try:
+            there = get_module(model, edit.path)
+        except SiteError:
+            there = None
+        if there is not attention:
+            path = paths_by_module(model)[attention][0]
             raise SurgeryError(
                 f"attention {site} would be at {path!r} instead of {edit.path!r}, "
                 f"because another site is around it; the model was put back as it was. Leave one "

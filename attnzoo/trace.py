@@ -12,13 +12,14 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from functools import cached_property
+from functools import cache, cached_property
 from typing import Literal
 
 from attnzoo.errors import SiteError
+from attnzoo.meta_ops import Layout
 from attnzoo.sites import Site, Where
 
-__all__ = ["Call", "Kind", "ModuleInfo", "Op", "Trace", "Value"]
+__all__ = ["Call", "Kind", "ModuleInfo", "Op", "Trace", "Value", "qualname"]
 
 Kind = Literal["leaf", "sequential", "container", "composite"]
 
@@ -36,11 +37,13 @@ class Value:
         axes: what the axes of a feature map mean, `"NCHW"`, `"NHWC"`, or `"NCDHW"` for those of
             D frames, as derived from the operations; empty where they do not tell.
         op: index of the operation that made it, -1 for an input of the model.
+        layout: shape, strides and dtype: all that can be told of a tensor without values.
     """
 
     shape: tuple[int, ...]
     axes: str
     op: int
+    layout: Layout
 
     @property
     def is_map(self) -> bool:
@@ -121,6 +124,12 @@ class Call:
     def ops(self) -> range:
         """Indices of the operations run inside this call."""
         return range(self.first_op, self.end_op)
+
+
+@cache
+def qualname(cls: type) -> str:
+    """The name of a class, with its module."""
+    return f"{cls.__module__}.{cls.__qualname__}"
 
 
 @dataclass(frozen=True, slots=True)

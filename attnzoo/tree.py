@@ -8,7 +8,7 @@ from torch import nn
 
 from attnzoo.errors import SiteError
 
-__all__ = ["get_module", "join", "paths_by_module", "split", "unique_name", "walk"]
+__all__ = ["get_module", "join", "paths_by_module", "prefixes", "split", "unique_name", "walk"]
 
 
 def join(parent: str, name: str) -> str:
@@ -20,6 +20,13 @@ def split(path: str) -> tuple[str, str]:
     """`"a.b.c"` → `("a.b", "c")`."""
     parent, _, name = path.rpartition(".")
     return parent, name
+
+
+def prefixes(path: str) -> Iterator[str]:
+    """The paths around `path`, innermost first: `"a.b.c"` → `"a.b"`, `"a"`, `""`."""
+    while path:
+        path = split(path)[0]
+        yield path
 
 
 def walk(root: nn.Module, prefix: str = "") -> Iterator[tuple[str, nn.Module]]:

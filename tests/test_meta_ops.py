@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 from torch.nn import functional as F
 
-from attnzoo.meta_ops import SHAPE_RULES, FastShapes
+from attnzoo.meta_ops import SHAPE_RULES, FastShapes, layout_of
 from attnzoo.probe import probe
 
 aten = torch.ops.aten
@@ -238,10 +238,24 @@ def test_mean(x: Any, dims: list[int], keepdim: bool) -> None:
     assert SHAPE_RULES[aten.mean.dim](_meta(x, torch.int64), [1], keepdim) is None
 
 
+@pytest.mark.parametrize("dtype", [torch.uint8, torch.float32])
+def test_empty(dtype: torch.dtype) -> None:
+    func, device = aten.empty.memory_format, torch.device("meta")
+    mine, theirs = (
+        make([0, 3], dtype=dtype, layout=torch.strided, device=device)
+        for make in (SHAPE_RULES[func], func)
+    )
+    assert layout_of(mine) == layout_of(theirs)
+    assert mine.is_meta
+    rule = SHAPE_RULES[func]
+    assert rule([1, 2, 3, 4], device=device, memory_format=torch.channels_last) is None
+    assert rule([2], device=device, layout=torch.sparse_coo) is None
+
+
 def test_every_rule_is_tested() -> None:
     named = {
         "convolution", "cat", "native_batch_norm", "native_layer_norm", "addmm", "addcmul", "mean",
-        "add", "sub", "mul", "div", "add_", "sub_", "mul_", "div_", *unary.split(),
+        "empty", "add", "sub", "mul", "div", "add_", "sub_", "mul_", "div_", *unary.split(),
         "relu_", "silu_", "sigmoid_", "hardtanh_", "hardswish_", "hardsigmoid_", "leaky_relu_",
         "elu_", "mish_",
     }  # fmt: skip

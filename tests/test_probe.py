@@ -15,7 +15,8 @@ from zoo import BACKBONES, PlainVGG, Residual, TupleOutput, example, outputs, sa
 import attnzoo
 from attnzoo.errors import OptionError, TraceError
 from attnzoo.example import default_input_size, resolve_example
-from attnzoo.probe import meta_forward, probe, rehearse
+from attnzoo.on_meta import meta_forward
+from attnzoo.probe import probe
 
 SIZE = (3, 64, 64)
 
@@ -454,16 +455,3 @@ def test_the_size_a_model_is_made_for() -> None:
 def test_meta_forward_of_a_module_without_tensors() -> None:
     result = meta_forward(nn.ReLU().train(), (torch.empty(1, 2, device="meta"),), {})
     assert result.is_meta
-
-
-def test_a_rehearsal_sees_what_modules_are_given_and_leaves_no_hook() -> None:
-    shared = nn.ReLU()
-    model = nn.Sequential(nn.Conv2d(3, 4, 3), shared, nn.MaxPool2d(2), shared, nn.Flatten())
-    untouched = snapshot(model)
-    seen = rehearse(model, [shared, model[2]], (3, 8, 8))
-    assert seen.maps == (((1, 4, 6, 6), (1, 4, 3, 3)), ((1, 4, 6, 6),))
-    assert seen.returned == probe(model, (3, 8, 8)).returned == ((1, 36),)
-    with pytest.raises(TraceError, match="failed on"):
-        rehearse(model, [shared], (2, 8, 8))
-    assert snapshot(model) == untouched
-    assert not shared._forward_pre_hooks

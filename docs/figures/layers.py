@@ -24,6 +24,7 @@ PURPOSE = {
     "structure": "residual blocks, pools, MBConv, trunk: what a trace shows",
     "probe": "model → Trace, one forward pass on meta tensors",
     "recorder": "writes down what runs",
+    "on_meta": "a forward pass on meta tensors, the model as it was after it",
     "trace": "what that pass does, as plain data",
     "blocks": "the zoo, one family a file",
     "kernels": "attention on a GPU: one read, then one read and one write",
