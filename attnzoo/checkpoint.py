@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from attnzoo.attention import Attention
 from attnzoo.checks import check_choice
 from attnzoo.errors import AttnzooError, CheckpointError, NotWrappedError
-from attnzoo.planning import carry_out
+from attnzoo.planning import carry_out, make_plan
 from attnzoo.recipe import Recipe
 from attnzoo.surgery import Operation, operations, unwrap
 from attnzoo.tree import get_module
@@ -191,7 +191,7 @@ def _read(path: Path) -> Checkpoint:
 def _wrap_again(model: nn.Module, checkpoint: Checkpoint) -> None:
     try:
         for where, recipe, _ in checkpoint.recipes:
-            carry_out(get_module(model, where), recipe, recipe.input_size)
+            carry_out(make_plan(get_module(model, where), recipe, recipe.input_size))
     except AttnzooError as error:
         if operations(model):
             unwrap(model)

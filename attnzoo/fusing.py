@@ -83,8 +83,9 @@ def unfuse(model: nn.Module) -> nn.Module:
     The model is changed in place and returned; one that is not fused stays as it is.
 
     Example:
-        >>> import attnzoo, torchvision
-        >>> model = attnzoo.wrap(torchvision.models.vgg11(), "pre-pool", "local")
+        >>> import attnzoo, torch, torchvision
+        >>> with torch.device("meta"):
+        ...     model = attnzoo.wrap(torchvision.models.vgg11(), "pre-pool", "local")
         >>> model = attnzoo.unfuse(attnzoo.fuse(model))
         >>> model.features[3]
         MaxPool2d(kernel_size=2, stride=2, padding=0, dilation=1, ceil_mode=False)

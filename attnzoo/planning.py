@@ -241,14 +241,13 @@ def make_plan(model: nn.Module, recipe: Recipe, example: Any = None) -> Plan:
     )
 
 
-def carry_out(model: nn.Module, recipe: Recipe, example: Any = None) -> nn.Module:
-    """Make a plan and apply it at once, so that all its trace tells of the model still holds.
+def carry_out(plan: Plan) -> nn.Module:
+    """Apply a plan that was just made, so that all its trace tells of the model still holds.
 
     Raises:
-        SurgeryError: the model does not behave as planned afterwards.
-        AttnzooError: see `make_plan`. Whatever is raised, the model is as it was.
+        SurgeryError: the model does not behave as planned afterwards. It is then as it was before.
     """
-    return make_plan(model, recipe, example)._operate(just_traced=True)
+    return plan._operate(just_traced=True)
 
 
 def _place(trace: Trace, selections: list[Selection]) -> list[Site]:

@@ -316,8 +316,8 @@ def register_policy(
         ... def after_relu(trace):
         ...     relus = [call for call in trace.calls if call.type == "ReLU"]
         ...     return [trace.after(call) for call in relus if trace.output_map(call)]
-        >>> len(attnzoo.plan(torchvision.models.vgg11(), "after-relu", "se").sites)
-        8
+        >>> len(attnzoo.plan(torchvision.models.squeezenet1_1(), "after-relu", "se").sites)
+        26
     """
 
     def decorate(find: Decorated) -> Decorated:

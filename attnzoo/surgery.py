@@ -134,9 +134,9 @@ def unwrap(model: nn.Module) -> nn.Module:
 
     Example:
         >>> import attnzoo, torchvision
-        >>> model = torchvision.models.vgg11()
+        >>> model = torchvision.models.resnet18()
         >>> keys = list(model.state_dict())
-        >>> list(attnzoo.unwrap(attnzoo.wrap(model, "pre-pool")).state_dict()) == keys
+        >>> list(attnzoo.unwrap(attnzoo.wrap(model, "post-residual")).state_dict()) == keys
         True
     """
     wrapped = [module for module in model.modules() if _RECORD in module.__dict__]

@@ -7,7 +7,6 @@ import io
 import pickle
 import subprocess
 import sys
-import textwrap
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +19,7 @@ from timm.layers import convert_sync_batchnorm as timm_convert_sync_batchnorm
 from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.utils.checkpoint import checkpoint
+from torch.utils.hooks import RemovableHandle
 from zoo import BACKBONES, Residual, example, outputs, same_bits, snapshot
 
 import attnzoo
@@ -135,7 +135,9 @@ def test_pickle(start: str) -> None:
     _still_whole(torch.load(file, weights_only=False), model, before)
 
 
-def test_hooks_registered_after_unpickling_leave_attention_alone(tmp_path: Path) -> None:
+def test_hooks_registered_after_unpickling_leave_attention_alone(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     """In a fresh process the numbers of hooks start anew, which is where they could collide."""
     model = attnzoo.wrap(
         BACKBONES["timm/regnetx_002"](), ["post-residual", "in-residual"], "se", example=SIZE
@@ -145,31 +147,26 @@ def test_hooks_registered_after_unpickling_leave_attention_alone(tmp_path: Path)
             if isinstance(module, Attention):
                 module.gamma.fill_(0.5)
     x = example()
-    path = tmp_path / "model.pt"
-    torch.save((model, x, outputs(model, x), _calls(model.eval(), x)), path)
-    script = f"""
-        import sys, torch
-        torch.set_num_threads({torch.get_num_threads()})
-        model, x, expected, ran = torch.load({str(path)!r}, weights_only=False)
-        seen, calls = [], []
-        for name, module in model.named_modules():
-            if type(module).__name__ == "Attention":
-                module.register_forward_hook(lambda *_, name=name: calls.append(name))
-            else:
-                module.register_forward_hook(lambda *_: seen.append(1))
-                module.register_forward_pre_hook(lambda *_: seen.append(1))
-        with torch.no_grad():
-            assert torch.equal(model(x), expected)
-        assert calls == ran, (calls, ran)
-        assert len(seen) > 100
-        import attnzoo
-        assert not any(hasattr(m, "attn_out") for m in attnzoo.unwrap(model).modules())
-        print("fine")
-    """
-    done = subprocess.run(
-        [sys.executable, "-c", textwrap.dedent(script)], capture_output=True, text=True, check=False
-    )
-    assert done.stdout.strip() == "fine", done.stderr
+    expected, ran = outputs(model, x), _calls(model.eval(), x)
+    written = pickle.dumps(model)
+    monkeypatch.setattr(RemovableHandle, "next_id", 0)
+    model = pickle.loads(written)
+    hooks = [(*m._forward_hooks, *m._forward_pre_hooks) for m in model.modules()]
+    taken = [number for numbers in hooks for number in numbers]
+    assert len(taken) > 10
+    assert RemovableHandle.next_id > max(taken)
+    seen, calls = [], []
+    for name, module in model.named_modules():
+        if isinstance(module, Attention):
+            module.register_forward_hook(lambda *_, name=name: calls.append(name))
+        else:
+            module.register_forward_hook(lambda *_: seen.append(1))
+            module.register_forward_pre_hook(lambda *_: seen.append(1))
+    with torch.no_grad():
+        assert torch.equal(model(x), expected)
+    assert calls == ran
+    assert len(seen) > 100
+    assert not any(hasattr(m, "attn_out") for m in attnzoo.unwrap(model).modules())
 
 
 @pytest.mark.parametrize(("start", "block"), [("identity", "local"), ("paper", "cbam")])

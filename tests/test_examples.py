@@ -1,12 +1,18 @@
-"""The examples run as they stand, at tiny size, in a process and a folder of their own."""
+"""The examples run as they stand, at tiny size, in a folder of their own.
+
+One of them, and YOLO with its trainer, run in a process of their own, the others in this one.
+"""
 
 from __future__ import annotations
 
 import copy
+import runpy
 import subprocess
 import sys
+import warnings
 from pathlib import Path
 
+import pytest
 import torch
 from PIL import Image
 
@@ -25,6 +31,22 @@ def _run(name: str, folder: Path, *arguments: str) -> str:
     return done.stdout
 
 
+def _run_here(
+    name: str,
+    folder: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    *arguments: str,
+) -> str:
+    """What the example prints, run in this process, where torch is there already."""
+    monkeypatch.chdir(folder)
+    monkeypatch.setattr(sys, "argv", [name, *arguments])
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        runpy.run_path(str(EXAMPLES / name), run_name="__main__")
+    return capsys.readouterr().out
+
+
 def test_every_example_is_run_here() -> None:
     source = Path(__file__).read_text("utf-8")
     assert [path.name for path in EXAMPLES.glob("*.py") if f'"{path.name}"' not in source] == []
@@ -40,7 +62,9 @@ def test_fine_grained_on_digits(tmp_path: Path) -> None:
     assert (tmp_path / "attention.safetensors").exists()
 
 
-def test_fine_grained_on_a_folder(tmp_path: Path) -> None:
+def test_fine_grained_on_a_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     for split, count in (("train", 4), ("test", 2)):
         for colour in ("red", "green"):
             folder = tmp_path / "colours" / split / colour
@@ -48,18 +72,27 @@ def test_fine_grained_on_a_folder(tmp_path: Path) -> None:
             for index in range(count):
                 Image.new("RGB", (40, 40), colour).save(folder / f"{index}.png")
     options = ["--steps", "2", "--batch", "4", "--model", "mobilenetv3_small_050"]
-    printed = _run("fine_grained.py", tmp_path, "--data", "colours", "--size", "32", *options)
+    printed = _run_here(
+        "fine_grained.py", tmp_path, monkeypatch, capsys,
+        "--data", "colours", "--size", "32", *options,
+    )  # fmt: skip
     assert "mbconv × local" in printed
 
 
-def test_detection(tmp_path: Path) -> None:
-    printed = _run("detection.py", tmp_path, "--steps", "2", "--batch", "2", "--size", "48")
+def test_detection(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    tiny = ["--steps", "2", "--batch", "2", "--size", "48"]
+    printed = _run_here("detection.py", tmp_path, monkeypatch, capsys, *tiny)
     assert "boxes, labels and scores after wrap are the same" in printed
     assert "overlap after training" in printed
 
 
-def test_segmentation(tmp_path: Path) -> None:
-    printed = _run("segmentation.py", tmp_path, "--steps", "2", "--batch", "2", "--size", "48")
+def test_segmentation(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    tiny = ["--steps", "2", "--batch", "2", "--size", "48"]
+    printed = _run_here("segmentation.py", tmp_path, monkeypatch, capsys, *tiny)
     assert "maps after wrap are the same" in printed
     assert "overlap after training" in printed
 

@@ -16,7 +16,7 @@ from torch.utils._pytree import tree_leaves
 from attnzoo.api import plan
 from attnzoo.attention import Attention
 from attnzoo.errors import AttnzooError, NoSitesError
-from attnzoo.planning import Plan
+from attnzoo.planning import Plan, carry_out
 from attnzoo.surgery import unwrap
 from attnzoo.sweep.networks import Network, Trial
 from attnzoo.sweep.table import Row
@@ -92,7 +92,7 @@ def _check_policy(network: Network, plain: _Plain, policy: str, known: Mapping[s
     try:
         with _undone(plain):
             begin = time.perf_counter()
-            planned.apply()
+            carry_out(planned)
             facts["wrap_seconds"] = round(seconds + time.perf_counter() - begin, 3)
             _runs_once(plain)
             _learns(trial, network.device)
@@ -107,7 +107,7 @@ def _check_policy(network: Network, plain: _Plain, policy: str, known: Mapping[s
 
 def _places(planned: Plan) -> dict[str, Any]:
     channels = sorted({site.channels for site in planned.sites})
-    mechanisms = Counter(row.mechanism for row in planned.rows)
+    mechanisms = Counter(edit.mechanism for edit in planned.edits)
     return {
         "sites": len(planned.sites),
         "skipped": len(planned.skipped),
