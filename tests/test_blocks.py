@@ -16,13 +16,14 @@ import pytest
 import timm.layers.cbam
 import torch
 from patches import onnx_registry_kept
+from scipy.stats import kstest
 from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import FlopCounterMode
 
 import attnzoo
 from attnzoo.blocks import CBAM, EfficientChannelAttention, LocalAttention, SqueezeExcitation
-from attnzoo.blocks.parts import hidden_channels
+from attnzoo.blocks.parts import draw_uniform, hidden_channels
 from attnzoo.errors import OptionError
 from attnzoo.registry import BLOCKS
 
@@ -459,6 +460,32 @@ def test_local_starts_near_uniform() -> None:
         assert convolutions[0].weight.std().item() == pytest.approx(kaiming[0], rel=0.1)
         assert convolutions[1].weight.std().item() < 0.15 * kaiming[1]
         assert (branch(x) - 0.5).abs().max() < 0.2
+
+
+@pytest.mark.parametrize(
+    "size", [(301, 501), (90, 90)]
+)  # in several parts, the last one odd; in one
+def test_drawn_weights_are_uniform_and_independent(size: tuple[int, int]) -> None:
+    weight = torch.empty(size)
+    draw_uniform(weight, 0.25)
+    values = weight.flatten().double()
+    assert kstest(values.numpy(), "uniform", args=(-0.25, 0.5)).pvalue > 0.01
+    for lag in (1, 2, 3, 2**15):  # pieces of one number, places of one part and the next
+        if lag < len(values):
+            correlation = torch.corrcoef(torch.stack((values[lag:], values[:-lag])))[0, 1]
+            assert abs(correlation) < 4 / len(values) ** 0.5
+    again = torch.empty(size)
+    draw_uniform(again, 0.25)
+    assert (weight == again).double().mean() < 1e-3
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float64])
+def test_drawn_weights_of_other_types(dtype: torch.dtype) -> None:
+    weight = torch.empty(200, 201, dtype=dtype)
+    draw_uniform(weight, 2.0)
+    assert weight.abs().max() <= 2
+    assert weight.double().std().item() == pytest.approx(2 / 3**0.5, rel=0.02)
+    assert weight.double().mean().item() == pytest.approx(0, abs=0.03)
 
 
 @pytest.mark.parametrize("channels", [3, 64, 128, 200])

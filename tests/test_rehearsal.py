@@ -190,7 +190,8 @@ def test_attention_that_changes_the_layout_is_rehearsed_whole(
     before = outputs(vgg, x)
     attnzoo.wrap(vgg, "pre-pool", "striding", start="paper", example=SIZE)
     assert rehearsals == [True, False]
-    assert same_bits(outputs(vgg, x), before)  # its weights are one at first
+    # Its weights are one at first. Convolutions of maps laid out otherwise round otherwise.
+    torch.testing.assert_close(outputs(vgg, x), before)
 
 
 class _Noting(nn.Module):
