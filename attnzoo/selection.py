@@ -199,6 +199,7 @@ def _explain(
     else:
         lines.append(f"It has no {POLICIES[name].looks_for} that can take a block.")
         lines += [f"  at {place}" for place in skipped[:8]]
+        lines += _other_shapes(trace)
     if trace.stopped:
         lines.append(f"The forward pass could be followed only up to: {trace.stopped}")
     others = _others(trace, name)
@@ -208,6 +209,14 @@ def _explain(
         else "No policy matches here; policy 'match' takes any module by path or class name."
     )
     return "\n".join(lines)
+
+
+def _other_shapes(trace: Trace) -> list[str]:
+    """What convolutions make where nothing is a feature map, as in networks on sequences."""
+    made = [trace.values[op.outputs[0]] for op in trace.ops if op.name == "convolution"]
+    if not made or any(trace.output_map(call) for call in trace.calls):
+        return []
+    return [f"Its convolutions make {made[0].shape}; blocks take feature maps (N, C, H, W)."]
 
 
 def _others(trace: Trace, tried: str) -> list[str]:

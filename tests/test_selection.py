@@ -197,10 +197,10 @@ def test_functional_pools_are_named() -> None:
     class Pools(nn.Module):
         def __init__(self) -> None:
             super().__init__()
-            self.stem = nn.Conv2d(3, 4, 1)
+            self.left, self.right = nn.Conv2d(3, 4, 1), nn.Conv2d(3, 4, 1)
 
         def forward(self, x: Tensor) -> Tensor:
-            return F.max_pool2d(F.relu(self.stem(x)) + 1, 2)
+            return F.max_pool2d(self.left(x) + self.right(x), 2)
 
     why = _why(nn.Sequential(Pools()), "pre-pool")
     assert "at 0: it is pooled by a function" in why

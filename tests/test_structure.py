@@ -178,13 +178,26 @@ def test_pools_called_as_functions() -> None:
     (pool,) = functional_pools(trace)
     assert (pool.host.path, pool.producer.path) == ("1", "1.conv1")
     assert pool_calls(trace) == ()
-    unknown = {
-        "made by a function": lambda m, x: F.max_pool2d(F.relu(m.conv1(x)), 2),
+    known = {
+        "back over a function": lambda m, x: F.max_pool2d(F.relu(m.conv1(x)), 2),
         "read by others": lambda m, x: F.max_pool2d(y := m.conv1(x), 2) + y[:, :, ::2, ::2],
+    }
+    for function in known.values():
+        (pool,) = functional_pools(_inside(function))
+        assert (pool.producer.path, pool.first) == ("1.conv1", False)
+    unknown = {
+        "made of two": lambda m, x: F.max_pool2d(m.conv1(x) + m.conv2(x), 2),
+        "a step that others read": lambda m, x: (
+            F.max_pool2d(F.relu(y := m.conv1(x)), 2) + y[:, :, ::2, ::2]
+        ),
+        "called twice": lambda m, x: F.max_pool2d(m.conv1(m.conv1(x)), 2),
+        "read by others before": lambda m, x: F.max_pool2d(x, 2) + m.pool(m.conv1(x)),
     }
     for function in unknown.values():
         (pool,) = functional_pools(_inside(function))
-        assert pool.producer is None
+        assert (pool.producer, pool.first) == (None, False)
+    (pool,) = functional_pools(_inside(lambda m, x: m.conv1(F.max_pool2d(x, 2))))
+    assert (pool.producer, pool.first, pool.host.path) == (None, True, "1")
     none = {
         "global": lambda m, x: F.avg_pool2d(m.conv1(x), 64),
         "same size": lambda m, x: F.avg_pool2d(m.conv1(x), 3, 1, 1),

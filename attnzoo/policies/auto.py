@@ -5,7 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 from attnzoo.registry import POLICIES, register_policy
-from attnzoo.structure import mbconvs, on_trunk, pool_calls, residual_blocks, transitions
+from attnzoo.sites import Site
+from attnzoo.structure import mbconvs, transitions
 from attnzoo.trace import Trace
 
 __all__ = ["auto", "choose"]
@@ -14,19 +15,23 @@ __all__ = ["auto", "choose"]
 def choose(trace: Trace) -> str:
     """The policy that fits the architecture, by its structure.
 
-    Residual blocks that return a tuple, as those of EfficientViM, have no place after them.
+    A policy whose places can't take a block does not fit: residual blocks that return a tuple, as
+    those of EfficientViM, have no place after them.
     """
     if transitions(trace):
         return "transition"
-    inverted = mbconvs(trace)
-    residual = [block for block in residual_blocks(trace) if trace.output_map(block.call)]
+    inverted, residual = mbconvs(trace), _sites(trace, "post-residual")
     if inverted and 2 * len(inverted) >= len(residual):
         return "mbconv"
     if residual:
         return "post-residual"
-    if any(on_trunk(trace, pool.outputs[0]) for pool in pool_calls(trace)):
+    if _sites(trace, "pre-pool", trunk_only=True):
         return "pre-pool"
     return "stage-end"
+
+
+def _sites(trace: Trace, name: str, **options: Any) -> list[Site]:
+    return [item for item in POLICIES[name].find(trace, **options) if isinstance(item, Site)]
 
 
 @register_policy("auto", source="by structure", delegate=choose)

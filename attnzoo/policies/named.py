@@ -10,8 +10,11 @@ from attnzoo.structure import (
     Addition,
     ResidualBlock,
     functional_pools,
+    maker,
     mbconvs,
     on_trunk,
+    only_reader,
+    passed_on,
     pool_calls,
     residual_blocks,
     stage_ends,
@@ -32,29 +35,45 @@ def pre_pool(trace: Trace, trunk_only: bool = False) -> Found:
     """Before every spatial pooling layer.
 
     `trunk_only=True` leaves out pools beside the main path, such as those in the shortcuts of
-    ResNet-D. A pool called as a function gets the block after the module that made its input,
-    where there is exactly one.
+    ResNet-D. A pool called as a function, or one module called for several pools, gets the block
+    after the module that made its input, where there is exactly one: before the `relu` of
+    `F.max_pool2d(F.relu(conv(x)), 2)`. What else reads that map sees the attention, too.
     """
     found: Found = [
-        trace.before(call)
+        _before_pool(trace, call)
         for call in pool_calls(trace)
         if not trunk_only or on_trunk(trace, call.outputs[0])
     ]
     for pool in functional_pools(trace):
-        if trunk_only and not on_trunk(trace, pool.value):
+        if trunk_only and not on_trunk(trace, pool.result):
             continue
         if pool.producer is not None:
-            found.append(trace.after(pool.producer))
+            found.append(_after(trace, pool.producer))
+        elif pool.first:
+            found.append(trace.before(pool.host))
         else:
             reason = "it is pooled by a function, and no single module makes its input"
             found.append(Skipped(pool.host.path, reason))
     return found
 
 
+def _before_pool(trace: Trace, pool: Call) -> Site | Skipped:
+    host = trace.parent(pool)
+    shared = host is not None and trace.times_called[pool.path] > 1
+    made_by = maker(trace, pool.inputs[0], host) if shared else None
+    return trace.before(pool) if made_by is None else _after(trace, made_by)
+
+
 @register_policy("post-residual", source="ResNet", looks_for="residual blocks")
 def post_residual(trace: Trace) -> Found:
-    """After every residual block."""
-    return [_after(trace, block.call) for block in residual_blocks(trace)]
+    """After every residual block.
+
+    Where the model itself adds the shortcut to what a module returns, on the sum.
+    """
+    return [
+        _on_sum(trace, block) if block.is_branch else _after(trace, block.call)
+        for block in residual_blocks(trace)
+    ]
 
 
 @register_policy("in-residual", source="SE (2017), CBAM (2018)", looks_for="residual additions")
@@ -119,13 +138,25 @@ def _after(trace: Trace, call: Call) -> Site | Skipped:
         return Skipped(call.path, str(error))
 
 
+def _on_sum(trace: Trace, block: ResidualBlock) -> Site | Skipped:
+    """After the activation that follows the sum, if one does, else before what reads the sum."""
+    total = trace.ops[block.additions[0].op].outputs[0]
+    value = passed_on(trace, total)
+    made_by, reader = maker(trace, value, block.host), only_reader(trace, value)
+    if made_by is not None and made_by.first_op > block.additions[0].op:
+        return _after(trace, made_by)
+    if reader is not None:
+        return trace.before(reader)
+    return Skipped(block.call.path, "no single module makes or takes the sum with the shortcut")
+
+
 def _on_branch(trace: Trace, block: ResidualBlock, addition: Addition) -> Site | Skipped:
     """The last place on the branch that a module made, walking back over element-wise steps."""
     value = addition.branch
     while True:
-        site = _made(trace, block.call, value)
+        site = _made(trace, block.host, value)
         made_by = trace.values[value].op
-        if isinstance(site, Site) or made_by not in block.call.ops:
+        if isinstance(site, Site) or made_by not in block.host.ops:
             return site
         op = trace.ops[made_by]
         if op.name not in PASSES or len(set(op.inputs)) != 1:

@@ -1,6 +1,7 @@
 """What a trace shows about the architecture: pure functions of a `Trace`, each computed once."""
 
 from attnzoo.structure.dense import Transition, transitions
+from attnzoo.structure.makers import maker, only_reader, passed_on
 from attnzoo.structure.mbconv import MBConv, mbconvs
 from attnzoo.structure.pools import FunctionalPool, functional_pools, pool_calls
 from attnzoo.structure.residual import Addition, ResidualBlock, residual_blocks
@@ -15,8 +16,11 @@ __all__ = [
     "Transition",
     "Unit",
     "functional_pools",
+    "maker",
     "mbconvs",
     "on_trunk",
+    "only_reader",
+    "passed_on",
     "pool_calls",
     "residual_blocks",
     "stage_ends",

@@ -50,14 +50,36 @@ def _from_dense_concatenation(trace: Trace, value: int) -> bool:
             return False
         op = trace.ops[made_by]
         if op.name == "cat":
-            again = sum(_concatenations(trace, source) > 1 for source in op.inputs)
-            return len(op.inputs) > 2 and again >= _DENSE * len(op.inputs)
+            features = _features(trace, op)
+            again = sum(_is_joined_again(trace, feature) for feature in features)
+            return len(features) > 2 and again >= _DENSE * len(features)
         if len(op.inputs) != 1 or op.name == "convolution":
             return False
         value = op.inputs[0]
     return False
 
 
-def _concatenations(trace: Trace, value: int) -> int:
-    ops: list[Op] = [trace.ops[user] for user in trace.users(value)]
-    return sum(op.name == "cat" for op in ops)
+def _features(trace: Trace, cat: Op) -> list[int]:
+    """What a concatenation joins, and what was joined before: `cat(new, cat(newer, …))`.
+
+    A concatenation within one counts as several features if it is a layer's input itself.
+    """
+    features = []
+    for value in cat.inputs:
+        op = trace.ops[trace.values[value].op] if trace.values[value].op >= 0 else None
+        if op and op.name == "cat" and any(not is_cat for is_cat in _readers(trace, value)):
+            features += _features(trace, op)
+        else:
+            features.append(value)
+    return features
+
+
+def _is_joined_again(trace: Trace, value: int) -> bool:
+    """Whether a value goes into several concatenations, one around the other perhaps."""
+    joins = [trace.ops[user] for user in trace.users(value) if trace.ops[user].name == "cat"]
+    return len(joins) > 1 or any(any(_readers(trace, cat.outputs[0])) for cat in joins)
+
+
+def _readers(trace: Trace, value: int) -> list[bool]:
+    """Of each operation that reads a value, whether it is a concatenation."""
+    return [trace.ops[user].name == "cat" for user in trace.users(value)]

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from attnzoo.structure.graph import computed_once
+from attnzoo.structure.makers import maker
 from attnzoo.trace import Call, Op, Trace, Value
 
 __all__ = ["FunctionalPool", "functional_pools", "pool_calls"]
@@ -28,13 +29,19 @@ _LOCAL_KERNEL = 3
 class FunctionalPool:
     """A pooling operation outside any pooling module: in the forward of `host`, on `value`.
 
-    `producer` is the call that returned the pooled map to it, if there is exactly one and
-    nothing else reads the map.
+    Attributes:
+        host: the call in whose forward it is.
+        value: the map that is pooled.
+        result: the map that comes of it.
+        producer: the module that made it there, if one did; others may read the map, too.
+        first: whether the map is what `host` is given, and all that it does with it is to pool.
     """
 
     host: Call
     value: int
+    result: int
     producer: Call | None
+    first: bool
 
 
 @computed_once
@@ -59,7 +66,11 @@ def functional_pools(trace: Trace) -> tuple[FunctionalPool, ...]:
             taken, made = trace.values[op.inputs[0]], trace.values[op.outputs[0]]
             host = trace.calls[op.call]
             if _shrinks(taken, made) and not _is_global([op], made) and not _adaptive(trace, host):
-                found.append(FunctionalPool(host, op.inputs[0], _producer(trace, op, host)))
+                value = op.inputs[0]
+                given = host.parent >= 0 and host.takes_tensor and host.inputs[0] == value
+                first = given and [u for u in trace.users(value) if u in host.ops] == [op.index]
+                producer = maker(trace, value, host)
+                found.append(FunctionalPool(host, value, op.outputs[0], producer, first))
     return tuple(found)
 
 
@@ -94,15 +105,3 @@ def _adaptive(trace: Trace, call: Call) -> bool:
 def _is_global(ops: list[Op], made: Value) -> bool:
     kernels = [max(op.kernel) for op in ops if op.name in _POOL_OPS]
     return made.height == made.width == 1 and not (kernels and max(kernels) <= _LOCAL_KERNEL)
-
-
-def _producer(trace: Trace, op: Op, host: Call) -> Call | None:
-    value = op.inputs[0]
-    if trace.users(value) != (op.index,):
-        return None
-    made_by = [
-        call
-        for call in trace.calls
-        if call.outputs == (value,) and call.returns_tensor and call.parent == host.index
-    ]
-    return made_by[0] if len(made_by) == 1 else None

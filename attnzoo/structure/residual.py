@@ -10,6 +10,9 @@ residual block, if
 4. the module is neither the model itself nor inside another residual block.
 
 Modules of the same class without an addition (a block that changes stride or width) belong too.
+
+Where the model itself, or a module that runs several blocks, adds `f(x) + x` in its own forward
+pass, f is the block: a module that is given the shortcut and nothing else.
 """
 
 from __future__ import annotations
@@ -33,10 +36,22 @@ class Addition:
 
 @dataclass(frozen=True, slots=True)
 class ResidualBlock:
-    """A module call that is a residual block; without additions if only its class says so."""
+    """A residual block.
+
+    Attributes:
+        call: the module that is the block, or its branch alone where `host` adds the shortcut.
+        additions: in it; none if only its class says that it is a block.
+        host: the call in whose forward pass the additions are, mostly `call` itself.
+    """
 
     call: Call
     additions: tuple[Addition, ...]
+    host: Call
+
+    @property
+    def is_branch(self) -> bool:
+        """Whether the shortcut is added outside the module."""
+        return self.host is not self.call
 
 
 @computed_once
@@ -46,7 +61,7 @@ def residual_blocks(trace: Trace) -> tuple[ResidualBlock, ...]:
     for op in trace.ops:
         if op.name == "add" and len(op.inputs) == 2:
             host = _host(trace, op)
-            addition = _residual(trace, op, host) if host is not None else None
+            addition = _residual(trace, op, host) if host and host.parent >= 0 else None
             if host is not None and addition is not None:
                 found.setdefault(host.index, []).append(addition)
 
@@ -55,7 +70,7 @@ def residual_blocks(trace: Trace) -> tuple[ResidualBlock, ...]:
     for index in sorted(found):
         if index not in covered:
             call = trace.calls[index]
-            blocks[index] = ResidualBlock(call, tuple(found[index]))
+            blocks[index] = ResidualBlock(call, tuple(found[index]), call)
             covered.update(call.inside)
 
     classes = {trace.info(block.call).qualname for block in blocks.values()}
@@ -63,13 +78,21 @@ def residual_blocks(trace: Trace) -> tuple[ResidualBlock, ...]:
         if call.index in blocks or call.index in covered:
             continue
         if trace.info(call).qualname in classes and trace.output_map(call) is not None:
-            blocks[call.index] = ResidualBlock(call, ())
+            blocks[call.index] = ResidualBlock(call, (), call)
             covered.update(call.inside)
+
+    for op in trace.ops:
+        if op.name == "add" and len(op.inputs) == 2:
+            host = _host(trace, op)
+            if host is not None and host.index not in blocks and host.index not in covered:
+                written_out = _written_out(trace, op, host)
+                if written_out and blocks.keys().isdisjoint(_around(written_out.call)):
+                    blocks[written_out.call.index] = written_out
     return tuple(blocks[index] for index in sorted(blocks))
 
 
 def _host(trace: Trace, op: Op) -> Call | None:
-    """The innermost module around an addition that can be a block; None for the model itself."""
+    """The innermost module around an addition that is more than a layer; None in attention."""
     if op.call < 0:
         return None
     call = trace.calls[op.call]
@@ -78,7 +101,44 @@ def _host(trace: Trace, op: Op) -> Call | None:
             return None
     while call.parent >= 0 and trace.info(call).kind == "leaf":
         call = trace.calls[call.parent]  # an `Add()` module: the block is around it
-    return call if call.parent >= 0 else None
+    return call
+
+
+def _around(call: Call) -> range:
+    """Indices of a call and of those made inside it."""
+    return range(call.index, call.last + 1)
+
+
+def _written_out(trace: Trace, op: Op, host: Call) -> ResidualBlock | None:
+    """The block f of `f(x) + x` or `f(x) + g(x)` in a forward pass, g without non-linearities."""
+    first, second = op.inputs
+    for branch, shortcut in ((first, second), (second, first)):
+        left, right = trace.values[branch], trace.values[shortcut]
+        if not (left.is_map and right.is_map and left.shape == right.shape) or right.op < 0:
+            continue  # the image itself is no feature map
+        for call in _called_on_one(trace, branch, host):
+            beside = [g.inputs[0] for g in _called_on_one(trace, shortcut, host)
+                      if not _bends(trace, g)]  # fmt: skip
+            if call.inputs[0] in (shortcut, *beside) and _bends(trace, call):
+                return ResidualBlock(call, (Addition(op.index, branch, shortcut),), host)
+    return None
+
+
+def _called_on_one(trace: Trace, value: int, host: Call) -> list[Call]:
+    """The modules called once, by `host`, that made `value` from one tensor."""
+    return [
+        call
+        for call in trace.returning(value)
+        if call.parent == host.index
+        and call.takes_tensor
+        and len(call.inputs) == 1
+        and trace.times_called[call.path] == 1
+    ]
+
+
+def _bends(trace: Trace, call: Call) -> bool:
+    """Whether there is a non-linearity in a module."""
+    return bool(nonlinear_values(trace) & _made_in(trace, call))
 
 
 def _residual(trace: Trace, op: Op, host: Call) -> Addition | None:

@@ -6,11 +6,20 @@ import itertools
 from collections.abc import Iterator
 
 from attnzoo.structure.graph import ancestors, chain, computed_once, used_values
+from attnzoo.structure.makers import only_reader
 from attnzoo.structure.residual import residual_blocks
 from attnzoo.structure.trunk import Unit, units
 from attnzoo.trace import LEVEL_RATIO, Call, Trace, Value
 
 __all__ = ["stage_ends"]
+
+_NAMES = (
+    "add sub mul div sigmoid tanh clamp hardtanh _softmax _log_softmax view _unsafe_view squeeze "
+    "permute clone upsample_bilinear2d upsample_nearest2d pixel_shuffle"
+)
+#: What may stand between a network's last convolution and what it returns; after a ReLU it would
+#: be a feature map.
+_TO_OUTPUT = frozenset(_NAMES.split())
 
 
 @computed_once
@@ -21,7 +30,8 @@ def stage_ends(trace: Trace) -> tuple[Unit, ...]:
     the levels that have no block on the trunk (networks of parallel branches, detectors), the last
     unit anywhere that no coarser map has gone into. Of a level's units the last block is taken
     rather than a layer that prepares the next level. Levels at which the network only pools are
-    left out.
+    left out, and so is a convolution that makes what the network returns: an image, a mask or
+    scores are no feature map.
     """
     levels: list[list[Unit]] = []
     for unit in units(trace):
@@ -42,13 +52,48 @@ def stage_ends(trace: Trace) -> tuple[Unit, ...]:
             levels.append(others)
         elif not any(unit.is_block for unit in same[0]):
             same[0] += [unit for unit in others if unit.is_block]
+    levels = [level for level in levels if _has_weights(trace, level)]
+    before = [[unit for unit in level if not _is_returned(trace, unit)] for level in levels]
+    before = [level for level in before if _has_weights(trace, level)]
     ends = []
-    for level in levels:
-        if _has_weights(trace, level):
-            level.sort(key=lambda unit: unit.call.last)
-            blocks = [unit for unit in level if unit.is_block]
-            ends.append((blocks or level)[-1])
+    for level in before or levels:
+        level.sort(key=lambda unit: unit.call.last)
+        blocks = [unit for unit in level if unit.is_block]
+        alone = [unit for unit in blocks or level if _stands_alone(trace, unit)]
+        ends.append((alone or blocks or level)[-1])
     return tuple(sorted(ends, key=lambda unit: unit.call.last))
+
+
+def _stands_alone(trace: Trace, unit: Unit) -> bool:
+    """Whether its map is that of a module called once: not of one ReLU for the whole network."""
+    value = unit.call.outputs[0]
+    once = (trace.times_called[call.path] == 1 for call in trace.returning(value))
+    return any(once) or only_reader(trace, value) is not None
+
+
+def _is_returned(trace: Trace, unit: Unit) -> bool:
+    return not unit.is_block and unit.call.outputs[0] in _returned(trace)
+
+
+@computed_once
+def _returned(trace: Trace) -> frozenset[int]:
+    """What a last convolution makes, and what of that the network returns, summed up or scaled."""
+    found: set[int] = set()
+
+    def comes_from_one(value: int) -> bool:
+        made_by = trace.values[value].op
+        op = trace.ops[made_by] if made_by >= 0 else None
+        if op is not None and op.name == "convolution":
+            found.add(value)
+        elif op is not None and op.name in _TO_OUTPUT:
+            parts = [comes_from_one(source) for source in op.inputs]
+            if any(parts):
+                found.add(value)
+        return value in found
+
+    for output in trace.outputs:
+        comes_from_one(output)
+    return frozenset(found)
 
 
 class _Level:
@@ -94,7 +139,11 @@ def _same_level(level: list[Unit], other: list[Unit]) -> bool:
 def _beside_the_trunk(trace: Trace) -> Iterator[Unit]:
     """Units outside those of the trunk whose map goes on into another one."""
     closed = {unit.call.index for unit in units(trace)}
-    blocks = {b.call.index for b in residual_blocks(trace) if trace.output_map(b.call)}
+    blocks = {
+        block.call.index
+        for block in residual_blocks(trace)
+        if trace.output_map(block.call) and not block.is_branch
+    }
     goes_on = _goes_on(trace)
 
     def inside(call: Call) -> Iterator[Call]:

@@ -1,0 +1,51 @@
+"""The modules at either end of a value that functions make, read or pass on."""
+
+from __future__ import annotations
+
+from attnzoo.structure.graph import PASSES
+from attnzoo.trace import Call, Trace
+
+__all__ = ["maker", "only_reader", "passed_on"]
+
+
+def maker(trace: Trace, value: int, host: Call) -> Call | None:
+    """The module, called by `host` and called once, that made `value`.
+
+    Back over element-wise steps, such as a `relu` between a convolution and a pool, as long as
+    nothing else reads what they are given. Of modules that hand the value on, the last one.
+    """
+    while True:
+        made = [call for call in trace.returning(value) if call.parent == host.index]
+        once = [call for call in made if trace.times_called[call.path] == 1]
+        if once:
+            return once[-1]
+        made_by = trace.values[value].op
+        if made_by not in host.ops:
+            return None
+        op = trace.ops[made_by]
+        if op.name not in PASSES or len(set(op.inputs)) != 1:
+            return None
+        value = op.inputs[0]
+        if trace.users(value) != (made_by,):
+            return None
+
+
+def only_reader(trace: Trace, value: int) -> Call | None:
+    """The outermost module, called once, that alone reads `value`, and takes it as its input."""
+    if value in trace.outputs:
+        return None
+    users = trace.users(value)
+    for call in trace.taking(value):
+        if call.parent >= 0 and users and all(user in call.ops for user in users):
+            return call if trace.times_called[call.path] == 1 else None
+    return None
+
+
+def passed_on(trace: Trace, value: int) -> int:
+    """`value` after the element-wise steps that alone read it, one after the other."""
+    while len(users := trace.users(value)) == 1 and value not in trace.outputs:
+        op = trace.ops[users[0]]
+        if op.name not in PASSES or len(set(op.inputs)) != 1 or len(op.outputs) != 1:
+            break
+        value = op.outputs[0]
+    return value
