@@ -4,15 +4,12 @@ Both train the same network from the same weights on the same images, held in me
 same optimizer. They take turns within one run, two steps each on one thread, so that whatever else
 the machine does disturbs both. attnzoo's has the learning-rate schedule, accuracy, records and
 checkpoints on top. The figure is attnzoo's images a second over those by hand, the median over
-pairs of turns with its 95 % interval; 0.98 or more is wanted. Freed memory stays with the process:
-else glibc gives some of it back at every step, now of the one loop, now of the other, and the
-page faults that follow differ by up to a tenth between two loops that do the same.
+pairs of turns with its 95 % interval; 0.98 or more is wanted. Freed memory stays with the process.
 """
 
 from __future__ import annotations
 
 import copy
-import os
 import sys
 import tempfile
 import time
@@ -22,7 +19,7 @@ from pathlib import Path
 import numpy as np
 import torch
 import torchvision
-from scipy import stats
+from timing import keep_memory, ratio
 from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.utils.data import DataLoader, Dataset
@@ -97,13 +94,8 @@ def _time() -> float:
     return time.perf_counter()
 
 
-#: Read by glibc when a process begins.
-KEEP_MEMORY = {"MALLOC_TRIM_THRESHOLD_": str(2**31 - 1), "MALLOC_MMAP_THRESHOLD_": str(2**25)}
-
-
 def main() -> int:
-    if not KEEP_MEMORY.keys() <= os.environ.keys():
-        os.execve(sys.executable, [sys.executable, *sys.argv], os.environ | KEEP_MEMORY)
+    keep_memory()
     device = "cuda" if torch.cuda.is_available() else "cpu"
     torch.set_num_threads(1)  # threads that wait for each other would be all the noise
     torch.manual_seed(0)
@@ -121,10 +113,9 @@ def main() -> int:
         print(f"{name}, {BATCH} × 3 × {SIZE} × {SIZE}, {device}")
         for kind, found in {"attnzoo": ours, "by hand": hands}.items():
             print(f"  {kind:8}{STEPS * BATCH / np.median(found):8.1f} images/s")
-        ratio = np.median(hands / ours)
-        low, high = stats.bootstrap([hands / ours], np.median, rng=0).confidence_interval
-        worst = min(worst, ratio)
-        print(f"  ratio   {ratio:8.3f}  ({low:.3f} to {high:.3f})")
+        middle, low, high = ratio(hands, ours)
+        worst = min(worst, middle)
+        print(f"  ratio   {middle:8.3f}  ({low:.3f} to {high:.3f})")
     print(f"worst ratio {worst:.3f}; wanted: {WANTED} or more")
     return int(worst < WANTED)
 
