@@ -18,6 +18,8 @@ from PIL import Image
 
 import attnzoo
 
+pytestmark = pytest.mark.no_cover  # others run its lines, too
+
 EXAMPLES = Path(__file__).parents[1] / "examples"
 
 

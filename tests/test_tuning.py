@@ -10,6 +10,8 @@ from torch import nn
 import attnzoo
 from attnzoo.errors import OptionError, UnknownNameError
 
+pytestmark = pytest.mark.no_cover  # others run its lines, too
+
 
 @pytest.fixture
 def model() -> nn.Module:
