@@ -91,7 +91,7 @@ def in_residual(trace: Trace) -> Found:
 def transition(trace: Trace) -> Found:
     """In every DenseNet transition layer, before its pool.
 
-    Where the convolution strides and no pool follows, as in RDNet, after the convolution.
+    Where the convolution strides, as in RDNet, or a function pools, after the convolution.
     """
     return [
         _after(trace, layer.convolution) if layer.pool is None else trace.before(layer.pool)

@@ -20,7 +20,7 @@ _DENSE = 0.5
 
 @dataclass(frozen=True, slots=True)
 class Transition:
-    """A transition layer: its convolution's call, and the pool after it, if there is one."""
+    """A transition layer: its convolution's call, and the pool after it, if a module pools."""
 
     convolution: Call
     pool: Call | None
@@ -31,7 +31,7 @@ def transitions(trace: Trace) -> tuple[Transition, ...]:
     """The transition layers of a densely connected network, in forward order.
 
     That is a convolution on the trunk which narrows the concatenation of a dense block. A pool
-    follows, or the convolution strides itself (RDNet).
+    follows, a function pools, or the convolution strides itself (RDNet).
     """
     pools = {pool.inputs[0]: pool for pool in pool_calls(trace)}
     found = []

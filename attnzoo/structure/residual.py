@@ -57,13 +57,13 @@ class ResidualBlock:
 @computed_once
 def residual_blocks(trace: Trace) -> tuple[ResidualBlock, ...]:
     """The residual blocks of a network, in forward order."""
+    hosts = [(op, _host(trace, op)) for op in trace.ops if _adds_maps(trace, op)]
+    sums = [(op, host) for op, host in hosts if host is not None]
     found: dict[int, list[Addition]] = {}
-    for op in trace.ops:
-        if op.name == "add" and len(op.inputs) == 2:
-            host = _host(trace, op)
-            addition = _residual(trace, op, host) if host and host.parent >= 0 else None
-            if host is not None and addition is not None:
-                found.setdefault(host.index, []).append(addition)
+    for op, host in sums:
+        addition = _residual(trace, op, host) if host.parent >= 0 else None
+        if addition is not None:
+            found.setdefault(host.index, []).append(addition)
 
     blocks: dict[int, ResidualBlock] = {}
     covered: set[int] = set()
@@ -81,14 +81,20 @@ def residual_blocks(trace: Trace) -> tuple[ResidualBlock, ...]:
             blocks[call.index] = ResidualBlock(call, (), call)
             covered.update(call.inside)
 
-    for op in trace.ops:
-        if op.name == "add" and len(op.inputs) == 2:
-            host = _host(trace, op)
-            if host is not None and host.index not in blocks and host.index not in covered:
-                written_out = _written_out(trace, op, host)
-                if written_out and blocks.keys().isdisjoint(_around(written_out.call)):
-                    blocks[written_out.call.index] = written_out
+    for op, host in sums:
+        if host.index not in blocks and host.index not in covered:
+            block = _written_out(trace, op, host)
+            if block and not any(i in blocks for i in (block.call.index, *block.call.inside)):
+                blocks[block.call.index] = block
     return tuple(blocks[index] for index in sorted(blocks))
+
+
+def _adds_maps(trace: Trace, op: Op) -> bool:
+    """Whether an operation adds two feature maps of one shape."""
+    if op.name != "add" or len(op.inputs) != 2:
+        return False
+    left, right = (trace.values[value] for value in op.inputs)
+    return left.is_map and right.is_map and left.shape == right.shape
 
 
 def _host(trace: Trace, op: Op) -> Call | None:
@@ -104,22 +110,16 @@ def _host(trace: Trace, op: Op) -> Call | None:
     return call
 
 
-def _around(call: Call) -> range:
-    """Indices of a call and of those made inside it."""
-    return range(call.index, call.last + 1)
-
-
 def _written_out(trace: Trace, op: Op, host: Call) -> ResidualBlock | None:
     """The block f of `f(x) + x` or `f(x) + g(x)` in a forward pass, g without non-linearities."""
     first, second = op.inputs
     for branch, shortcut in ((first, second), (second, first)):
-        left, right = trace.values[branch], trace.values[shortcut]
-        if not (left.is_map and right.is_map and left.shape == right.shape) or right.op < 0:
+        if trace.values[shortcut].op < 0:
             continue  # the image itself is no feature map
+        others = _called_on_one(trace, shortcut, host)
+        sources = {shortcut, *(g.inputs[0] for g in others if not _bends(trace, g))}
         for call in _called_on_one(trace, branch, host):
-            beside = [g.inputs[0] for g in _called_on_one(trace, shortcut, host)
-                      if not _bends(trace, g)]  # fmt: skip
-            if call.inputs[0] in (shortcut, *beside) and _bends(trace, call):
+            if call.inputs[0] in sources and _bends(trace, call):
                 return ResidualBlock(call, (Addition(op.index, branch, shortcut),), host)
     return None
 
@@ -142,13 +142,9 @@ def _bends(trace: Trace, call: Call) -> bool:
 
 
 def _residual(trace: Trace, op: Op, host: Call) -> Addition | None:
-    first, second = op.inputs
-    left, right = trace.values[first], trace.values[second]
-    if not (left.is_map and right.is_map and left.shape == right.shape):
-        return None
     if not _reaches_output(trace, op.outputs[0], host):
         return None
-    sides = _branch_and_shortcut(trace, first, second, host)
+    sides = _branch_and_shortcut(trace, *op.inputs, host)
     return None if sides is None else Addition(op.index, *sides)
 
 
