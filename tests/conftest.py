@@ -54,17 +54,12 @@ def pytest_xdist_auto_num_workers() -> int:
 
 @pytest.hookimpl(wrapper=True, trylast=True)
 def pytest_runtest_call(item: pytest.Item) -> Generator[None]:
-    """Measure coverage where it may tell something, for measuring takes time.
+    """Let the marker `no_cover` have its effect in the workers of pytest-xdist, too.
 
-    Of a parametrised test the first case is measured, the others run much the same lines. The
-    marker `no_cover` is for files whose lines others run too; without this it has no effect in the
-    workers of pytest-xdist, for there pytest-cov measures twice: from the start, before it knows
-    that it is in a worker, and again as one. For `no_cover` it stops the second.
+    There pytest-cov measures twice: from the start, before it knows that it is in a worker, and
+    again as one. For `no_cover` it stops the second.
     """
-    case = getattr(item, "callspec", None)
-    later = case is not None and any(case.indices.values())
-    untold = later or item.get_closest_marker("no_cover") is not None
-    tracer = sys.gettrace() if untold else None
+    tracer = sys.gettrace() if item.get_closest_marker("no_cover") else None
     if type(tracer).__module__.partition(".")[0] != "coverage":  # none, or a debugger
         return (yield)
     sys.settrace(None)

@@ -14,8 +14,6 @@ from attnzoo.attention import Attention
 from attnzoo.axes import derive_axes
 from attnzoo.probe import probe
 
-pytestmark = pytest.mark.no_cover  # others run its lines, too
-
 C = 8
 
 

@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import pytest
 import torch
 import torchvision
 from torch import nn
 
 import attnzoo
-
-pytestmark = pytest.mark.no_cover  # others run its lines, too
 
 
 def test_vgg16_has_the_published_figures() -> None:

@@ -18,8 +18,6 @@ from PIL import Image
 
 import attnzoo
 
-pytestmark = pytest.mark.no_cover  # others run its lines, too
-
 EXAMPLES = Path(__file__).parents[1] / "examples"
 
 

@@ -20,8 +20,6 @@ from attnzoo.selection import PolicyCall, select
 from attnzoo.sites import Site, Skipped
 from attnzoo.trace import Trace
 
-pytestmark = pytest.mark.no_cover  # others run its lines, too
-
 SIZE = (3, 64, 64)
 
 

@@ -21,8 +21,6 @@ from attnzoo.probe import probe
 from attnzoo.rehearsal import Place, Rehearsal, known_calls, rehearse
 from attnzoo.tree import paths_by_module
 
-pytestmark = pytest.mark.no_cover  # others run its lines, too
-
 SIZE = (3, 16, 16)
 
 

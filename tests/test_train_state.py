@@ -19,8 +19,6 @@ import attnzoo
 from attnzoo.train import FitResult, Interrupted, TrainRecipe, Watch, fit, open_data
 from attnzoo.train.state import CHECKPOINT
 
-pytestmark = pytest.mark.no_cover  # others run its lines, too
-
 
 def network() -> nn.Module:
     torch.manual_seed(0)

@@ -10,8 +10,6 @@ from torch import nn
 import attnzoo
 from attnzoo.errors import OptionError, UnknownNameError
 
-pytestmark = pytest.mark.no_cover  # others run its lines, too
-
 
 @pytest.fixture
 def model() -> nn.Module:

@@ -17,8 +17,6 @@ from attnzoo.example import resolve_example
 from attnzoo.planning import _cost
 from attnzoo.probe import probe
 
-pytestmark = pytest.mark.no_cover  # others run its lines, too
-
 VIDEO = (1, 3, 4, 32, 32)
 
 
