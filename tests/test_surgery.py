@@ -618,10 +618,10 @@ def test_a_module_under_two_names_is_changed_under_both() -> None:
 class _SharedPool(nn.Module):
     """One pool for all places, as many networks written by hand have it."""
 
-    def __init__(self, modules: bool) -> None:
+    def __init__(self, act1: Any, act2: Any) -> None:
         super().__init__()
         self.conv1, self.conv2 = nn.Conv2d(3, 4, 3, padding=1), nn.Conv2d(4, 6, 3, padding=1)
-        self.act1, self.act2 = (nn.ReLU(), nn.ReLU()) if modules else (F.relu, F.relu)
+        self.act1, self.act2 = act1, act2
         self.pool = nn.MaxPool2d(2)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -629,19 +629,27 @@ class _SharedPool(nn.Module):
         return self.pool(self.act2(self.conv2(x)))
 
 
-def test_a_shared_pool_takes_attention_after_what_feeds_it() -> None:
-    model = _SharedPool(modules=True)
+@pytest.mark.parametrize(
+    ("acts", "paths"),
+    [
+        ((nn.ReLU(), nn.ReLU()), ["act1.attention", "act2.attention"]),
+        ((F.relu, F.relu), ["conv1.attention", "conv2.attention"]),
+    ],
+)
+def test_a_shared_pool_takes_attention_after_what_feeds_it(acts: Any, paths: list[str]) -> None:
+    model = _SharedPool(*acts)
     before, untouched = outputs(model), snapshot(model)
     plan = attnzoo.plan(model, "pre-pool", example=SIZE)
-    assert [edit.path for edit in plan.edits] == ["act1.attention", "act2.attention"]
+    assert [edit.path for edit in plan.edits] == paths
     plan.apply()
     _perturb(model)
     assert not same_bits(outputs(model), before)
     assert snapshot(attnzoo.unwrap(model)) == untouched
 
 
-def test_a_shared_pool_fed_by_functions_is_refused() -> None:
-    _refused(_SharedPool(modules=False), SiteError, "'pool' is called 2 times", "pre-pool")
+def test_a_shared_pool_fed_by_no_single_module_is_refused() -> None:
+    model = _SharedPool(F.relu, lambda x: x + x.mean())
+    _refused(model, SiteError, "'pool' is called 2 times", "pre-pool")
 
 
 def test_a_site_at_the_root() -> None:
