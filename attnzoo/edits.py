@@ -13,7 +13,7 @@ from typing import ClassVar, Literal
 from torch import nn
 
 from attnzoo.attention import Attended, Attention, Replaced
-from attnzoo.hooks import attend_input, attend_output
+from attnzoo.hooks import attend_output, input_hook
 from attnzoo.sites import Where
 from attnzoo.tree import get_module, join, split
 
@@ -134,7 +134,7 @@ class Hook:
         host = get_module(model, self.host)
         host.register_module(self.name, attention)
         if self.where == "before":
-            handle = host.register_forward_pre_hook(attend_input)
+            handle = host.register_forward_pre_hook(input_hook(host))
         else:
             handle = host.register_forward_hook(attend_output)
         host.__dict__.setdefault(_HANDLES, {})[self.name] = handle

@@ -251,10 +251,18 @@ def carry_out(plan: Plan) -> nn.Module:
 
 
 def _place(trace: Trace, selections: list[Selection]) -> list[Site]:
-    """The sites of all policies in forward order; places that are taken settled as asked."""
+    """The sites of all policies in forward order; places that are taken settled as asked.
+
+    A policy that names a place by two modules, of which one hands on what the other made, means
+    one place.
+    """
     sites: list[Site] = []
     for selection in selections:
+        own: list[Site] = []
         for site in selection.sites:
+            if any(_same_place(other, site) for other in own):
+                continue
+            own.append(site)
             twin = next((other for other in sites if _same_place(other, site)), None)
             free = twin is None and not is_occupied(trace, site)
             if free or selection.occupied == "stack":

@@ -19,6 +19,9 @@ from zoo import same_bits, snapshot
 import attnzoo
 from attnzoo.attention import Attention
 from attnzoo.errors import NoSitesError, SiteError
+from attnzoo.policies.auto import choose
+from attnzoo.probe import probe
+from attnzoo.trace import Trace
 
 pytestmark = pytest.mark.no_cover
 
@@ -368,6 +371,42 @@ def test_nothing_breaks_and_attention_learns(build: Callable[[], nn.Module]) -> 
 
 def _modules(model: nn.Module) -> list[tuple[Any, ...]]:
     return [row[:3] for row in snapshot(model)]
+
+
+class Handing(nn.Module):
+    """A block that at some places of a network does nothing, and hands on what it is given."""
+
+    def __init__(self, active: bool) -> None:
+        super().__init__()
+        self.body = conv(8, 8) if active else None
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x if self.body is None else self.body(x) + x
+
+
+def test_a_place_that_two_blocks_share_is_one_place() -> None:
+    model = nn.Sequential(conv(3, 8), Handing(True), Handing(False), Handing(True))
+    assert _places(model, "post-residual") == "after 1, after 3"
+
+
+@pytest.mark.parametrize("only", ["in-residual", "pre-pool"])
+def test_auto_takes_what_has_a_place_at_all(only: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    trace = probe(nn.Conv2d(3, 3, 1), SIZE)
+    assert choose(trace) == "stage-end"
+    place = [trace.after(trace.calls[0])]
+
+    def sites(trace: Trace, name: str, trunk_only: bool = False) -> list[Any]:
+        return place if name == only and not trunk_only else []
+
+    monkeypatch.setattr("attnzoo.policies.auto._sites", sites)
+    assert choose(trace) == only
+
+
+def test_a_pool_in_the_stem_makes_no_vgg() -> None:
+    stem = conv(3, 8, pool=True)
+    strides = [nn.Conv2d(8, 8, 3, 2, 1), nn.ReLU(), nn.Conv2d(8, 8, 3, 2, 1), nn.ReLU()]
+    (policy,) = attnzoo.plan(nn.Sequential(stem, *strides), example=SIZE).recipe.policies
+    assert policy.name == "stage-end"
 
 
 def test_a_gate_without_a_module_leaves_no_place_on_the_branch() -> None:

@@ -6,6 +6,7 @@ Frozen norms: `test_detection.py`.
 
 from __future__ import annotations
 
+import pickle
 from typing import Any
 
 import pytest
@@ -17,7 +18,7 @@ from torch import Tensor, nn
 from torch.ao import quantization
 from torch.ao.quantization.quantize_fx import convert_fx, prepare_fx
 from torch.nn import functional as F
-from zoo import Branches, Residual, example, snapshot
+from zoo import Branches, Residual, example, same_bits, snapshot
 
 import attnzoo
 from attnzoo.errors import NoSitesError, SiteError, UnsupportedModelError
@@ -319,3 +320,36 @@ def test_graph_mode_quantisation_takes_attention_along() -> None:
     finally:
         torch.backends.quantized.engine = engine
     assert (result - expected).abs().max() < 0.1 * expected.abs().max()
+
+
+class _Join(nn.Module):
+    """Takes more than the feature map."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(4, 4, 3, padding=1)
+
+    def forward(self, x: Tensor, skip: Tensor | None = None, scale: float = 1.0) -> Tensor:
+        y = self.conv(x) * scale
+        return y if skip is None else y + skip
+
+
+class _Joins(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.stem, self.one, self.two = nn.Conv2d(3, 4, 3, padding=1), _Join(), _Join()
+
+    def forward(self, x: Tensor) -> Tensor:
+        y = F.relu(self.stem(x))
+        return self.two(self.one(y, y, 2.0), scale=3.0)
+
+
+@pytest.mark.parametrize("where", ["before", "after"])
+def test_a_host_is_given_its_other_arguments(where: str) -> None:
+    model, x = _Joins().eval(), example()
+    before = model(x)
+    attnzoo.wrap(model, ("match", {"type": "_Join", "where": where}), "se", example=x)
+    assert len(attnzoo.attention_modules(model)) == 2
+    again = pickle.loads(pickle.dumps(model))
+    for wrapped in (model, again):
+        assert same_bits(wrapped(x), before)

@@ -16,7 +16,8 @@ def choose(trace: Trace) -> str:
     """The policy that fits the architecture, by its structure.
 
     A policy whose places can't take a block does not fit: residual blocks that return a tuple, as
-    those of EfficientViM, have no place after them.
+    those of EfficientViM, have no place after them. Pools fit where at least half of the resolution
+    levels end in one: that of a stem alone makes no VGG.
     """
     if transitions(trace):
         return "transition"
@@ -25,9 +26,11 @@ def choose(trace: Trace) -> str:
         return "mbconv"
     if residual:
         return "post-residual"
-    if _sites(trace, "pre-pool", trunk_only=True):
+    ends = _sites(trace, "stage-end")
+    if 2 * len(_sites(trace, "pre-pool", trunk_only=True)) >= max(len(ends), 1):
         return "pre-pool"
-    return "stage-end"
+    others = (name for name in ("in-residual", "pre-pool") if _sites(trace, name))
+    return "stage-end" if ends else next(others, "stage-end")
 
 
 def _sites(trace: Trace, name: str, **options: Any) -> list[Site]:
@@ -39,6 +42,6 @@ def auto(trace: Trace) -> list[Any]:
     """What fits the architecture.
 
     `transition` for DenseNets, `mbconv` for MBConv networks, `post-residual` for residual ones,
-    `pre-pool` for VGG-like ones, else `stage-end`.
+    `pre-pool` for VGG-like ones, else `stage-end`, or what has a place at all.
     """
     return POLICIES[choose(trace)].find(trace)
