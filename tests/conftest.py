@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import sys
@@ -16,6 +17,10 @@ import torch
 # Read when Triton is imported, which torchvision does. Nothing else in the tests uses Triton
 # where there is no GPU.
 os.environ.setdefault("TRITON_INTERPRET", str(int(not torch.cuda.is_available())))
+
+with contextlib.suppress(ImportError):  # here, so that what is run on import is measured
+    for launch in ("launch", "launch_energy", "launch_gates"):
+        import_module(f"attnzoo.kernels.{launch}")
 
 from patches import others_left_alone, triton_prepared_once
 
@@ -97,7 +102,6 @@ def registries() -> Iterator[None]:
 @pytest.fixture
 def kernels_run_here(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """Let the fused kernels run on the device of the tests: in the interpreter on a CPU."""
-    import_module("attnzoo.kernels.launch")  # here, for the coverage of what is run on import
     here = "cuda" if torch.cuda.is_available() else "cpu"
     monkeypatch.setattr(dispatch, "DEVICES", {"cuda", here})
     monkeypatch.setattr(dispatch, "ENABLED", True)

@@ -23,8 +23,6 @@ from attnzoo.policies.auto import choose
 from attnzoo.probe import probe
 from attnzoo.trace import Trace
 
-pytestmark = pytest.mark.no_cover
-
 
 def conv(given: int, made: int, *, pool: bool = False) -> nn.Sequential:
     """A convolution, normalised, with its activation, and perhaps a pool."""
