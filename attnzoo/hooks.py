@@ -24,7 +24,7 @@ def attend_input(self: nn.Module, args: tuple[Tensor]) -> tuple[Tensor]:
 
 
 def attend_first_input(self: nn.Module, args: tuple[Any, ...]) -> tuple[Any, ...]:
-    """Forward pre-hook of a host that takes more than that: the rest is handed on."""
+    """Forward pre-hook of a host that takes more than a feature map: the rest is handed on."""
     return (self.attn_in(args[0]), *args[1:])  # ty: ignore[not-callable]
 
 

@@ -382,6 +382,54 @@ class Handing(nn.Module):
         return x if self.body is None else self.body(x) + x
 
 
+class AddsByModule(nn.Module):
+    """The sum with the shortcut is a module's, as networks that are quantised have it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.stem, self.body, self.last = conv(3, 8), conv(8, 8), nn.Conv2d(8, 4, 1)
+        self.add = nn.quantized.FloatFunctional()
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.stem(x)
+        return self.last(self.add.add(self.body(x), x))
+
+
+class Sum(nn.Module):
+    def forward(self, x: Tensor, y: Tensor) -> Tensor:
+        return x + y
+
+
+class SumsByModule(AddsByModule):
+    def __init__(self) -> None:
+        super().__init__()
+        self.add = Sum()
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.stem(x)
+        return self.last(self.add(self.body(x), x))
+
+
+def test_sums_that_are_modules() -> None:
+    assert _places(AddsByModule(), "post-residual") == "before last"
+    assert _places(SumsByModule(), "post-residual") == "after add"
+
+
+def test_a_long_way_from_the_last_convolution_to_the_output() -> None:
+    class Doubling(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.conv, self.last = conv(3, 8), nn.Conv2d(8, 1, 1)
+
+        def forward(self, x: Tensor) -> Tensor:
+            y = self.last(self.conv(x))
+            for _ in range(60):  # twice as many ways back each time
+                y = y * 0.5 + y
+            return y
+
+    assert _places(Doubling(), "stage-end") == "after conv.2"
+
+
 def test_a_place_that_two_blocks_share_is_one_place() -> None:
     model = nn.Sequential(conv(3, 8), Handing(True), Handing(False), Handing(True))
     assert _places(model, "post-residual") == "after 1, after 3"

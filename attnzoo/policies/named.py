@@ -139,11 +139,11 @@ def _after(trace: Trace, call: Call) -> Site | Skipped:
 
 
 def _on_sum(trace: Trace, block: ResidualBlock) -> Site | Skipped:
-    """After the activation that follows the sum, if one does, else before what reads the sum."""
+    """After the module that adds or the activation behind it, else before what reads the sum."""
     total = trace.ops[block.additions[0].op].outputs[0]
     value = passed_on(trace, total)
     made_by, reader = maker(trace, value, block.host), only_reader(trace, value)
-    if made_by is not None and made_by.first_op > block.additions[0].op:
+    if made_by is not None and made_by.ops and made_by.first_op >= block.additions[0].op:
         return _after(trace, made_by)
     if reader is not None:
         return trace.before(reader)

@@ -27,18 +27,16 @@ _LOCAL_KERNEL = 3
 
 @dataclass(frozen=True, slots=True)
 class FunctionalPool:
-    """A pooling operation outside any pooling module: in the forward of `host`, on `value`.
+    """A pooling operation outside any pooling module.
 
     Attributes:
         host: the call in whose forward it is.
-        value: the map that is pooled.
-        result: the map that comes of it.
-        producer: the module that made it there, if one did; others may read the map, too.
+        result: the map that it makes.
+        producer: the module that made the map there, if one did; others may read it, too.
         first: whether the map is what `host` is given, and all that it does with it is to pool.
     """
 
     host: Call
-    value: int
     result: int
     producer: Call | None
     first: bool
@@ -70,7 +68,7 @@ def functional_pools(trace: Trace) -> tuple[FunctionalPool, ...]:
                 given = host.parent >= 0 and host.takes_tensor and host.inputs[0] == value
                 first = given and [u for u in trace.users(value) if u in host.ops] == [op.index]
                 producer = maker(trace, value, host)
-                found.append(FunctionalPool(host, value, op.outputs[0], producer, first))
+                found.append(FunctionalPool(host, op.outputs[0], producer, first))
     return tuple(found)
 
 

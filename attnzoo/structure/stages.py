@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import itertools
 from collections.abc import Iterator
 
@@ -80,6 +81,7 @@ def _returned(trace: Trace) -> frozenset[int]:
     """What a last convolution makes, and what of that the network returns, summed up or scaled."""
     found: set[int] = set()
 
+    @functools.cache
     def comes_from_one(value: int) -> bool:
         made_by = trace.values[value].op
         op = trace.ops[made_by] if made_by >= 0 else None
