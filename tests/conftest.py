@@ -27,6 +27,12 @@ from patches import others_left_alone, triton_prepared_once
 from attnzoo.kernels import dispatch
 from attnzoo.registry import BLOCKS, POLICIES
 
+# Read by glibc when a worker of pytest-xdist begins, and the processes that it starts: freed memory
+# stays with the process. Else much of it goes back to the system and is asked for again, page by
+# page, at every network that is built and every map that is computed.
+os.environ.setdefault("MALLOC_TRIM_THRESHOLD_", str(2**31 - 1))
+os.environ.setdefault("MALLOC_MMAP_THRESHOLD_", str(2**25))
+
 # The workers of pytest-xdist share the cores; more threads than cores only wait for each other.
 # So do those of the processes that tests start.
 if "PYTEST_XDIST_WORKER" in os.environ:

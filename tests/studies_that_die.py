@@ -27,13 +27,13 @@ from attnzoo.train import Watch
 STUDY: dict[str, Any] = {
     "name": "mortal",
     "data": {"name": "cluttered-digits", "size": 16, "train": 64, "test": 32, "clutter": 1},
-    "train": {"epochs": 3, "batch_size": 8, "device": "cpu"},
+    "train": {"epochs": 2, "batch_size": 8, "device": "cpu"},
     "seeds": [0, 1, 2, 3, 4, 5],
     "backbones": ["test_train_loop:tiny_net"],
     "variants": [{"product": {"policy": "pre-pool", "block": ["se", "eca", "cbam"]}}],
     "controls": False,
 }
-STEPS = 576  # of all runs together
+STEPS = 384  # of all runs together
 LOADED_LATE = (
     *("lightning_fabric", "sklearn.datasets", "sklearn.model_selection", "scipy.stats"),
     *("lightning_fabric.loggers", "tensorboardX", "matplotlib.figure", "jinja2", "torch._dynamo"),
