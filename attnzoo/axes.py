@@ -33,10 +33,13 @@ _MAKES_NCHW = (
 _MAKES_NCDHW = (
     "convolution",
     "native_batch_norm",
+    "native_group_norm",
     "max_pool3d_with_indices",
     "avg_pool3d",
     "_adaptive_avg_pool3d",
 )
+
+_MADE = {4: (_MAKES_NCHW, "NCHW"), 5: (_MAKES_NCDHW, "NCDHW")}
 
 #: Operations after which the axes mean something else, or nothing that can be told.
 _LOSES = ("view", "_unsafe_view", "reshape", "as_strided", "bmm", "expand", "unfold", "im2col")
@@ -51,6 +54,8 @@ def derive_axes(
 ) -> str:
     """The axes of an operation's result: `"NCHW"`, `"NHWC"`, `"NCDHW"`, another order, or `""`.
 
+    Of videos no more is told than that they are `"NCDHW"`, or what of those is permuted.
+
     Args:
         name: the operation.
         args: its positional arguments.
@@ -59,15 +64,15 @@ def derive_axes(
         regrouped: finds `(axes, shape)` of the map that was regrouped earlier: by a linear
             layer, which flattens positions, or by a channel shuffle.
     """
-    if len(shape) == 5:
-        return _video_axes(name, sources)
-    if len(shape) != 4:
+    count = len(shape)
+    if count not in _MADE:
         return ""
-    if name in _MAKES_NCHW:
-        return "NCHW"
+    makes, made = _MADE[count]
+    if name in makes:
+        return made
     axes, source_shape = sources[0] if sources else ("", ())
     if name == "permute":
-        order = [int(axis) % 4 for axis in args[1]]
+        order = [int(axis) % count for axis in args[1]]
         if axes:
             return "".join(axes[axis] for axis in order)
         return {(0, 3, 1, 2): "NCHW", (0, 2, 3, 1): "NHWC"}.get(tuple(order), "")
@@ -75,31 +80,21 @@ def derive_axes(
         if not axes:
             return ""
         letters = list(axes)
-        i, j = int(args[1]) % 4, int(args[2]) % 4
+        i, j = int(args[1]) % count, int(args[2]) % count
         letters[i], letters[j] = letters[j], letters[i]
         return "".join(letters)
     if name in ("view", "_unsafe_view"):
         if tuple(source_shape) == tuple(shape):
             return axes
-        flattened = regrouped()
-        if flattened is None:
-            return ""
-        known, full = flattened
-        same_positions = known == "NHWC" and tuple(full[:3]) == tuple(shape[:3])
+        known, full = regrouped() or ("", ())
+        last = known in ("NHWC", "NDHWC")
+        same_positions = last and len(full) == count and tuple(full[:-1]) == tuple(shape[:-1])
         return known if same_positions or tuple(full) == tuple(shape) else ""
     if name in _LOSES:
         return ""
     for known, source in sources:
-        if known and len(source) == 4:
+        if known and len(source) == count:
             return known
-    if name == "native_layer_norm" and len(args[1]) == 1:
+    if name == "native_layer_norm" and len(args[1]) == 1 and count == 4:
         return "NHWC"
     return ""
-
-
-def _video_axes(name: str, sources: Sequence[tuple[str, Sequence[int]]]) -> str:
-    if name in _MAKES_NCDHW:
-        return "NCDHW"
-    if name in _LOSES or name in ("permute", "transpose"):
-        return ""
-    return next((axes for axes, source in sources if axes and len(source) == 5), "")

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -8,6 +9,8 @@ import torch
 import torchvision
 from torch import Tensor, nn
 from torch.nn import functional as F
+from torchvision.models._utils import IntermediateLayerGetter
+from torchvision.models.detection.backbone_utils import BackboneWithFPN
 from zoo import PlainVGG, Residual
 
 from attnzoo.probe import probe
@@ -253,6 +256,35 @@ def test_transitions_without_a_pool() -> None:
         "timm/dla34",
     ):
         assert transitions(_trace(name)) == (), name
+
+
+class Decoded(nn.Module):
+    """A DenseNet of which all levels go into the output, the finest one too."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        taken = {name: name for name in ("denseblock1", "denseblock2", "norm5")}
+        features = torchvision.models.densenet121().features
+        self.encoder, self.narrow = IntermediateLayerGetter(features, taken), nn.Conv2d(1024, 64, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        fine, *coarse = self.encoder(x).values()
+        coarse[-1] = self.narrow(coarse[-1])  # as a transition would
+        return torch.cat([fine, *(F.interpolate(y, fine.shape[2:]) for y in coarse)], 1)
+
+
+def _pyramid() -> nn.Module:
+    features = torchvision.models.densenet121().features
+    taken = {"denseblock2": "0", "denseblock3": "1", "norm5": "2"}
+    return BackboneWithFPN(features, taken, [512, 1024, 1024], 64)
+
+
+@pytest.mark.parametrize(("build", "part"), [(Decoded, "encoder"), (_pyramid, "body")])
+def test_transitions_of_an_encoder(build: Callable[[], nn.Module], part: str) -> None:
+    with torch.device("meta"):
+        found = transitions(probe(build(), SIZE))
+    paths = [layer.convolution.path for layer in found]
+    assert paths == [f"{part}.transition{i}.conv" for i in (1, 2, 3)]
 
 
 def test_mbconv_blocks_and_their_excitation() -> None:

@@ -455,6 +455,23 @@ def test_a_pool_in_the_stem_makes_no_vgg() -> None:
     assert policy.name == "stage-end"
 
 
+def test_a_pool_for_two_maps_leaves_the_others_their_places() -> None:
+    class TwoInOne(nn.Module):
+        """One pool for a map and for the same map moved, which no module makes (Shake-Shake)."""
+
+        def __init__(self) -> None:
+            super().__init__()
+            self.pool, self.conv = nn.AvgPool2d(2), nn.Conv2d(16, 16, 1)
+
+        def forward(self, x: Tensor) -> Tensor:
+            return self.conv(torch.cat([self.pool(x), self.pool(x.roll(1, -1))], 1))
+
+    model = nn.Sequential(conv(3, 8, pool=True), TwoInOne(), nn.MaxPool2d(2))
+    assert _places(model, "pre-pool") == "before 0.3, before 2"
+    with pytest.raises(NoSitesError, match="at pool: it is called 2 times, and no single module"):
+        attnzoo.plan(TwoInOne(), "pre-pool", example=(8, 16, 16))
+
+
 def test_a_gate_without_a_module_leaves_no_place_on_the_branch() -> None:
     class Gated(nn.Module):
         def __init__(self) -> None:

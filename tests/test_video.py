@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 import torch
 import torchvision
 from torch import Tensor, nn
+from torch.nn import functional as F
 from zoo import same_bits
 
 import attnzoo
@@ -114,3 +116,32 @@ def test_the_video_that_a_network_is_made_for() -> None:
     assert attnzoo.plan(model, "auto", "se").recipe.input_size == (1, 3, 16, 112, 112)
     with pytest.raises(TraceError):
         attnzoo.plan(model, "auto", "se", example=(3, 112, 112))
+
+
+class ChannelsLast(nn.Module):
+    """Mixes channels as ConvNeXt does, in maps that are channels last for so long."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.norm, self.wide, self.narrow = nn.LayerNorm(8), nn.Linear(8, 16), nn.Linear(16, 8)
+
+    def forward(self, x: Tensor) -> Tensor:
+        y = self.narrow(F.gelu(self.wide(self.norm(x.permute(0, 2, 3, 4, 1)))))
+        return x + y.permute(0, 4, 1, 2, 3)
+
+
+@pytest.mark.parametrize(
+    "layer",
+    [lambda: nn.InstanceNorm3d(8), lambda: nn.GroupNorm(2, 8), ChannelsLast],
+    ids=["InstanceNorm3d", "GroupNorm", "ChannelsLast"],
+)
+@pytest.mark.parametrize("batch", [1, 2])
+@torch.no_grad()
+def test_norms_keep_the_axes_of_a_video(layer: Callable[[], nn.Module], batch: int) -> None:
+    model = nn.Sequential(nn.Conv3d(1, 8, 3, padding=1), layer(), nn.PReLU(), nn.MaxPool3d(2))
+    x = torch.randn(batch, 1, 4, 6, 8)
+    before = model(x)
+    (site,) = attnzoo.plan(model, "pre-pool", example=x).sites
+    assert (site.path, site.axes, site.frames) == ("3", "NCDHW", 4)
+    attnzoo.wrap(model, "pre-pool", example=x)
+    assert same_bits(model(x), before)

@@ -58,10 +58,15 @@ def pre_pool(trace: Trace, trunk_only: bool = False) -> Found:
 
 
 def _before_pool(trace: Trace, pool: Call) -> Site | Skipped:
-    host = trace.parent(pool)
-    shared = host is not None and trace.times_called[pool.path] > 1
-    made_by = maker(trace, pool.inputs[0], host) if shared else None
-    return trace.before(pool) if made_by is None else _after(trace, made_by)
+    host, times = trace.parent(pool), trace.times_called[pool.path]
+    if host is None or times == 1:
+        return trace.before(pool)
+    made_by = maker(trace, pool.inputs[0], host)
+    if made_by is not None:
+        return _after(trace, made_by)
+    if trace.times_called[host.path] > 1:
+        return trace.before(pool)  # which says that a place for one call is a place for all
+    return Skipped(pool.path, f"it is called {times} times, and no single module makes its input")
 
 
 @register_policy("post-residual", source="ResNet", looks_for="residual blocks")

@@ -6,8 +6,8 @@ from dataclasses import dataclass
 
 from attnzoo.structure.graph import computed_once
 from attnzoo.structure.pools import pool_calls
-from attnzoo.structure.trunk import on_trunk
-from attnzoo.trace import Call, Op, Trace
+from attnzoo.structure.trunk import on_trunk, on_way_down
+from attnzoo.trace import LEVEL_RATIO, Call, Op, Trace
 
 __all__ = ["Transition", "transitions"]
 
@@ -30,17 +30,28 @@ class Transition:
 def transitions(trace: Trace) -> tuple[Transition, ...]:
     """The transition layers of a densely connected network, in forward order.
 
-    That is a convolution on the trunk which narrows the concatenation of a dense block. A pool
-    follows, a function pools, or the convolution strides itself (RDNet).
+    That is a convolution on the trunk, or on the way down of an encoder, which narrows the
+    concatenation of a dense block. A pool follows, a function pools, the convolution strides itself
+    or another dense block follows (RDNet).
     """
     pools = {pool.inputs[0]: pool for pool in pool_calls(trace)}
     found = []
     for op in trace.ops:
         if op.name == "convolution" and op.groups == 1 and op.weight[0] < op.weight[1]:
             value = op.outputs[0]
-            if on_trunk(trace, value) and _from_dense_concatenation(trace, op.inputs[0]):
+            passed = on_trunk(trace, value) or on_way_down(trace, value)
+            leads_on = _shrinks(trace, op) or _is_joined_again(trace, value)
+            if passed and leads_on and _from_dense_concatenation(trace, op.inputs[0]):
                 found.append(Transition(trace.calls[op.call], pools.get(value)))
     return tuple(found)
+
+
+def _shrinks(trace: Trace, convolution: Op) -> bool:
+    """Whether a convolution, or what reads its map, makes it smaller."""
+    given, made = (trace.values[value] for value in (convolution.inputs[0], convolution.outputs[0]))
+    after = (out for user in trace.users(convolution.outputs[0]) for out in trace.ops[user].outputs)
+    maps = [value for value in (made, *(trace.values[out] for out in after)) if value.is_map]
+    return given.is_map and any(value.height * LEVEL_RATIO <= given.height for value in maps)
 
 
 def _from_dense_concatenation(trace: Trace, value: int) -> bool:

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 
 from attnzoo.structure.graph import ancestors, chain, computed_once, used_values
 from attnzoo.structure.makers import only_reader
+from attnzoo.structure.nested import level_holders
 from attnzoo.structure.residual import residual_blocks
 from attnzoo.structure.trunk import Unit, units
 from attnzoo.trace import LEVEL_RATIO, Call, Trace, Value
@@ -138,32 +139,37 @@ def _same_level(level: list[Unit], other: list[Unit]) -> bool:
     return any(one < two * LEVEL_RATIO and two < one * LEVEL_RATIO for one, two in heights)
 
 
-def _beside_the_trunk(trace: Trace) -> Iterator[Unit]:
+@computed_once
+def _beside_the_trunk(trace: Trace) -> tuple[Unit, ...]:
     """Units outside those of the trunk whose map goes on into another one."""
+    holders = level_holders(trace)
     closed = {unit.call.index for unit in units(trace)}
     blocks = {
         block.call.index
         for block in residual_blocks(trace)
         if trace.output_map(block.call) and not block.is_branch
-    }
+    } - holders
     goes_on = _goes_on(trace)
 
     def inside(call: Call) -> Iterator[Call]:
         if call.index in closed:
             return
         children, is_map = trace.children(call), trace.output_map(call) is not None
-        apart = not is_map or call.index == 0 or _is_straight(trace, call, children)
+        apart = not is_map or call.index == 0 or call.index in holders
+        apart = apart or _is_straight(trace, call, children)
         if apart and call.index not in blocks:
             for child in children:
                 yield from inside(child)
         elif is_map:
             yield call
 
+    found = []
     for call in inside(trace.calls[0]) if trace.calls else ():
         output = trace.values[call.outputs[0]]
         once = trace.times_called[call.path] == 1
         if once and not _is_point(output) and goes_on >> call.outputs[0] & 1:
-            yield Unit(call, output, is_block=trace.info(call).kind != "leaf")
+            found.append(Unit(call, output, is_block=trace.info(call).kind != "leaf"))
+    return tuple(found)
 
 
 def _is_straight(trace: Trace, call: Call, children: list[Call]) -> bool:
@@ -178,10 +184,11 @@ def _is_straight(trace: Trace, call: Call, children: list[Call]) -> bool:
 def _coarsest(trace: Trace) -> list[int]:
     """Per value, the least height above 1 of the maps that it was computed from, itself included.
 
-    Maps within a unit of the trunk do not count: a gate that looks at a smaller map is no decoder.
+    Maps within a unit do not count: a gate that looks at a smaller map is no decoder.
     """
-    hidden = {op for unit in units(trace) for op in unit.call.ops}
-    shown = {value for unit in units(trace) for value in unit.call.outputs}
+    calls = [unit.call for unit in (*units(trace), *_beside_the_trunk(trace))]
+    hidden = {op for call in calls for op in call.ops}
+    shown = {value for call in calls for value in call.outputs}
     heights: list[int] = []
     for index, value in enumerate(trace.values):
         sources = trace.ops[value.op].inputs if value.op >= 0 else ()

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from attnzoo.structure.graph import chain, computed_once
+from attnzoo.structure.graph import chain, computed_once, used_values
+from attnzoo.structure.nested import level_holders
 from attnzoo.structure.residual import residual_blocks
 from attnzoo.trace import Call, Trace, Value
 
-__all__ = ["Unit", "on_trunk", "units"]
+__all__ = ["Unit", "on_trunk", "on_way_down", "units"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,12 +38,30 @@ def on_trunk(trace: Trace, value: int) -> bool:
 
 
 @computed_once
+def _way_down(trace: Trace) -> frozenset[int]:
+    used = used_values(trace)
+    maps = [i for i, value in enumerate(trace.values) if value.is_map and value.height > 1]
+    maps = [i for i in maps if used >> i & 1]
+    least = min((trace.values[i].height for i in maps), default=0)
+    return chain(trace, max((i for i in maps if trace.values[i].height == least), default=-1))
+
+
+def on_way_down(trace: Trace, value: int) -> bool:
+    """Whether every path from the model's input to its coarsest feature map passes `value`.
+
+    The encoder of a U-Net or of a detector is no trunk, since finer maps of it go on as well.
+    """
+    return value in _way_down(trace)
+
+
+@computed_once
 def units(trace: Trace) -> tuple[Unit, ...]:
     """The blocks and layers along the trunk, in forward order.
 
-    Modules that run as a straight line are taken apart; residual blocks and modules with
-    parallel paths are not.
+    Modules that run as a straight line are taken apart, and those that hold the coarser levels;
+    residual blocks and other modules with parallel paths are not.
     """
+    holders = level_holders(trace)
     residual = {block.call.index for block in residual_blocks(trace)}
     found: list[Unit] = []
 
@@ -50,7 +69,8 @@ def units(trace: Trace) -> tuple[Unit, ...]:
         children = trace.children(call)
         straight = bool(children) and children[-1].outputs == call.outputs
         straight &= all(any(on_trunk(trace, v) for v in c.outputs) for c in children)
-        if call.parent < 0 or (straight and call.index not in residual):
+        apart = call.parent < 0 or call.index in holders
+        if apart or (straight and call.index not in residual):
             for child in children:
                 take(child)
             return
