@@ -244,6 +244,33 @@ def dual_path() -> nn.Sequential:
     return nn.Sequential(DualPath(), *tail)
 
 
+class Pooled(DualPath):
+    """The same with the last pool inside, so that it returns a pixel."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return super().forward(x).mean((2, 3), keepdim=True)
+
+
+def pooled() -> nn.Sequential:
+    return nn.Sequential(Pooled(), nn.Flatten(), nn.Linear(24, 10))
+
+
+class Reduced(nn.Module):
+    """A block that looks at a much smaller map on its way, as the attention of PVT does."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.down, self.small = smaller(8, 8), nn.Conv2d(8, 8, 8, 8)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.down(x)
+        return x * self.small(x).mean((2, 3), keepdim=True)
+
+
+def reduced() -> nn.Sequential:
+    return nn.Sequential(conv(3, 8, pool=True), Reduced(), Reduced())
+
+
 ENDS: dict[Callable[[], nn.Module], str] = {
     nested_unet: "0.2 1.deeper.1",
     translating: "model.1 model.2.model.3.model.0 model.2.model.3.model.2",
@@ -255,6 +282,8 @@ ENDS: dict[Callable[[], nn.Module], str] = {
     masked: "0.2 1 3",
     pyramid: "0.2 2",
     half_resolution: "0.2 3",
+    reduced: "0.2 1 2",
+    pooled: "0.stem.2 0.blocks.0.last.2 0.blocks.2.last.2 0.blocks.3.last.2",
     dual_path: "0.stem.2 0.blocks.0.last.2 0.blocks.2.last.2 0.blocks.3.last.2",
 }
 

@@ -45,11 +45,16 @@ def level_holders(trace: Trace) -> frozenset[int]:
 
 
 def _goes_down(trace: Trace, call: Call) -> bool:
-    """Whether convolutions inside work three levels below what a module takes, and it stays low."""
+    """Whether a module returns a map three levels below that which it takes.
+
+    Where it returns a pixel, whether convolutions inside work so far below.
+    """
     output, taken = trace.output_map(call), trace.input_map(call)
-    if output is None or taken is None or output.height * LEVEL_RATIO > taken.height:
+    if output is None or taken is None:
         return False
-    return 0 < _coarsest_inside(trace, call, taken) * 4 * LEVEL_RATIO <= taken.height
+    is_point = output.height == output.width == 1
+    least = _coarsest_inside(trace, call, taken) if is_point else output.height
+    return 0 < least * 4 * LEVEL_RATIO <= taken.height
 
 
 def _coarsest_between(trace: Trace, call: Call) -> int:
