@@ -472,6 +472,36 @@ def test_a_pool_for_two_maps_leaves_the_others_their_places() -> None:
         attnzoo.plan(TwoInOne(), "pre-pool", example=(8, 16, 16))
 
 
+@pytest.mark.parametrize("count", [3, 4])
+def test_a_long_shortcut_around_blocks_makes_no_block_of_them(count: int) -> None:
+    class Group(nn.Module):
+        """RCAN's has twenty blocks, and is a stage; ESRGAN's has three, and is the block."""
+
+        def __init__(self) -> None:
+            super().__init__()
+            blocks = [SuperResolution.Block() for _ in range(count)]
+            self.body = nn.Sequential(*blocks, nn.Conv2d(8, 8, 3, padding=1))
+
+        def forward(self, x: Tensor) -> Tensor:
+            return self.body(x) + x
+
+    model = nn.Sequential(conv(3, 8), Group(), Group())
+    blocks = [f"after {group}.body.{i}" for group in (1, 2) for i in range(count)]
+    assert _places(model, "post-residual") == (
+        "after 1, after 2" if count == 3 else ", ".join(blocks)
+    )
+
+
+def test_one_transition_among_many_levels_makes_no_densenet() -> None:
+    levels = [conv(3, 8, pool=True), *(conv(8, 8, pool=True) for _ in range(3))]
+    dense = [Dense.Layer(8), Dense.Layer(14), Dense.Layer(20), Dense.Transition(26), conv(13, 13)]
+    trace = probe(nn.Sequential(*dense), (8, 32, 32))
+    assert choose(trace) == "transition"
+    trace = probe(nn.Sequential(*levels, *dense), (3, 64, 64))
+    assert len(attnzoo.plan(nn.Sequential(*levels, *dense), "transition").sites) == 1
+    assert choose(trace) == "pre-pool"
+
+
 def test_a_gate_without_a_module_leaves_no_place_on_the_branch() -> None:
     class Gated(nn.Module):
         def __init__(self) -> None:

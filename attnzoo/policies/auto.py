@@ -17,9 +17,10 @@ def choose(trace: Trace) -> str:
 
     A policy whose places can't take a block does not fit: residual blocks that return a tuple, as
     those of EfficientViM, have no place after them. Pools fit where at least half of the resolution
-    levels end in one: that of a stem alone makes no VGG.
+    levels end in one, for that of a stem alone makes no VGG; transitions where they lead to half.
     """
-    if transitions(trace):
+    dense = transitions(trace)
+    if dense and 2 * len(dense) >= len(_sites(trace, "stage-end")) - 1:
         return "transition"
     inverted, residual = mbconvs(trace), _sites(trace, "post-residual")
     if inverted and 2 * len(inverted) >= len(residual):

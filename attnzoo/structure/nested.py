@@ -20,11 +20,12 @@ _SIGMOIDS = frozenset({"sigmoid", "hardsigmoid", "tanh"})
 def level_holders(trace: Trace) -> frozenset[int]:
     """The calls that hold several levels, as indices.
 
-    Either such a call goes down at least three levels, which no block does. Or it takes and returns
-    maps of one resolution, computes coarser ones between them with convolutions that see more than
-    a pixel, and brings them back into what it returns, not as a gate by which it multiplies;
-    nowhere else does the network get as coarse. It then holds two levels at least, or one of its
-    own class is inside or around it: a block that works at half its resolution is no U-Net.
+    Either such a call goes down at least three levels, or the two that the network has, which no
+    block does. Or it takes and returns maps of one resolution, computes coarser ones between them
+    with convolutions that see more than a pixel, and brings them back into what it returns, not as
+    a gate by which it multiplies; nowhere else does the network get as coarse. It then holds two
+    levels at least, or one of its own class is inside or around it: a block that works at half its
+    resolution is no U-Net.
     """
     calls = [call for call in trace.calls[1:] if trace.info(call).kind != "leaf"]
     coarsest = {call.index: _coarsest_between(trace, call) for call in calls}
@@ -45,16 +46,24 @@ def level_holders(trace: Trace) -> frozenset[int]:
 
 
 def _goes_down(trace: Trace, call: Call) -> bool:
-    """Whether a module returns a map three levels below that which it takes.
+    """Whether a module returns a map three levels below that which it takes, or the coarsest map.
 
-    Where it returns a pixel, whether convolutions inside work so far below.
+    Where it returns a pixel, how far below convolutions inside work.
     """
     output, taken = trace.output_map(call), trace.input_map(call)
     if output is None or taken is None:
         return False
     is_point = output.height == output.width == 1
     least = _coarsest_inside(trace, call, taken) if is_point else output.height
-    return 0 < least * 4 * LEVEL_RATIO <= taken.height
+    levels = 2 if least == _bottom(trace) else 4
+    return 0 < least * levels * LEVEL_RATIO <= taken.height
+
+
+@computed_once
+def _bottom(trace: Trace) -> int:
+    """The height of the coarsest map of a network."""
+    heights = (value.height for value in trace.values if value.is_map and value.height > 1)
+    return min(heights, default=0)
 
 
 def _coarsest_between(trace: Trace, call: Call) -> int:

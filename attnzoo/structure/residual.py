@@ -7,7 +7,8 @@ residual block, if
 2. one operand is computed from the other, or both come from a common value and exactly one of
    the two private paths is free of non-linearities, or the shortcut is an input of the module;
 3. the branch holds a non-linearity (re-parameterisable sums of convolutions do not);
-4. the module is neither the model itself nor inside another residual block.
+4. the module is neither the model itself nor inside another residual block; one that holds four
+   residual modules of one class or more is a stage with a long shortcut, and no block.
 
 Modules of the same class without an addition (a block that changes stride or width) belong too.
 
@@ -17,6 +18,8 @@ pass, f is the block: a module that is given the shortcut and nothing else.
 
 from __future__ import annotations
 
+from collections import Counter
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 from attnzoo.structure.graph import PASSES, ancestors, computed_once, nonlinear_values
@@ -68,8 +71,8 @@ def residual_blocks(trace: Trace) -> tuple[ResidualBlock, ...]:
     blocks: dict[int, ResidualBlock] = {}
     covered: set[int] = set()
     for index in sorted(found):
-        if index not in covered:
-            call = trace.calls[index]
+        call = trace.calls[index]
+        if index not in covered and not _is_stage(trace, call, found):
             blocks[index] = ResidualBlock(call, tuple(found[index]), call)
             covered.update(call.inside)
 
@@ -87,6 +90,12 @@ def residual_blocks(trace: Trace) -> tuple[ResidualBlock, ...]:
             if block and not any(i in blocks for i in (block.call.index, *block.call.inside)):
                 blocks[block.call.index] = block
     return tuple(blocks[index] for index in sorted(blocks))
+
+
+def _is_stage(trace: Trace, call: Call, hosts: Iterable[int]) -> bool:
+    """Whether a module around residual ones is too large for a block."""
+    inside = (trace.calls[index] for index in hosts if index in call.inside)
+    return max(Counter(trace.info(inner).qualname for inner in inside).values(), default=0) >= 4
 
 
 def _adds_maps(trace: Trace, op: Op) -> bool:
