@@ -647,9 +647,15 @@ def test_a_shared_pool_takes_attention_after_what_feeds_it(acts: Any, paths: lis
     assert snapshot(attnzoo.unwrap(model)) == untouched
 
 
-def test_a_shared_pool_fed_by_no_single_module_is_refused() -> None:
+def test_a_shared_pool_fed_by_no_single_module_is_left_out() -> None:
     model = _SharedPool(F.relu, lambda x: x + x.mean())
-    _refused(model, SiteError, "'pool' is called 2 times", "pre-pool")
+    plan = attnzoo.plan(model, "pre-pool", example=SIZE)
+    assert [edit.path for edit in plan.edits] == ["conv1.attention"]
+    ((path, reason),) = [(skipped.path, skipped.reason) for skipped in plan.skipped]
+    assert path == "pool"
+    assert reason == "it is called 2 times, and no single module makes its input"
+    model = _SharedPool(*[lambda x: x + x.mean()] * 2)
+    _refused(model, NoSitesError, "at pool: it is called 2 times", "pre-pool")
 
 
 def test_a_site_at_the_root() -> None:
