@@ -22,7 +22,7 @@ with contextlib.suppress(ImportError):  # here, so that what is run on import is
     for launch in ("launch", "launch_energy", "launch_gates"):
         import_module(f"attnzoo.kernels.{launch}")
 
-from patches import others_left_alone, triton_prepared_once
+from patches import draw_large_weights_quickly, others_left_alone, triton_prepared_once
 
 from attnzoo.kernels import dispatch
 from attnzoo.registry import BLOCKS, POLICIES
@@ -32,6 +32,8 @@ from attnzoo.registry import BLOCKS, POLICIES
 # page, at every network that is built and every map that is computed.
 os.environ.setdefault("MALLOC_TRIM_THRESHOLD_", str(2**31 - 1))
 os.environ.setdefault("MALLOC_MMAP_THRESHOLD_", str(2**25))
+
+draw_large_weights_quickly()
 
 # The workers of pytest-xdist share the cores; more threads than cores only wait for each other.
 # So do those of the processes that tests start.
