@@ -12,6 +12,12 @@ from torch.nn import functional as F
 from zoo import Residual, same_bits, snapshot
 
 import attnzoo
+from attnzoo.backbones import create_backbone
+from attnzoo.errors import NoSitesError
+from attnzoo.probe import probe
+from attnzoo.registry import POLICIES
+from attnzoo.selection import PolicyCall, select
+from attnzoo.trace import Trace
 
 SIZE = (3, 64, 64)
 
@@ -303,3 +309,27 @@ def test_where_levels_end(build: Callable[[], nn.Module]) -> None:
     gammas = [p for name, p in model.named_parameters() if name.endswith(".gamma")]
     assert len(gammas) == len(plan.sites)
     assert all(gamma.grad.abs().max() > 0 for gamma in gammas)
+
+
+NETWORKS = """
+    torchvision/densenet121 torchvision/efficientnet_b0 torchvision/googlenet torchvision/resnet18
+    torchvision/vgg11 timm/dpn48b timm/hrnet_w18_small timm/lowformer_e1 timm/selecsls42
+"""
+
+
+@pytest.mark.no_cover
+@pytest.mark.parametrize("name", NETWORKS.split())
+def test_a_network_around_another_changes_no_place(name: str) -> None:
+    with torch.device("meta"):
+        network = create_backbone(name)
+        traces = probe(network, SIZE), probe(Around(network), SIZE)
+    for policy in [spec.name for spec in POLICIES if spec.name != "match"]:
+        alone, within = (_places(trace, policy) for trace in traces)
+        assert within == [(where, f"network.{path}") for where, path in alone], policy
+
+
+def _places(trace: Trace, policy: str) -> list[tuple[str, str]]:
+    try:
+        return [(site.where, site.path) for site in select(trace, PolicyCall(policy)).sites]
+    except NoSitesError:
+        return []

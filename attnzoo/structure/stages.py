@@ -23,6 +23,8 @@ _NAMES = (
 #: be a feature map.
 _TO_OUTPUT = frozenset(_NAMES.split())
 
+_MIXES = frozenset({"convolution", "addmm", "mm", "bmm"})
+
 
 @computed_once
 def stage_ends(trace: Trace) -> tuple[Unit, ...]:
@@ -125,7 +127,20 @@ def _is_point(value: Value) -> bool:
 
 
 def _has_weights(trace: Trace, level: list[Unit]) -> bool:
-    return any(trace.info(unit.call).has_state for unit in level)
+    """Whether a level has weights, and is not just the image, normalised."""
+    made = [unit for unit in level if _mixed(trace) >> unit.call.outputs[0] & 1]
+    return any(trace.info(unit.call).has_state for unit in made)
+
+
+@computed_once
+def _mixed(trace: Trace) -> int:
+    """The values that a convolution or a linear layer has had a part in, as bits."""
+    bits = 0
+    for op in trace.ops:
+        if op.name in _MIXES or any(bits >> value & 1 for value in op.inputs):
+            for value in op.outputs:
+                bits |= 1 << value
+    return bits
 
 
 def _is_fine(trace: Trace, unit: Unit) -> bool:

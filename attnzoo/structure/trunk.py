@@ -58,8 +58,8 @@ def on_way_down(trace: Trace, value: int) -> bool:
 def units(trace: Trace) -> tuple[Unit, ...]:
     """The blocks and layers along the trunk, in forward order.
 
-    Modules that run as a straight line are taken apart, and those that hold the coarser levels;
-    residual blocks and other modules with parallel paths are not.
+    Modules that run as a straight line are taken apart, and those that hold several levels or turn
+    maps into scores; residual blocks and other modules with parallel paths are not.
     """
     holders = level_holders(trace)
     residual = {block.call.index for block in residual_blocks(trace)}
@@ -69,7 +69,7 @@ def units(trace: Trace) -> tuple[Unit, ...]:
         children = trace.children(call)
         straight = bool(children) and children[-1].outputs == call.outputs
         straight &= all(any(on_trunk(trace, v) for v in c.outputs) for c in children)
-        apart = call.parent < 0 or call.index in holders
+        apart = call.parent < 0 or call.index in holders or _ends(trace, call)
         if apart or (straight and call.index not in residual):
             for child in children:
                 take(child)
@@ -81,3 +81,10 @@ def units(trace: Trace) -> tuple[Unit, ...]:
     if trace.calls:
         take(trace.calls[0])
     return tuple(found)
+
+
+def _ends(trace: Trace, call: Call) -> bool:
+    """Whether a module makes scores of a map: a network with its classifier."""
+    if not call.returns_tensor or not call.outputs or trace.input_map(call) is None:
+        return False
+    return len(trace.values[call.outputs[0]].shape) <= 2
