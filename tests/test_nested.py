@@ -319,6 +319,7 @@ NETWORKS = """
 
 @pytest.mark.no_cover
 @pytest.mark.parametrize("name", NETWORKS.split())
+@pytest.mark.filterwarnings("ignore:The default weight initialization:FutureWarning")
 def test_a_network_around_another_changes_no_place(name: str) -> None:
     with torch.device("meta"):
         network = create_backbone(name)
