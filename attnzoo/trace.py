@@ -51,6 +51,11 @@ class Value:
         return self.axes in ("NCHW", "NHWC", "NCDHW")
 
     @property
+    def is_point(self) -> bool:
+        """Whether this is a feature map of one pixel."""
+        return self.is_map and self.height == self.width == 1
+
+    @property
     def channels(self) -> int:
         return self.shape[self.axes.index("C")]
 

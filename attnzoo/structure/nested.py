@@ -53,8 +53,7 @@ def _goes_down(trace: Trace, call: Call) -> bool:
     output, taken = trace.output_map(call), trace.input_map(call)
     if output is None or taken is None:
         return False
-    is_point = output.height == output.width == 1
-    least = _coarsest_inside(trace, call, taken) if is_point else output.height
+    least = _coarsest_inside(trace, call, taken) if output.is_point else output.height
     levels = 2 if least == _bottom(trace) else 4
     return 0 < least * levels * LEVEL_RATIO <= taken.height
 
@@ -125,6 +124,6 @@ def _beside(trace: Trace, call: Call, possible: list[Call]) -> list[Value]:
 
 def _is_coarser(value: Value | None, than: Value) -> bool:
     """Whether this is a map of more than a pixel, and of a coarser level than another."""
-    if value is None or not value.is_map or value.height == value.width == 1:
+    if value is None or not value.is_map or value.is_point:
         return False
     return value.height * LEVEL_RATIO <= than.height

@@ -102,4 +102,4 @@ def _adaptive(trace: Trace, call: Call) -> bool:
 
 def _is_global(ops: list[Op], made: Value) -> bool:
     kernels = [max(op.kernel) for op in ops if op.name in _POOL_OPS]
-    return made.height == made.width == 1 and not (kernels and max(kernels) <= _LOCAL_KERNEL)
+    return made.is_point and not (kernels and max(kernels) <= _LOCAL_KERNEL)

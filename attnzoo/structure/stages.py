@@ -11,7 +11,7 @@ from attnzoo.structure.makers import only_reader
 from attnzoo.structure.nested import level_holders
 from attnzoo.structure.residual import residual_blocks
 from attnzoo.structure.trunk import Unit, units
-from attnzoo.trace import LEVEL_RATIO, Call, Trace, Value
+from attnzoo.trace import LEVEL_RATIO, Call, Trace
 
 __all__ = ["stage_ends"]
 
@@ -39,7 +39,7 @@ def stage_ends(trace: Trace) -> tuple[Unit, ...]:
     """
     levels: list[list[Unit]] = []
     for unit in units(trace):
-        if _is_point(unit.output) or not _is_fine(trace, unit):
+        if unit.output.is_point or not _is_fine(trace, unit):
             continue
         if levels and unit.output.height >= levels[-1][-1].output.height * LEVEL_RATIO:
             break  # a decoder begins: its resolutions have been met on the way down
@@ -122,10 +122,6 @@ def _leading_on(trace: Trace, level: list[Unit], beside: list[Unit]) -> list[Uni
     return [unit for unit in level if onward >> unit.call.outputs[0] & 1] or level
 
 
-def _is_point(value: Value) -> bool:
-    return value.height == value.width == 1
-
-
 def _has_weights(trace: Trace, level: list[Unit]) -> bool:
     """Whether a level has weights, and is not just the image, normalised."""
     made = [unit for unit in level if _mixed(trace) >> unit.call.outputs[0] & 1]
@@ -182,7 +178,7 @@ def _beside_the_trunk(trace: Trace) -> tuple[Unit, ...]:
     for call in inside(trace.calls[0]) if trace.calls else ():
         output = trace.values[call.outputs[0]]
         once = trace.times_called[call.path] == 1
-        if once and not _is_point(output) and goes_on >> call.outputs[0] & 1:
+        if once and not output.is_point and goes_on >> call.outputs[0] & 1:
             found.append(Unit(call, output, is_block=trace.info(call).kind != "leaf"))
     return tuple(found)
 
@@ -208,7 +204,7 @@ def _coarsest(trace: Trace) -> list[int]:
     for index, value in enumerate(trace.values):
         sources = trace.ops[value.op].inputs if value.op >= 0 else ()
         known = [heights[source] for source in sources]
-        if value.is_map and not _is_point(value) and (value.op not in hidden or index in shown):
+        if value.is_map and not value.is_point and (value.op not in hidden or index in shown):
             known.append(value.height)
         heights.append(min(known, default=1 << 30))
     return heights
