@@ -27,8 +27,8 @@ _LARGE, _DRAWN = 2**14, 2**20
 def draw_large_weights_quickly() -> None:
     """Let networks be built from numbers that this process has drawn already.
 
-    PyTorch draws a value at a time, which takes longer than most of what the tests do with a
-    network. The seed still decides, by where among the numbers a weight begins.
+    PyTorch draws a value at a time, which is slow. The seed still decides, by where among the
+    numbers a weight begins.
     """
     generator = torch.Generator().manual_seed(0)
     for draw in (torch.Tensor.uniform_, torch.Tensor.normal_):
