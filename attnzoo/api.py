@@ -6,10 +6,9 @@ from typing import Any
 
 from torch import nn
 
-from attnzoo.attention import Start
-from attnzoo.planning import Plan, carry_out, make_plan
-from attnzoo.recipe import Recipe, parse_recipe
-from attnzoo.selection import PolicyLike
+from attnzoo.hosts import Start
+from attnzoo.policies import PolicyLike
+from attnzoo.surgery import Plan, Recipe, carry_out, make_plan, parse_recipe
 
 __all__ = ["plan", "wrap"]
 

@@ -15,13 +15,10 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from attnzoo.attention import Attention
 from attnzoo.checks import check_choice
 from attnzoo.errors import AttnzooError, CheckpointError, NotWrappedError
-from attnzoo.planning import carry_out, make_plan
-from attnzoo.recipe import Recipe
-from attnzoo.surgery import Operation, operations, unwrap
-from attnzoo.tree import get_module
+from attnzoo.hosts import Attention, get_module
+from attnzoo.surgery import Operation, Recipe, carry_out, make_plan, operations, unwrap
 
 __all__ = ["Checkpoint", "load", "save"]
 

@@ -8,11 +8,8 @@ from typing import Any
 import torch
 from torch import nn
 
-from attnzoo.attention import Attention
-from attnzoo.counting import Count, count
-from attnzoo.example import model_dtype, resolve_example
-from attnzoo.probe import probe
-from attnzoo.tree import get_module
+from attnzoo.hosts import Attention, get_module
+from attnzoo.tracing import Count, count, model_dtype, probe, resolve_example
 
 __all__ = ["Cost", "SiteCost", "cost"]
 

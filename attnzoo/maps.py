@@ -11,8 +11,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from attnzoo.attention import Attention
 from attnzoo.errors import NoMapsError, NotWrappedError, OptionError
+from attnzoo.hosts import Attention
 from attnzoo.registry import BLOCKS, MapKind
 
 __all__ = ["AttentionMap", "attention_maps", "record_maps"]

@@ -8,6 +8,7 @@ import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cache
+from importlib import import_module
 from importlib.metadata import entry_points
 from types import MappingProxyType
 from typing import Any, Generic, Literal, TypeVar, get_args
@@ -144,6 +145,10 @@ class Registry(Generic[Spec]):
         self._families: dict[str, tuple[tuple[str, ...], Callable[[str], Spec]]] = {}
         self._entry_points_read = False
 
+    def _load_own(self) -> None:
+        """Register what attnzoo has itself: the package that is called as the entry points are."""
+        import_module(self.group)  # costs nothing after the first time, and waits for other threads
+
     def add(self, spec: Spec, *, overwrite: bool = False) -> None:
         """Register `spec`.
 
@@ -154,6 +159,7 @@ class Registry(Generic[Spec]):
             raise OptionError(
                 f"{self.noun} name {spec.name!r}: use letters, digits, '-', '_', ':' or '.'."
             )
+        self._load_own()
         if spec.name in self._specs and not overwrite:
             raise OptionError(
                 f"{self.noun} {spec.name!r} is registered already; "
@@ -174,6 +180,7 @@ class Registry(Generic[Spec]):
         return make(member) if make is not None and member in members else None
 
     def __getitem__(self, name: str) -> Spec:
+        self._load_own()
         if name not in self._specs:
             spec = self._member(name)
             if spec is not None:
@@ -211,6 +218,7 @@ class Registry(Generic[Spec]):
         module that registers its own when imported. One that cannot be loaded, or whose name is
         taken, is left out with a warning: it must not take the other names down with it.
         """
+        self._load_own()
         if self._entry_points_read:
             return
         self._entry_points_read = True

@@ -8,10 +8,10 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from attnzoo.blocks.local_dynamic import GatedUnits
+from attnzoo.blocks import GatedUnits
 from attnzoo.checks import check_number
 from attnzoo.errors import NotWrappedError, OptionError, UnsupportedModelError
-from attnzoo.probe import checked_modules
+from attnzoo.tracing import checked_modules
 
 __all__ = ["ShrinkReport", "ShrunkGate", "shrink", "sparsity_penalty"]
 

@@ -6,9 +6,9 @@ from typing import Any
 
 from torch import nn
 
-from attnzoo.attention import Attention
 from attnzoo.checks import check_number, did_you_mean
 from attnzoo.errors import UnknownNameError
+from attnzoo.hosts import Attention
 
 __all__ = ["freeze", "param_groups", "unfreeze"]
 

@@ -8,9 +8,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from attnzoo.attention import Attended, Attention, Replaced
 from attnzoo.errors import CheckpointError
-from attnzoo.tree import join
+from attnzoo.hosts import Attended, Attention, Replaced, join
 
 __all__ = ["LoadReport", "backbone_state_dict", "copy_into", "load_backbone", "plain_keys"]
 

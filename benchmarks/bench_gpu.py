@@ -36,8 +36,8 @@ import torchvision
 from torch import Tensor, nn
 
 import attnzoo
-from attnzoo.attention import Attention
 from attnzoo.blocks.fusable import Fusable
+from attnzoo.hosts.attention import Attention
 from attnzoo.kernels import shapes
 from attnzoo.kernels.operators import gated
 

@@ -100,7 +100,7 @@ def _same_libraries() -> Iterator[None]:
 @pytest.fixture
 def registries() -> Iterator[None]:
     """Take back what a test registers."""
-    kept = [(registry, dict(registry._specs)) for registry in (BLOCKS, POLICIES)]
+    kept = [(registry, {spec.name: spec for spec in registry}) for registry in (BLOCKS, POLICIES)]
     yield
     for registry, specs in kept:
         registry._specs.clear()

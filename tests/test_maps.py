@@ -7,10 +7,11 @@ import copy
 import pytest
 import torch
 from torch import nn
+from zoo import Gate
 
 import attnzoo
-from attnzoo.attention import Attention
 from attnzoo.errors import NoMapsError, NotWrappedError, OptionError
+from attnzoo.hosts.attention import Attention
 from attnzoo.maps import AttentionMap
 from attnzoo.registry import BLOCKS
 
@@ -234,15 +235,6 @@ def test_blocks_without_maps_say_why(block: str, why: str) -> None:
     with pytest.raises(NoMapsError, match="none of the model's blocks") as caught:
         attnzoo.attention_maps(model, torch.randn(1, 3, 6, 10))
     assert why in str(caught.value)
-
-
-class Gate(nn.Module):
-    def __init__(self, channels: int) -> None:
-        super().__init__()
-        self.squash = nn.Sigmoid()
-
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        return x * self.squash(x.mean(1, keepdim=True))
 
 
 @pytest.mark.usefixtures("registries")

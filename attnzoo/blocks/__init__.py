@@ -20,7 +20,7 @@ from attnzoo.blocks.grn import GlobalResponseNorm
 from attnzoo.blocks.large_kernel import LargeKernelAttention, LargeSelectiveKernel
 from attnzoo.blocks.lct import LinearContextTransform
 from attnzoo.blocks.local import LocalAttention
-from attnzoo.blocks.local_dynamic import LocalDynamicAttention
+from attnzoo.blocks.local_dynamic import GatedUnits, LocalDynamicAttention
 from attnzoo.blocks.local_self import LocalSelfAttention
 from attnzoo.blocks.multi_head import MultiHeadSelfAttention
 from attnzoo.blocks.nam import NormalizationAttention
@@ -50,6 +50,7 @@ __all__ = [
     "EfficientLocalAttention",
     "EfficientMultiScaleAttention",
     "GatedChannelTransformation",
+    "GatedUnits",
     "GatherExcite",
     "GlobalAttentionMechanism",
     "GlobalContext",

@@ -23,8 +23,8 @@ from attnzoo.cli.options import Json
 from attnzoo.errors import AttnzooError
 
 if TYPE_CHECKING:
-    from attnzoo.counting import Count
     from attnzoo.registry import BlockSpec
+    from attnzoo.tracing import Count
 
 __all__ = ["blocks"]
 
@@ -60,8 +60,8 @@ def _count(spec: BlockSpec) -> tuple[int | None, Count | None]:
     """Parameters and costs with the default options; None where an option must be given."""
     import torch
 
-    from attnzoo.counting import count
     from attnzoo.surgery import build_block
+    from attnzoo.tracing import count
 
     try:
         block = build_block(spec, CHANNELS, {}, "meta")

@@ -13,7 +13,7 @@ from attnzoo.errors import UnknownNameError
 if TYPE_CHECKING:
     from torch import nn
 
-    from attnzoo.planning import Plan
+    from attnzoo.surgery import Plan
 
 __all__ = ["build", "make_plan"]
 

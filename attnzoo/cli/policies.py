@@ -35,8 +35,8 @@ def policies(
 ) -> None:
     """List the policies, which say where attention goes, or explain one."""
     with working("Reading the registry"):
+        from attnzoo.policies import FILTERS
         from attnzoo.registry import POLICIES
-        from attnzoo.selection import FILTERS
 
         specs, is_name = find(POLICIES, pattern)
     if json:

@@ -194,13 +194,13 @@ def _show_plan(study: Study, folder: Path, workers: int | None) -> None:
     """What a study would do: a row per backbone and variant."""
     with working("Checking the study"):
         from attnzoo.study import check_study
-        from attnzoo.study.folder import read_run, run_folder
+        from attnzoo.study.runs import read_run, run_folder
         from attnzoo.train import open_data
 
         data = open_data(study.data)
         cells = check_study(study, classes=len(data.classes))
     with working("Timing some steps"):
-        from attnzoo.study.forecast import forecast
+        from attnzoo.study.runs import forecast
 
         records = {run.id: read_run(run_folder(folder, run)) for run in study.runs}
         times = forecast(study, cells, filter(None, records.values()), data)

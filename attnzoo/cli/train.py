@@ -25,7 +25,7 @@ from attnzoo.cli.options import (
     parse_options,
 )
 from attnzoo.errors import AttnzooError, OptionError
-from attnzoo.train.recipe import TrainRecipe
+from attnzoo.train import TrainRecipe
 
 __all__ = ["train"]
 
@@ -121,12 +121,9 @@ def train(
         changed[name] = _pairs(name, changed[name])
     training = {**given.get("train", {}), **changed}
 
-    from attnzoo.study.folder import read_run
-    from attnzoo.train.config import parse
-    from attnzoo.train.data import data_faults
-    from attnzoo.train.run import train as run
-    from attnzoo.train.spec import RunSpec, Variant
-    from attnzoo.train.watch import ProgressWatch
+    from attnzoo.study.runs import read_run
+    from attnzoo.train import ProgressWatch, RunSpec, Variant, data_faults, parse
+    from attnzoo.train import train as run
 
     # Part by part: each then explains a wrong key by the keys that it has itself.
     if found := data_faults(images, "data"):

@@ -1,5 +1,15 @@
 """Insertion policies: pure functions from a trace to sites. Importing this registers them all."""
 
-from attnzoo.policies import auto, generic, named
+from attnzoo.policies import auto as auto
+from attnzoo.policies import generic as generic
+from attnzoo.policies import named as named
+from attnzoo.policies.selection import (
+    FILTERS,
+    PolicyCall,
+    PolicyLike,
+    Selection,
+    parse_policies,
+    select,
+)
 
-__all__ = ["auto", "generic", "named"]
+__all__ = ["FILTERS", "PolicyCall", "PolicyLike", "Selection", "parse_policies", "select"]

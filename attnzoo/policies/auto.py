@@ -5,9 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 from attnzoo.registry import POLICIES, register_policy
-from attnzoo.sites import Site
 from attnzoo.structure import mbconvs, transitions
-from attnzoo.trace import Trace
+from attnzoo.tracing import Site, Trace
 
 __all__ = ["auto", "choose"]
 

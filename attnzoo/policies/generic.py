@@ -7,8 +7,7 @@ import fnmatch
 from attnzoo.checks import check_choice
 from attnzoo.errors import OptionError
 from attnzoo.registry import register_policy
-from attnzoo.sites import Site, Where
-from attnzoo.trace import Trace
+from attnzoo.tracing import Site, Trace, Where
 
 __all__ = ["match"]
 

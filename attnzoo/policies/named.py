@@ -5,8 +5,8 @@ from __future__ import annotations
 from attnzoo.checks import check_choice
 from attnzoo.errors import SiteError
 from attnzoo.registry import register_policy
-from attnzoo.sites import Site, Skipped
 from attnzoo.structure import (
+    PASSES,
     Addition,
     ResidualBlock,
     functional_pools,
@@ -20,8 +20,7 @@ from attnzoo.structure import (
     stage_ends,
     transitions,
 )
-from attnzoo.structure.graph import PASSES
-from attnzoo.trace import Call, Trace
+from attnzoo.tracing import Call, Site, Skipped, Trace
 
 __all__ = ["in_residual", "mbconv", "post_residual", "pre_pool", "stage_end", "transition"]
 

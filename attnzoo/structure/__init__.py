@@ -1,6 +1,7 @@
 """What a trace shows about the architecture: pure functions of a `Trace`, each computed once."""
 
 from attnzoo.structure.dense import Transition, transitions
+from attnzoo.structure.graph import PASSES, used_values
 from attnzoo.structure.makers import maker, only_reader, passed_on
 from attnzoo.structure.mbconv import MBConv, mbconvs
 from attnzoo.structure.pools import FunctionalPool, functional_pools, pool_calls
@@ -9,6 +10,7 @@ from attnzoo.structure.stages import stage_ends
 from attnzoo.structure.trunk import Unit, on_trunk, units
 
 __all__ = [
+    "PASSES",
     "Addition",
     "FunctionalPool",
     "MBConv",
@@ -26,4 +28,5 @@ __all__ = [
     "stage_ends",
     "transitions",
     "units",
+    "used_values",
 ]

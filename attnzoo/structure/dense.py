@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from attnzoo.structure.graph import computed_once
 from attnzoo.structure.pools import pool_calls
 from attnzoo.structure.trunk import on_trunk, on_way_down
-from attnzoo.trace import LEVEL_RATIO, Call, Op, Trace
+from attnzoo.tracing import LEVEL_RATIO, Call, Op, Trace
 
 __all__ = ["Transition", "transitions"]
 

@@ -6,7 +6,7 @@ import functools
 from collections.abc import Callable
 from typing import TypeVar
 
-from attnzoo.trace import Trace
+from attnzoo.tracing import Trace
 
 __all__ = [
     "NONLINEAR",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from attnzoo.structure.graph import PASSES
-from attnzoo.trace import Call, Trace
+from attnzoo.tracing import Call, Trace
 
 __all__ = ["maker", "only_reader", "passed_on"]
 

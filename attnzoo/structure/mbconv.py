@@ -6,7 +6,7 @@ from collections import Counter
 from dataclasses import dataclass
 
 from attnzoo.structure.graph import NONLINEAR, ancestors, computed_once
-from attnzoo.trace import Call, Op, Trace
+from attnzoo.tracing import Call, Op, Trace
 
 __all__ = ["MBConv", "mbconvs"]
 

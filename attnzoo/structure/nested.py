@@ -9,7 +9,7 @@ to block (DPN). Such a module is no block of one level.
 from __future__ import annotations
 
 from attnzoo.structure.graph import computed_once
-from attnzoo.trace import LEVEL_RATIO, Call, Op, Trace, Value
+from attnzoo.tracing import LEVEL_RATIO, Call, Op, Trace, Value
 
 __all__ = ["level_holders"]
 

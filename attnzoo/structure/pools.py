@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from attnzoo.structure.graph import computed_once
 from attnzoo.structure.makers import maker
-from attnzoo.trace import Call, Op, Trace, Value
+from attnzoo.tracing import Call, Op, Trace, Value
 
 __all__ = ["FunctionalPool", "functional_pools", "pool_calls"]
 

@@ -23,7 +23,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from attnzoo.structure.graph import PASSES, ancestors, computed_once, nonlinear_values
-from attnzoo.trace import Call, Op, Trace
+from attnzoo.tracing import Call, Op, Trace
 
 __all__ = ["Addition", "ResidualBlock", "residual_blocks"]
 

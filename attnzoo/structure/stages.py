@@ -11,7 +11,7 @@ from attnzoo.structure.makers import only_reader
 from attnzoo.structure.nested import level_holders
 from attnzoo.structure.residual import residual_blocks
 from attnzoo.structure.trunk import Unit, units
-from attnzoo.trace import LEVEL_RATIO, Call, Trace
+from attnzoo.tracing import LEVEL_RATIO, Call, Trace
 
 __all__ = ["stage_ends"]
 

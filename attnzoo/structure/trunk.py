@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from attnzoo.structure.graph import chain, computed_once, used_values
 from attnzoo.structure.nested import level_holders
 from attnzoo.structure.residual import residual_blocks
-from attnzoo.trace import Call, Trace, Value
+from attnzoo.tracing import Call, Trace, Value
 
 __all__ = ["Unit", "on_trunk", "on_way_down", "units"]
 

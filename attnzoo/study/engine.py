@@ -17,31 +17,31 @@ from rich.console import Console
 
 from attnzoo.checks import check_choice, check_int
 from attnzoo.errors import OptionError, StudyError
-from attnzoo.study.attempt import Job, Outcome, data_of
-from attnzoo.study.check import check_study
-from attnzoo.study.cluster import RayCluster
-from attnzoo.study.conduct import Engine, InProcess, conduct
-from attnzoo.study.failures import Failure, read_failures
-from attnzoo.study.folder import (
+from attnzoo.study.definition import Study, check_study, load_study, parse_study
+from attnzoo.study.numbers import is_measured, measure_costs
+from attnzoo.study.report import write_report, write_results
+from attnzoo.study.runs import (
+    Engine,
+    Failure,
+    InProcess,
+    Job,
+    Outcome,
+    Processes,
+    RayCluster,
     Record,
+    StudyBars,
+    conduct,
+    data_of,
     is_finished,
+    read_failures,
     read_folder,
     run_folder,
     same_study,
+    shares_of_gpus,
     write_data,
     write_study,
 )
-from attnzoo.study.grid import Study
-from attnzoo.study.measure import is_measured, measure_costs
-from attnzoo.study.processes import Processes, shares_of_gpus
-from attnzoo.study.progress import StudyBars
-from attnzoo.study.reading import load_study, parse_study
-from attnzoo.study.report import write_report, write_results
-from attnzoo.train.claim import claimed
-from attnzoo.train.run import RESULT
-from attnzoo.train.spec import RunSpec
-from attnzoo.train.stopping import Interrupted
-from attnzoo.train.watch import Watch
+from attnzoo.train import RESULT, Interrupted, RunSpec, Watch, claimed
 
 __all__ = ["StudyOutcome", "run_study"]
 

@@ -14,10 +14,9 @@ from torch import Tensor, nn
 from torch.utils._pytree import tree_leaves
 
 from attnzoo.api import plan
-from attnzoo.attention import Attention
 from attnzoo.errors import AttnzooError, NoSitesError
-from attnzoo.planning import Plan, carry_out
-from attnzoo.surgery import unwrap
+from attnzoo.hosts import Attention
+from attnzoo.surgery import Plan, carry_out, unwrap
 from attnzoo.sweep.networks import Network, Trial
 from attnzoo.sweep.table import Row
 

@@ -11,9 +11,7 @@ from torch import Tensor, nn
 
 from attnzoo.backbones import create_backbone
 from attnzoo.errors import AttnzooError
-from attnzoo.example import default_input_size
-from attnzoo.probe import probe
-from attnzoo.trace import Trace
+from attnzoo.tracing import Trace, default_input_size, probe
 
 __all__ = ["Network", "NetworkKind", "Trial", "kind_of"]
 

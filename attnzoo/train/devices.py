@@ -57,7 +57,7 @@ def trained_copy(model: nn.Module, fabric: Any, example: Any) -> nn.Module:
     """
     if not _shards(fabric):
         return model
-    from attnzoo.probe import probe
+    from attnzoo.tracing import probe
 
     calls = [call.path for call in probe(model, example).calls]
     once = {path for path in calls if calls.count(path) == 1}

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils._pytree import tree_leaves
 
-from attnzoo.attention import Attention
+from attnzoo.hosts import Attention
 from attnzoo.train.devices import all_gathered
 from attnzoo.train.session import Session
 from attnzoo.train.state import Keeper, capture, restore

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.optim import Optimizer
 
-from attnzoo.attention import Attention
+from attnzoo.hosts import Attention
 from attnzoo.surgery import attention_modules
 from attnzoo.train.data import ImageData
 from attnzoo.train.devices import trained_copy, whole

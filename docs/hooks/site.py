@@ -35,8 +35,8 @@ from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from attnzoo.cli.app import main
+from attnzoo.policies.selection import FILTERS
 from attnzoo.registry import BLOCKS, POLICIES, BlockSpec
-from attnzoo.selection import FILTERS
 
 ROOT = Path(__file__).parents[2]
 ASSETS = ROOT / "docs" / "assets"

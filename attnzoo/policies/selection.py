@@ -1,0 +1,232 @@
+"""From what is asked for to sites: policy calls, the filters all policies share, and why not."""
+
+from __future__ import annotations
+
+import fnmatch
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+import attnzoo.policies  # registers them  # noqa: F401
+from attnzoo.checks import check_choice, check_int, check_keywords
+from attnzoo.errors import NoSitesError, OptionError, SiteError
+from attnzoo.registry import POLICIES
+from attnzoo.structure import used_values
+from attnzoo.tracing import Site, Skipped, Trace
+
+__all__ = ["FILTERS", "PolicyCall", "PolicyLike", "Selection", "parse_policies", "select"]
+
+Occupied = Literal["refuse", "skip", "stack"]
+PolicyLike = str | tuple[str, Mapping[str, Any]] | Sequence[Any]
+
+#: The options every policy has, and what each keeps.
+FILTERS: dict[str, str] = {
+    "stages": "sites of these resolution levels (an integer or several, 1 is the finest)",
+    "include": "sites whose path matches one of these globs",
+    "exclude": "sites whose path matches none of these globs",
+    "min_channels": "sites of at least so many channels",
+    "max_resolution": "sites at most so high and so wide",
+    "every": "every n-th site, of those the other filters keep",
+    "occupied": "what to do where attention is already: 'refuse' (default), 'skip' or 'stack'",
+}
+
+
+@dataclass(frozen=True)
+class PolicyCall:
+    """A policy by name with its options, filters included."""
+
+    name: str
+    options: Mapping[str, Any] = field(default_factory=dict)
+
+    def __str__(self) -> str:
+        shown = ", ".join(f"{key}={value!r}" for key, value in self.options.items())
+        return f"{self.name}({shown})" if shown else self.name
+
+
+@dataclass(frozen=True)
+class Selection:
+    """What one policy found in one trace.
+
+    Attributes:
+        policy: what was asked, `auto` resolved to the policy it chose.
+        asked: the name that was asked for.
+        sites: the sites, in forward order.
+        skipped: places the policy could not use, and why.
+        occupied: what to do where attention is already.
+    """
+
+    policy: PolicyCall
+    asked: str
+    sites: tuple[Site, ...]
+    skipped: tuple[Skipped, ...]
+    occupied: Occupied
+
+
+def parse_policies(policy: PolicyLike) -> tuple[PolicyCall, ...]:
+    """`"pre-pool"`, `("in-residual", {"stages": [3, 4]})`, or a list of these → policy calls.
+
+    Raises:
+        OptionError: if it is of another form, or an option is unknown.
+        UnknownNameError: if no policy has that name.
+    """
+    if isinstance(policy, PolicyCall):
+        calls: tuple[PolicyCall, ...] = (policy,)
+    elif isinstance(policy, str):
+        calls = (PolicyCall(policy),)
+    elif _is_pair(policy):
+        calls = (PolicyCall(policy[0], dict(policy[1])),)
+    elif isinstance(policy, list | tuple) and policy:
+        items: list[Any] = list(policy)
+        return tuple(call for item in items for call in parse_policies(item))
+    else:
+        raise OptionError(
+            f"policy={policy!r}: pass a name, a pair (name, {{option: value}}), or a list of these."
+        )
+    for call in calls:
+        known = [*POLICIES[call.name].options, *FILTERS]
+        check_keywords(f"policy {call.name!r}", call.options, known)
+        _check_filters(call)
+    return calls
+
+
+def select(trace: Trace, call: PolicyCall) -> Selection:
+    """The sites that a policy finds in a trace, filtered.
+
+    Raises:
+        NoSitesError: if there are none; the message says why, and which policies have some.
+        OptionError: if an option is wrong.
+    """
+    spec = POLICIES[call.name]
+    name = spec.delegate(trace) if spec.delegate else call.name
+    own = {key: value for key, value in call.options.items() if key not in FILTERS}
+    returned = spec.find(trace, **own)
+    found = list(returned) if isinstance(returned, Iterable) else [returned]
+    for item in found:
+        traced = isinstance(item, Site) and item.call >= 0
+        if not traced and not isinstance(item, Skipped):
+            raise SiteError(
+                f"policy {call.name!r} returned {item!r}; a policy returns a list of sites, made "
+                f"by trace.before(call), trace.after(call) or trace.replace(call)."
+            )
+    found = [_unless_dead(trace, item) if isinstance(item, Site) else item for item in found]
+    sites = [item for item in found if isinstance(item, Site)]
+    sites.sort(key=lambda site: (site.value, site.call))
+    skipped = tuple(item for item in found if isinstance(item, Skipped))
+    kept, dropped = _filter(sites, call.options)
+    if not kept:
+        raise NoSitesError(_explain(trace, call, name, sites, skipped, dropped))
+    resolved = PolicyCall(name, dict(call.options))
+    occupied: Occupied = call.options.get("occupied", "refuse")
+    return Selection(resolved, call.name, tuple(kept), skipped, occupied)
+
+
+def _unless_dead(trace: Trace, site: Site) -> Site | Skipped:
+    """The site, unless attention there could never learn: some networks pool what none reads."""
+    made = (site.value,) if site.where == "after" else trace.calls[site.call].outputs
+    if not made or any(used_values(trace) >> value & 1 for value in made):
+        return site
+    return Skipped(site.path, "nothing that the model returns depends on what it computes")
+
+
+def _is_pair(policy: Any) -> bool:
+    two = isinstance(policy, tuple | list) and len(policy) == 2
+    return two and isinstance(policy[0], str) and isinstance(policy[1], Mapping)
+
+
+def _check_filters(call: PolicyCall) -> None:
+    owner, options = f"policy {call.name!r}", call.options
+    for name in ("min_channels", "max_resolution", "every"):
+        if name in options:
+            check_int(owner, name, options[name], minimum=1)
+    for stage in _as_list(options.get("stages", [])):
+        check_int(owner, "stages", stage, minimum=1)
+    for name in ("include", "exclude"):
+        for pattern in _as_list(options.get(name, [])):
+            if not isinstance(pattern, str):
+                raise OptionError(f"{owner}: {name}={options[name]!r} must be a glob or several.")
+    check_choice(owner, "occupied", options.get("occupied", "refuse"), ("refuse", "skip", "stack"))
+
+
+def _as_list(value: Any) -> list[Any]:
+    return list(value) if isinstance(value, list | tuple | set | range) else [value]
+
+
+def _filter(
+    sites: list[Site], options: Mapping[str, Any]
+) -> tuple[list[Site], list[tuple[str, int]]]:
+    """The sites that pass every filter, and how many each filter dropped."""
+
+    def matches(site: Site, patterns: Any) -> bool:
+        return any(fnmatch.fnmatchcase(site.path, pattern) for pattern in _as_list(patterns))
+
+    tests = {
+        "stages": lambda site, stages: site.stage in _as_list(stages),
+        "include": matches,
+        "exclude": lambda site, patterns: not matches(site, patterns),
+        "min_channels": lambda site, least: site.channels >= least,
+        "max_resolution": lambda site, most: max(site.height, site.width) <= most,
+    }
+    dropped = []
+    for name, keeps in tests.items():
+        if name in options:
+            kept = [site for site in sites if keeps(site, options[name])]
+            if len(kept) < len(sites):
+                dropped.append((f"{name}={options[name]!r}", len(sites) - len(kept)))
+            sites = kept
+    return sites[:: options.get("every", 1)], dropped
+
+
+def _explain(
+    trace: Trace,
+    call: PolicyCall,
+    name: str,
+    sites: list[Site],
+    skipped: tuple[Skipped, ...],
+    dropped: list[tuple[str, int]],
+) -> str:
+    """Why there is no site, and what to do instead."""
+    asked = str(call) if name == call.name else f"{call} (→ {name})"
+    lines = [f"policy {asked} found no site in {trace.model}."]
+    if sites:
+        by_filter = ", ".join(f"{text} dropped {count}" for text, count in dropped)
+        stages = sorted({site.stage for site in sites})
+        lines.append(
+            f"Its filters excluded all {len(sites)} sites ({by_filter}). There are sites of "
+            f"{min(s.channels for s in sites)} to {max(s.channels for s in sites)} channels at "
+            f"stages {', '.join(map(str, stages))}."
+        )
+    else:
+        lines.append(f"It has no {POLICIES[name].looks_for} that can take a block.")
+        lines += [f"  at {place}" for place in skipped[:8]]
+        lines += _other_shapes(trace)
+    if trace.stopped:
+        lines.append(f"The forward pass could be followed only up to: {trace.stopped}")
+    others = _others(trace, name)
+    lines.append(
+        f"Policies that match here: {', '.join(others)}."
+        if others
+        else "No policy matches here; policy 'match' takes any module by path or class name."
+    )
+    return "\n".join(lines)
+
+
+def _other_shapes(trace: Trace) -> list[str]:
+    """What convolutions make where nothing is a feature map, as in networks on sequences."""
+    made = [trace.values[op.outputs[0]] for op in trace.ops if op.name == "convolution"]
+    if not made or any(trace.output_map(call) for call in trace.calls):
+        return []
+    return [f"Its convolutions make {made[0].shape}; blocks take feature maps (N, C, H, W)."]
+
+
+def _others(trace: Trace, tried: str) -> list[str]:
+    matching = []
+    for spec in POLICIES:
+        if spec.name in (tried, "match") or spec.delegate is not None:
+            continue
+        try:
+            count = sum(isinstance(item, Site) for item in spec.find(trace))
+        except Exception:  # it needs options, or is broken: neither is what this message is about
+            continue
+        if count:
+            matching.append(f"{spec.name} ({count})")
+    return matching

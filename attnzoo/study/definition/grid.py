@@ -1,0 +1,144 @@
+"""Study: backbones × variants × seeds → runs, and how a study is written down."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import yaml
+from pydantic import Field
+
+from attnzoo.study.definition.controls import CONTROLS, ControlName, baseline_of, control_of, needed
+from attnzoo.study.definition.variants import PLAIN, StudyVariant, excludes
+from attnzoo.train import Config, DataSpec, RunSpec, TrainRecipe
+
+__all__ = ["Backbone", "Study", "study_yaml"]
+
+
+class Backbone(Config):
+    """One backbone of a study.
+
+    Attributes:
+        name: as in `attnzoo.create_backbone`.
+        options: for the function that builds it.
+        train: what to change in the study's training for this backbone.
+        size: side of its images in pixels, where it needs another than the study's.
+    """
+
+    name: str
+    options: dict[str, Any] = Field(default_factory=dict)
+    train: dict[str, Any] = Field(default_factory=dict)
+    size: int | None = Field(None, ge=8)
+
+
+class Study(Config):
+    """Backbones × variants × seeds on one data set.
+
+    Attributes:
+        name: of the study, and of its folder.
+        question: what it is to answer, for the report.
+        data: what to train and test on.
+        train: how; a backbone and a variant may change parts of it, the variant having the last
+            word.
+        seeds: one run per backbone, variant and seed.
+        backbones: what attention is put into.
+        variants: what is put in, baselines and controls included.
+        exclude: what is left out; each entry holds parts of a backbone and a variant.
+        controls: which controls `parse_study` adds for every attention block: `conv`, of its
+            size, and `affine`, of the smallest.
+        difference_points: the difference in top-1, in percentage points, that the study is to be
+            able to see; how many more seeds that takes is told by the report.
+        measure: whether to measure latency, throughput and memory once the runs are done.
+    """
+
+    name: str
+    question: str = ""
+    data: DataSpec = Field(discriminator="name")
+    train: dict[str, Any] = Field(default_factory=dict)
+    seeds: tuple[int, ...] = (0,)
+    backbones: tuple[Backbone, ...]
+    variants: tuple[StudyVariant, ...]
+    exclude: tuple[dict[str, Any], ...] = ()
+    controls: tuple[ControlName, ...] = CONTROLS
+    difference_points: float = Field(1.0, gt=0, le=100)
+    measure: bool = True
+
+    @property
+    def baselines(self) -> dict[str, str]:
+        """Title of a variant → title of the plain network that it is compared with."""
+        pairs = ((variant, baseline_of(variant, self.variants)) for variant in self.variants)
+        return {variant.title: plain.title for variant, plain in pairs if plain}
+
+    @property
+    def controlled(self) -> dict[str, str]:
+        """Title of a variant → title of the control that it is compared with."""
+        pairs = ((variant, control_of(variant, self.variants)) for variant in self.variants)
+        return {variant.title: control.title for variant, control in pairs if control}
+
+    def data_of(self, backbone: Backbone) -> DataSpec:
+        """The study's data, at the backbone's image size."""
+        return self.data.model_copy(update={"size": backbone.size or self.data.size})
+
+    def variants_of(self, backbone: Backbone) -> list[StudyVariant]:
+        """What is put into a backbone: all that is not excluded, and what that is compared with."""
+        kept = [
+            variant
+            for variant in self.variants
+            if not any(excludes(entry, backbone.name, variant) for entry in self.exclude)
+        ]
+        return kept if len(kept) == len(self.variants) else needed(kept, self.variants)
+
+    def run(self, backbone: Backbone, variant: StudyVariant, seed: int) -> RunSpec:
+        """One run of the study."""
+        train = {**self.train, **backbone.train, **variant.train, "seed": seed}
+        return RunSpec(
+            backbone=backbone.name,
+            backbone_options=backbone.options,
+            variant=variant.in_run,
+            data=self.data_of(backbone),
+            train=TrainRecipe.model_validate(train),
+        )
+
+    @property
+    def runs(self) -> list[RunSpec]:
+        """All runs, those to be compared with one another side by side."""
+        return [
+            self.run(backbone, variant, seed)
+            for backbone in self.backbones
+            for variants in [self.variants_of(backbone)]
+            for seed in self.seeds
+            for variant in variants
+        ]
+
+
+def study_yaml(study: Study) -> str:
+    """The study as a file that `load_study` reads."""
+    content = study.model_dump(mode="json", exclude_defaults=True)
+    content["data"] = {"name": study.data.name, **content["data"]}  # a default, but it decides
+    content["backbones"] = [
+        entry["name"] if len(entry) == 1 else entry for entry in content["backbones"]
+    ]
+    content["variants"] = [
+        _variant_entry(variant, entry)
+        for variant, entry in zip(study.variants, content["variants"], strict=True)
+    ]
+    return "".join(_lines(key, value) for key, value in content.items())
+
+
+def _variant_entry(variant: StudyVariant, entry: dict[str, Any]) -> Any:
+    if variant.policy is None:
+        return {"policy": PLAIN} | entry if entry else PLAIN
+    return {"policy": variant.policy, "block": variant.block} | entry
+
+
+def _lines(key: str, value: Any) -> str:
+    """One key of a study file: a list of mappings with an item a line, anything else on one."""
+    if key in ("backbones", "variants", "exclude"):
+        return f"{key}:\n" + "".join(f"  - {_flow(item)}\n" for item in value)
+    return f"{key}: {_flow(value)}\n"
+
+
+def _flow(value: Any) -> str:
+    text = yaml.safe_dump(
+        value, default_flow_style=True, sort_keys=False, allow_unicode=True, width=10_000
+    )
+    return text.removesuffix("\n").removesuffix("\n...")

@@ -1,0 +1,112 @@
+"""What the tables and plots of a report show, in words."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from attnzoo.study.definition import Study
+from attnzoo.study.numbers import Costs
+from attnzoo.study.report.table import points_text
+from attnzoo.study.runs import DataRecord
+
+__all__ = ["captions", "cost_notes"]
+
+
+def captions(study: Study, data: DataRecord | None) -> dict[str, str]:
+    """What the tables and plots of a report show, by the part of the report."""
+    several = len(study.seeds) > 1
+    size = points_text(study.difference_points)
+    spread = f", mean ± standard deviation over {len(study.seeds)} seeds" if several else ""
+    classes = "" if data is None else f", {len(data.classes)} classes"
+    return {
+        "results": (
+            f"top-1: share of test images that are right after the last epoch{spread}. "
+            + ("95%: interval of that mean. " if several else "")
+            + "vs plain: percentage points over the same backbone without attention. "
+            + (f"more seeds: how many it would take to see {size} with 80% chance. " * several)
+            + "mean γ: how far attention has been let in; it starts at 0, where the network "
+            "computes what the plain one does. seconds: of one run, on a machine that may have "
+            "done other things too."
+        ),
+        "effects": (
+            "What each variant adds to plain (filled) and, where it has one, to its control "
+            "(hollow)"
+            + (
+                ": the mean paired difference, its 95% interval, and a dot a seed. An arrow: the "
+                "interval goes on. Intervals are not corrected for the number of comparisons, "
+                "verdicts are."
+                if several
+                else ", at one seed."
+            )
+        ),
+        "accuracy": "Accuracy of every variant" + (": mean, and a dot a seed." if several else "."),
+        "verdicts": (
+            "points: mean paired difference with its 95% interval. p: of the paired t test, which "
+            "decides once Holm's correction has been applied. p permutation: of the exact "
+            "sign-flip test, which assumes no distribution; with n seeds it cannot be below 2/2ⁿ, "
+            f"so it is shown and does not decide. more seeds: beyond these, to see {size} with "
+            "80% chance; “?” where all seeds differ equally. From few seeds it is a rough guess."
+        ),
+        "pareto": (
+            "Top-1 against each cost, for each backbone. Filled and joined: the front, what no "
+            "other variant beats in accuracy and cost at once. "
+            + (
+                "It is drawn through means: bars are the 95% intervals, and where they overlap "
+                "the front may as well run through the other."
+                if several
+                else "It is that of one seed; another may draw it elsewhere."
+            )
+        ),
+        "curves": "Top-1 on test images after each epoch"
+        + (
+            ": the mean over seeds, in a band from the lowest seed to the highest."
+            if several
+            else "."
+        ),
+        "maps": (
+            "What attention does on one test picture at the end of training: spatial maps laid "
+            "over the picture, mean over the channels where there is one a channel, from dark blue "
+            "(lowest) to yellow (highest). Channel gates as a line, from the lowest gate to the "
+            "highest. The range is below: where it is narrow, attention hardly chooses. γ: mean "
+            "|γ| of the site, where it has one; near 0, the map changes next to nothing."
+        ),
+        "data": (
+            "Cluttered digits: a real handwritten digit, enlarged and shifted, among fragments of "
+            "other digits. Test digits are never seen in training, nor are their fragments. Some "
+            "test images, as the network sees them:"
+            if study.data.name == "cluttered-digits"
+            else f"Images from a folder{classes}. Some test images, as the network sees them:"
+        ),
+        "again": (
+            "Runs that are done are not repeated; on a CPU with the same versions the numbers "
+            "come out the same."
+        ),
+    }
+
+
+def cost_notes(costs: Costs | None, backbones: Sequence[str]) -> list[str]:
+    """How the costs were counted and measured, and what is missing."""
+    said = [
+        "★: on the Pareto front by that cost: no other variant of the backbone is at least as "
+        "accurate and as cheap, and better in one. MACs: multiply-accumulates of one image."
+    ]
+    taken = [entry for entry in costs.backbones if entry.backbone in backbones] if costs else []
+    if any(entry.variants for entry in taken):
+        said.append(
+            "Times are medians with quartiles, without compilation, of forward passes in eval "
+            "mode, all variants of a backbone in turns. over plain: against the plain network of "
+            "the same turn, which is what to go by on a shared machine. images/s: at the batch "
+            "size of the training. kept: what a training step at that batch size keeps for its "
+            "backward pass, counted tensor by tensor without weights and images."
+        )
+    if any(v.peak_bytes is not None for entry in taken for v in entry.variants):
+        said.append(
+            "peak: of CUDA's allocator over the forward and backward pass of that step, beyond "
+            "what was there before."
+        )
+    said += [
+        f"{entry.backbone} was not measured: {entry.failed}" for entry in taken if entry.failed
+    ]
+    if not taken:
+        said.append("Latency, throughput and memory were not measured.")
+    return said

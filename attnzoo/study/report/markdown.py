@@ -1,0 +1,127 @@
+"""`report.md`: the report in plain text, to be pasted into an issue or kept beside a paper."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from attnzoo.study.report.overlays import MapGroup, MapRow
+from attnzoo.study.report.provenance import Provenance
+from attnzoo.study.report.wording import verdicts
+
+__all__ = ["comparison_markdown", "report_markdown"]
+
+
+def report_markdown(content: Mapping[str, Any], figures: Mapping[str, str]) -> str:
+    """The report as Markdown.
+
+    Args:
+        content: what the page shows.
+        figures: name → path of what it shows as pictures.
+    """
+    study, words = content["study"], content["words"]
+    parts = [f"# {study.name}"]
+    if study.question:
+        parts.append(study.question)
+    parts.append(f"{len(content['records'])} of {content['planned']} runs are done.")
+    parts += [f"> {text}" for text in [*content["wording"], *content["stopped"]]]
+    if content["results"].groups:
+        parts += ["## Results", content["results"].markdown(), words["results"]]
+        sizes = [f"{name}: {size}" for name, size in content["sizes"].items()]
+        parts.append(f"Images: {', '.join(sizes)}.")
+    parts += _picture("effects", words["effects"], figures)
+    parts += _picture("accuracy", words["accuracy"], figures)
+    told = verdicts(study, content["rows"])
+    if told:
+        parts += ["## Verdicts", "\n".join(f"- **{verdict}**: {text}" for verdict, text in told)]
+        parts += [content["verdicts"].markdown(), words["verdicts"]]
+    if content["costs"].groups:
+        parts += ["## Cost beside accuracy", content["costs"].markdown()]
+        parts += [f"{name} measured on {where}." for name, where in content["measured"].items()]
+        parts += content["cost_notes"]
+    if content["capacity"]:
+        parts += ["### Controls of another size", _list(content["capacity"])]
+    shown = [(backbone, len(plots)) for backbone, plots in content["pareto"]]
+    if shown:
+        parts += ["## Pareto fronts", words["pareto"]]
+        for backbone, count in shown:
+            names = [f"pareto-{i + 1}-{backbone}" for i in range(count)]
+            parts += [f"### {backbone}", "\n".join(_image(name, figures) for name in names)]
+        parts += _picture("overview", "All backbones.", figures)
+        parts += ["## Learning curves", words["curves"]]
+        parts += [_image(f"curves-{backbone}", figures) for backbone, _ in shown]
+    if content["maps"]:
+        parts += ["## Attention maps", words["maps"]]
+        parts += [part for group in content["maps"] for part in _maps(group, figures)]
+    if "data" in figures:
+        labels = ", ".join(picture.label for picture in content["data"].pictures)
+        parts += ["## The data", words["data"], _image("data", figures), labels]
+    parts += ["## How to run it again", *_again(content["again"])]
+    parts += [words["again"], f"written {content['written']}"]
+    return "\n\n".join(parts) + "\n"
+
+
+def comparison_markdown(content: Mapping[str, Any], figures: Mapping[str, str]) -> str:
+    """A comparison of studies as Markdown; the arguments are as for `report_markdown`."""
+    parts = [f"# {' and '.join(content['labels'])}"]
+    for entry in content["entries"]:
+        if entry.study.question:
+            parts.append(f"{entry.label}: {entry.study.question}")
+    parts += [f"> {text}" for text in content["notes"]]
+    parts.append("## What differs")
+    parts.append(content["settings"].markdown() if content["settings"].groups else "No setting.")
+    parts += ["## Side by side", content["results"].markdown()]
+    parts += _picture("side_by_side", "What each variant adds to plain in each study.", figures)
+    parts += ["## Pooled", *content["pooling_notes"]]
+    if content["pooled"].groups:
+        parts.append(content["pooled"].markdown())
+        parts += _picture("effects", "What each variant adds, all studies together.", figures)
+    if content["verdicts"].groups:
+        parts += ["### Verdicts", content["verdicts"].markdown()]
+    if content["apart"]:
+        parts += ["### Not pooled", _list(content["apart"])]
+    if content["repeated"]:
+        parts += ["### One seed, two outcomes", _list(content["repeated"])]
+    parts += ["## Cost beside accuracy", content["costs"].markdown(), "## How to run them again"]
+    for label, again in content["again"]:
+        parts += [f"### {label}", *_again(again)]
+    return "\n\n".join(parts) + "\n"
+
+
+def _again(again: Provenance) -> list[str]:
+    return [
+        f"Save this as `{again.file}`:",
+        f"```yaml\n{again.content}```",
+        f"```console\n$ {again.command}\n```",
+        _list([f"{name}: {value}" for name, value in again.facts]),
+    ]
+
+
+def _maps(group: MapGroup, figures: Mapping[str, str]) -> list[str]:
+    parts = [f"### {group.backbone}", f"On a test picture of class {group.label}."]
+    for i, row in enumerate(group.rows):
+        parts.append(f"{row.variant}, seed {row.seed}, {row.shown} of {row.sites} sites:")
+        name = f"maps-{i + 1}-{group.backbone}"
+        if name in figures:
+            parts.append(_image(name, figures))
+        parts.append(_list(_cells(row)))
+    return parts
+
+
+def _cells(row: MapRow) -> list[str]:
+    return [
+        f"{emitter}: " + "; ".join(f"{cell.path} {cell.told}" for cell in cells)
+        for emitter, cells in row.emitters.items()
+    ]
+
+
+def _picture(name: str, caption: str, figures: Mapping[str, str]) -> list[str]:
+    return [_image(name, figures), caption] if name in figures else []
+
+
+def _image(name: str, figures: Mapping[str, str]) -> str:
+    return f"![{name}]({figures[name]})"
+
+
+def _list(lines: Sequence[str]) -> str:
+    return "\n".join(f"- {line}" for line in lines)

@@ -1,0 +1,216 @@
+"""The report: CSV tables, `report.md` with its figures, and a `report.html` that needs nothing."""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+from rich.table import Table
+
+from attnzoo.study.definition import Study
+from attnzoo.study.numbers import COST_UNITS, Costs, Summary, fronts, read_costs
+from attnzoo.study.report import plots
+from attnzoo.study.report.captions import captions, cost_notes
+from attnzoo.study.report.drawing import standalone
+from attnzoo.study.report.looks import glyph, variant_looks
+from attnzoo.study.report.markdown import report_markdown
+from attnzoo.study.report.overlays import map_groups, sample_strip, strip
+from attnzoo.study.report.provenance import provenance
+from attnzoo.study.report.sheets import LEAST, cost_sheet, result_sheet, verdict_sheet
+from attnzoo.study.report.table import (
+    comparisons,
+    comparisons_csv,
+    results_csv,
+    results_table,
+    study_rows,
+)
+from attnzoo.study.report.wording import capacity, caveats, failure_notes
+from attnzoo.study.runs import (
+    DataRecord,
+    Record,
+    read_data,
+    read_failures,
+    read_folder,
+    write_atomically,
+)
+from attnzoo.train import require
+
+__all__ = ["render", "study_table", "write_figures", "write_report", "write_results"]
+
+FIGURES = "figures"
+
+
+def study_table(folder: str | Path) -> Table:
+    """The study's table for a terminal; print it with rich.
+
+    Raises:
+        StudyError: no study is in `folder`.
+    """
+    study, records = read_folder(folder)
+    return results_table(study, records)
+
+
+def write_results(folder: str | Path) -> Path:
+    """Write `results.csv`, one row a finished run, and return its path.
+
+    Raises:
+        StudyError: no study is in `folder`.
+    """
+    path = Path(folder) / "results.csv"
+    write_atomically(path, results_csv(read_folder(folder)[1]))
+    return path
+
+
+def write_report(folder: str | Path) -> Path:
+    """Write the report from what is in a study's folder, finished or not.
+
+    That is `report.html`; the same as `report.md` with its pictures in `figures`; `results.csv`
+    with a row a run, and `comparisons.csv` with a row a comparison.
+
+    Returns:
+        The path of `report.html`.
+
+    Raises:
+        StudyError: no study is in `folder`.
+        MissingExtraError: matplotlib or another package of the extra `study` is missing.
+    """
+    folder = Path(folder)
+    write_results(folder)
+    study, records = read_folder(folder)
+    data, costs = read_data(folder), read_costs(folder)
+    rows = study_rows(study, records)
+    write_atomically(folder / "comparisons.csv", comparisons_csv(rows))
+    failures = read_failures(folder, study.runs)
+    content = _content(study, records, rows, data, costs)
+    content["stopped"] = [*content["stopped"], *failure_notes(failures.values())]
+    figures = write_figures(folder, _figures(content))
+    write_atomically(folder / "report.md", report_markdown(content, figures))
+    path = folder / "report.html"
+    write_atomically(path, render("report.html.j2", content))
+    return path
+
+
+def render(template: str, content: Mapping[str, Any]) -> str:
+    """A page from one of the templates beside this file."""
+    jinja = require("jinja2", "Jinja")
+    environment = jinja.Environment(
+        loader=jinja.FileSystemLoader(Path(__file__).with_name("templates")),
+        autoescape=True,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        undefined=jinja.ChainableUndefined,
+    )
+    environment.filters["glyph"] = glyph
+    environment.globals["least"] = LEAST
+    return environment.get_template(template).render(content)
+
+
+def write_figures(folder: Path, figures: Mapping[str, str | bytes]) -> dict[str, str]:
+    """Write figures as files, in the place of those of an earlier report.
+
+    Args:
+        folder: of the study; they go to `figures` in it.
+        figures: name → an SVG element of a page, or JPEG bytes.
+
+    Returns:
+        Name → path relative to the folder.
+    """
+    place = folder / FIGURES
+    partial = Path(tempfile.mkdtemp(prefix=f".{FIGURES}.", dir=folder))
+    partial.chmod(0o755)  # as other folders, not as one for temporary files
+    paths = {}
+    for name, figure in figures.items():
+        safe = "".join(c if c.isalnum() or c in "-_." else "-" for c in name)
+        if isinstance(figure, bytes):
+            file = f"{safe}.jpg"
+            (partial / file).write_bytes(figure)
+        else:
+            file = f"{safe}.svg"
+            (partial / file).write_text(standalone(figure), encoding="utf-8")
+        paths[name] = f"{FIGURES}/{file}"
+    shutil.rmtree(place, ignore_errors=True)
+    partial.rename(place)
+    return paths
+
+
+def _content(
+    study: Study,
+    records: Sequence[Record],
+    rows: Sequence[Summary],
+    data: DataRecord | None,
+    costs: Costs | None,
+) -> dict[str, Any]:
+    """All that the report shows, for the page and for Markdown."""
+    backbones = list(dict.fromkeys(row.backbone for row in rows))
+    finished = any(r.result.status == "finished" for r in records)
+    trained = backbones if finished else []
+    looks = variant_looks(records)
+    chance = 1 / len(data.classes) if data else None
+    marks = fronts(rows, costs)
+    pareto = [
+        (name, [plots.pareto_plot(rows, name, cost, costs, looks) for cost in COST_UNITS])
+        for name in trained
+    ]
+    sizes = {backbone.name: study.data_of(backbone).size for backbone in study.backbones}
+    stopped = [r.result for r in records if r.result.status == "diverged"]
+    return {
+        "study": study,
+        "records": records,
+        "rows": rows,
+        "planned": len(study.runs),
+        "minutes": sum(r.result.seconds for r in records) / 60,
+        "wording": caveats(study, rows, data, done=len(records)),
+        "stopped": [
+            f"{r.backbone}, {r.variant}, seed {r.seed} stopped: {r.message}" for r in stopped
+        ],
+        "words": captions(study, data),
+        "looks": looks,
+        "sizes": {name: f"{size}×{size} pixels" for name, size in sizes.items()},
+        "results": result_sheet(rows),
+        "verdicts": verdict_sheet(rows),
+        "costs": cost_sheet(rows, costs, marks),
+        "measured": _measured_where(costs),
+        "cost_notes": cost_notes(costs, backbones),
+        "capacity": capacity(study, rows),
+        "effects": plots.effect_plot(rows, records, looks) if comparisons(rows) else "",
+        "accuracy": plots.accuracy_plot(rows, records, looks, chance) if finished else "",
+        "pareto": [(name, [plot for plot in shown if plot]) for name, shown in pareto],
+        "overview": plots.cost_plot(rows, looks) if len(trained) > 1 else "",
+        "curves": [plots.learning_curves(records, name, looks) for name in trained],
+        "maps": map_groups(records, data),
+        "data": data,
+        "again": provenance(study, records),
+        "written": datetime.now().astimezone().strftime("%Y-%m-%d %H:%M %Z"),
+    }
+
+
+def _measured_where(costs: Costs | None) -> dict[str, str]:
+    """Backbone → where and when it was measured."""
+    return {
+        entry.backbone: (
+            f"{entry.device}, {entry.rounds[0]} turns, and {entry.rounds[1]} of batches of "
+            f"{entry.batch_size}, {entry.measured}"
+        )
+        for entry in (costs.backbones if costs else ())
+        if entry.variants
+    }
+
+
+def _figures(content: Mapping[str, Any]) -> dict[str, str | bytes]:
+    """Name → what `report.md` shows as a file."""
+    found: dict[str, str | bytes] = {name: content[name] for name in ("effects", "accuracy")}
+    for backbone, shown in content["pareto"]:
+        found |= {f"pareto-{i + 1}-{backbone}": plot for i, plot in enumerate(shown)}
+    found["overview"] = content["overview"]
+    backbones = [backbone for backbone, _ in content["pareto"]]
+    found |= {f"curves-{b}": plot for b, plot in zip(backbones, content["curves"], strict=True)}
+    for group in content["maps"]:
+        for i, row in enumerate(group.rows):
+            found[f"maps-{i + 1}-{group.backbone}"] = strip(row)
+    if content["data"]:
+        found["data"] = sample_strip(content["data"])
+    return {name: figure for name, figure in found.items() if figure}

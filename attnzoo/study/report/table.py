@@ -1,0 +1,175 @@
+"""The study's tables, for the terminal, `results.csv` and `comparisons.csv`, and their wording."""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict, fields
+
+from rich.table import Table
+
+from attnzoo.study.definition import Study
+from attnzoo.study.numbers import MOST_SEEDS, Difference, Summary, summarise
+from attnzoo.study.runs import Record
+from attnzoo.train import RunResult
+
+__all__ = [
+    "accuracy_text",
+    "added_text",
+    "comparisons",
+    "comparisons_csv",
+    "difference_text",
+    "interval_text",
+    "more_seeds_text",
+    "p_text",
+    "points_text",
+    "results_csv",
+    "results_table",
+    "study_rows",
+    "verdict_text",
+]
+
+COLUMNS = [name for name in RunResult.model_fields if name != "versions"]
+
+
+def results_csv(records: Sequence[Record]) -> str:
+    """One row a run: every field of `RunResult` but the versions, and the run's folder."""
+    text = io.StringIO()
+    writer = csv.DictWriter(text, [*COLUMNS, "run"], lineterminator="\n")
+    writer.writeheader()
+    for record in records:
+        row = record.result.model_dump(include=set(COLUMNS))
+        writer.writerow({**row, "run": record.folder.name})
+    return text.getvalue()
+
+
+def study_rows(study: Study, records: Iterable[Record]) -> list[Summary]:
+    """The study's summaries, with verdicts where seeds allow them."""
+    results = (record.result for record in records)
+    size = study.difference_points / 100
+    return summarise(results, study.controlled, size, study.baselines)
+
+
+def comparisons(rows: Iterable[Summary]) -> list[tuple[Summary, Difference]]:
+    """Every comparison of the study: with plain, then with the control."""
+    return [(row, d) for row in rows for d in (row.difference, row.beyond) if d is not None]
+
+
+def comparisons_csv(rows: Iterable[Summary]) -> str:
+    """One row a comparison: every field of `Difference`, as shares."""
+    text = io.StringIO()
+    columns = ["backbone", "variant", *(field.name for field in fields(Difference))]
+    writer = csv.DictWriter(text, columns, lineterminator="\n")
+    writer.writeheader()
+    for row, difference in comparisons(rows):
+        names = {"backbone": row.backbone, "variant": row.variant}
+        writer.writerow({**names, **asdict(difference)})
+    return text.getvalue()
+
+
+def results_table(study: Study, records: Sequence[Record]) -> Table:
+    """One row per backbone and variant, for a terminal."""
+    rows = study_rows(study, records)
+    judged = any(difference.verdict for _, difference in comparisons(rows))
+    controlled = any(row.beyond for row in rows)
+    table = Table(title=study.name, title_justify="left", header_style="bold")
+    for name in ("backbone", "variant"):
+        table.add_column(name, no_wrap=name == "backbone")
+    for name in ("seeds", "top-1 %", "vs plain"):
+        table.add_column(name, justify="right")
+    if judged:
+        table.add_column("p (Holm)", justify="right")
+        table.add_column("verdict")
+        table.add_column("more seeds", justify="right")
+    if controlled:
+        table.add_column("vs control", justify="right")
+    for name in ("sites", "parameters", "MMACs", "seconds"):
+        table.add_column(name, justify="right")
+    previous = None
+    for row in rows:
+        if previous is not None and row.backbone != previous:
+            table.add_section()
+        difference = row.difference
+        table.add_row(
+            row.backbone if row.backbone != previous else "",
+            row.variant,
+            str(row.seeds) + (f" (+{row.diverged} diverged)" if row.diverged else ""),
+            accuracy_text(row),
+            "" if row.plain else difference_text(difference),
+            *(_judgement(difference) if judged else ()),
+            *((_beyond_text(row.beyond),) if controlled else ()),
+            str(row.sites or ""),
+            f"{row.parameters / 1e6:.2f} M{added_text(row, row.added_parameters, row.parameters)}",
+            f"{row.macs / 1e6:.1f}{added_text(row, row.added_macs, row.macs)}",
+            f"{row.seconds:.0f}",
+        )
+        previous = row.backbone
+    return table
+
+
+def _judgement(difference: Difference | None) -> tuple[str, str, str]:
+    return p_text(difference), verdict_text(difference), more_seeds_text(difference)
+
+
+def _beyond_text(difference: Difference | None) -> str:
+    if difference is None:
+        return ""
+    return f"{difference_text(difference)} {verdict_text(difference)}".rstrip()
+
+
+def accuracy_text(row: Summary) -> str:
+    """Mean top-1 in percent, with the standard deviation over seeds where there is one."""
+    if row.top1 is None:
+        return "diverged"
+    spread = f" ± {100 * row.deviation:.1f}" if row.deviation is not None else ""
+    return f"{100 * row.top1:.1f}{spread}"
+
+
+def interval_text(low: float | None, high: float | None, sign: str = "") -> str:
+    """An interval in percent, or nothing."""
+    if low is None or high is None:
+        return ""
+    return f"[{100 * low:{sign}.1f}, {100 * high:{sign}.1f}]"
+
+
+def difference_text(difference: Difference | None) -> str:
+    """Percentage points over the baseline, with the 95% interval where there is one."""
+    if difference is None:
+        return "—"
+    interval = interval_text(difference.low, difference.high, "+")
+    return f"{100 * difference.mean:+.1f} {interval}".rstrip()
+
+
+def p_text(difference: Difference | None) -> str:
+    """P after Holm's correction, to two digits."""
+    if difference is None or difference.p_holm is None:
+        return ""
+    return "<0.001" if difference.p_holm < 0.001 else f"{difference.p_holm:.2g}"
+
+
+def points_text(points: float) -> str:
+    """A number of percentage points."""
+    return "1 point" if points == 1 else f"{points:g} points"
+
+
+def verdict_text(difference: Difference | None) -> str:
+    """The verdict, or nothing."""
+    return "" if difference is None else difference.verdict or ""
+
+
+def more_seeds_text(difference: Difference | None) -> str:
+    """How many more seeds the chosen difference takes."""
+    if difference is None or difference.verdict is None:
+        return ""
+    if difference.more_seeds is None:
+        return f"over {MOST_SEEDS}" if difference.deviation else "?"
+    return str(difference.more_seeds)
+
+
+def added_text(row: Summary, added: int | None, total: int) -> str:
+    """What a variant adds to the plain network, in percent of the latter."""
+    if row.plain or added is None:
+        return ""
+    share = 100 * added / (total - added)
+    return f" ({share:+.2f}%)" if abs(share) < 10 else f" ({share:+.0f}%)"

@@ -1,0 +1,159 @@
+"""What a study's numbers allow to say, and what they do not."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+from attnzoo.study.definition import Study
+from attnzoo.study.numbers import Difference, Summary, sampling_error
+from attnzoo.study.report.pooling import Entry, Pool
+from attnzoo.study.report.table import (
+    comparisons,
+    difference_text,
+    more_seeds_text,
+    p_text,
+    points_text,
+)
+from attnzoo.study.runs import DataRecord, Failure
+
+__all__ = [
+    "capacity",
+    "caveats",
+    "comparison_notes",
+    "failure_notes",
+    "pooling_notes",
+    "verdicts",
+]
+
+UNEQUAL = 0.1
+"""A control whose size differs by a larger share of the attention's is pointed out."""
+
+
+def caveats(
+    study: Study, rows: Sequence[Summary], data: DataRecord | None, *, done: int
+) -> list[str]:
+    """Paragraphs to be read before the numbers; `done` runs of the study are there."""
+    said = []
+    if done < len(study.runs) and len(study.seeds) > 1:
+        said.append(
+            f"The study is not finished, {done} of {len(study.runs)} runs are done, and verdicts "
+            "may change: they count when it is. Stopping at one that pleases finds too much."
+        )
+    if len(study.seeds) == 1:
+        said.append(
+            "One seed a variant: this shows that the networks learn, and roughly how well. It is "
+            "no verdict on which attention is better: another seed may turn the order round. "
+            "Write several seeds into the study, such as seeds: [0, 1, 2, 3, 4], for differences "
+            "with an interval."
+        )
+    else:
+        said.append(
+            "Differences are paired: at one seed all variants of a backbone start from the same "
+            "weights and see the same batches. The bracket is the 95% interval of the mean "
+            "difference by Student's t, of that comparison alone. The verdict is stricter: the "
+            "paired t test at 5% after Holm's correction over all "
+            f"{len(comparisons(rows))} comparisons of this study. No evidence means just that, "
+            "not that there is no difference: see how many more seeds it would take."
+        )
+        if any(row.diverged for row in rows):
+            said.append(
+                "A seed at which a run diverged is no pair. What diverged is not called better, "
+                "however good its other seeds are."
+            )
+    shown = [row.top1 for row in rows if row.top1 is not None]
+    if data and shown:
+        worst = max(sampling_error(top1, data.test) for top1 in shown)
+        said.append(
+            f"There are {data.test} test images, so each accuracy is uncertain by about "
+            f"±{200 * worst:.1f} points (two standard errors) from that alone."
+        )
+    return said
+
+
+def capacity(study: Study, rows: Sequence[Summary]) -> list[str]:
+    """Where a control is not as large as the attention that it stands in for."""
+    found = {(row.backbone, row.variant): row for row in rows}
+    said = []
+    for row in rows:
+        control = found.get((row.backbone, study.controlled.get(row.variant, "")))
+        if control is None or row.added_parameters is None or control.added_parameters is None:
+            continue
+        ours, theirs = row.added_parameters, control.added_parameters
+        if abs(theirs - ours) > UNEQUAL * max(ours, 1):
+            said.append(
+                f"{row.backbone}, {row.variant}: the control {control.variant!r} has "
+                f"{theirs:+,} parameters against {ours:+,}, so it is "
+                f"{'larger' if theirs > ours else 'smaller'} than the attention."
+            )
+    return said
+
+
+def comparison_notes(entries: Sequence[Entry]) -> list[str]:
+    """Paragraphs to be read before the numbers of several studies."""
+    said = [
+        "Every study has its own verdicts, corrected over its own comparisons. Accuracies of two "
+        "studies are about the same test images; where settings differ, so may they, and not for "
+        "the sake of attention. Differences from plain are what to compare."
+    ]
+    for entry in entries:
+        planned = len(entry.study.runs)
+        if len(entry.records) < planned:
+            said.append(
+                f"{entry.label} is not finished, {len(entry.records)} of {planned} runs are done, "
+                f"and its verdicts may change."
+            )
+    return said
+
+
+def pooling_notes(pooled: Pool) -> list[str]:
+    """What the pooled numbers are, or why there are none."""
+    if not pooled.rows:
+        return [
+            "Nothing can be pooled: no backbone and variant is in several studies with the same "
+            "settings."
+        ]
+    return [
+        "Runs of the same backbone, variant and settings, whichever study they are from; a seed "
+        f"that several ran counts once. Verdicts are after Holm's correction over the pool's "
+        f"comparisons, {len(comparisons(pooled.rows))} in number. They hold at 5% if it was "
+        "settled beforehand that the studies would be pooled: to run a second study because the "
+        "first found nothing, and then pool, finds too much."
+    ]
+
+
+def failure_notes(failures: Iterable[Failure]) -> list[str]:
+    """The runs that failed, which the tables lack."""
+    return [
+        f"{f.backbone}, {f.variant}, seed {f.seed} failed: {f.message} The next `attnzoo ablate` "
+        "tries it again."
+        for f in failures
+    ]
+
+
+def verdicts(study: Study, rows: Sequence[Summary]) -> list[tuple[str, str]]:
+    """`(verdict, sentence)` of every comparison that has one: better first, then worse."""
+    order = ("better", "worse", "no evidence")
+    found = [
+        (difference.verdict, _sentence(study, row, difference))
+        for row, difference in comparisons(rows)
+        if difference.verdict
+    ]
+    return sorted(found, key=lambda pair: order.index(pair[0]))
+
+
+def _sentence(study: Study, row: Summary, difference: Difference) -> str:
+    text = (
+        f"{row.backbone}, {row.variant} against {difference.baseline}: "
+        f"{difference_text(difference)} points over {difference.seeds} seeds, "
+        f"p {p_text(difference)} after Holm"
+    )
+    if difference.verdict != "no evidence":
+        return f"{text}."
+    if difference.more_seeds is None and not difference.deviation:
+        return f"{text}; all seeds differ equally, which tells nothing of their spread."
+    size = points_text(study.difference_points)
+    if difference.more_seeds == 0:
+        return f"{text}; so many seeds see {size} with 80% chance."
+    more = more_seeds_text(difference)
+    noun = "seed" if more == "1" else "seeds"
+    return f"{text}; it takes {more} more {noun} to see {size} with 80% chance."

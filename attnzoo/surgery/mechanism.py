@@ -1,0 +1,203 @@
+"""How a block gets to its site: the anchors that mean the same place, and the best edit at one.
+
+A place is the set of operations (and model outputs) that would see the attended feature map. Two
+anchors, "after this module" or "before that one", are the same place if those sets are equal.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from torch import nn
+
+from attnzoo.errors import SiteError
+from attnzoo.hosts import SLOTS, get_module, iterates_children, join, reads_positions, split
+from attnzoo.surgery.edits import Edit, Hook, Insert, Replace, Slot, Subclass, Wrap
+from attnzoo.tracing import Call, Site, Trace, Where
+
+__all__ = ["Anchor", "choose_edit", "is_occupied"]
+
+#: Stands for "the model returns it" in the set of those who see a value.
+_RETURNED = -1
+
+
+@dataclass(frozen=True, slots=True)
+class Anchor:
+    """A module call and the side of it on which the feature map is taken."""
+
+    call: Call
+    where: Where
+
+
+def choose_edit(trace: Trace, model: nn.Module, site: Site, taken: set[str]) -> Edit:
+    """The edit that puts attention at `site`, by the first mechanism that any anchor allows.
+
+    The order is slot, insert, hook, wrap of a layer without parameters, wrap of a layer with:
+    each keeps what the next one gives up.
+
+    Args:
+        trace: of `model`.
+        model: read, not changed.
+        site: the place.
+        taken: paths already promised to other attention; the new one is added.
+
+    Raises:
+        SiteError: if no anchor can hold attention; the message says why.
+    """
+    if site.where == "replace":
+        edit: Edit | None = _replace(trace, site)
+    else:
+        anchors = list(_anchors(trace, site))
+        makers = (_slot, _insert, _hook, _wrap_stateless, _wrap)
+        edits = (make(trace, model, anchor, taken) for make in makers for anchor in anchors)
+        edit = next((found for found in edits if found is not None), None)
+    if edit is None:
+        raise SiteError(f"cannot put attention {site}: {_why_not(trace, site)}")
+    taken.add(edit.path)
+    return edit
+
+
+def is_occupied(trace: Trace, site: Site) -> bool:
+    """Whether attention already makes or takes the feature map at `site`."""
+    if any(trace.info(call).is_attention for call in trace.returning(site.value)):
+        return True
+    return any(
+        trace.info(call).is_attention
+        for call in trace.taking(site.value)
+        if site.where == "after" or call.index in trace.calls[site.call].inside
+    )
+
+
+def _anchors(trace: Trace, site: Site) -> Iterator[Anchor]:
+    """The anchors at the same place as `site`, itself first."""
+    own = Anchor(trace.calls[site.call], site.where)
+    seen_by = _seen_by(trace, own, site.value)
+    yield own
+    for where, calls in (
+        ("after", trace.returning(site.value)),
+        ("before", trace.taking(site.value)),
+    ):
+        for call in calls:
+            anchor = Anchor(call, where)
+            if anchor != own and _seen_by(trace, anchor, site.value) == seen_by:
+                yield anchor
+
+
+def _seen_by(trace: Trace, anchor: Anchor, value: int) -> frozenset[int]:
+    """The operations that would read an attended map at `anchor` where they read `value` now."""
+    call = anchor.call
+    passes_on = anchor.where == "after" or value in call.outputs
+    begin = call.end_op if anchor.where == "after" else call.first_op
+    end = len(trace.ops) if passes_on else call.end_op
+    readers = {op for op in trace.users(value) if begin <= op < end}
+    if passes_on and value in trace.outputs:
+        readers.add(_RETURNED)
+    return frozenset(readers)
+
+
+def _called_once(trace: Trace, call: Call) -> bool:
+    return trace.times_called[call.path] == 1
+
+
+def _free_name(model: nn.Module, parent: str, wanted: str, taken: set[str]) -> str:
+    """`wanted`, or with a number, so that neither the parent nor another edit has it."""
+    module, name, count = get_module(model, parent), wanted, 1
+    while hasattr(module, name) or join(parent, name) in taken:
+        count += 1
+        name = f"{wanted}_{count}"
+    return name
+
+
+# --- one maker a mechanism: an edit, or None where it does not apply -----------------------------
+
+
+def _slot(trace: Trace, model: nn.Module, anchor: Anchor, taken: set[str]) -> Edit | None:
+    block = trace.parent(anchor.call)
+    if block is None or anchor.where != "after" or not _called_once(trace, block):
+        return None
+    original = trace.info(block).qualname
+    slot = SLOTS.get(original)
+    free = slot is not None and join(block.path, slot.name) not in taken
+    if slot is None or not free or anchor.call.path != join(block.path, slot.after):
+        return None
+    host = get_module(model, block.path)
+    if slot.subclass:
+        exact = not hasattr(host, slot.name) and "forward" not in host.__dict__
+        return Subclass(block.path, slot.name, original, slot.subclass) if exact else None
+    return Slot(block.path, slot.name) if getattr(host, slot.name, 0) is None else None
+
+
+def _insert(trace: Trace, model: nn.Module, anchor: Anchor, taken: set[str]) -> Edit | None:
+    parent = trace.parent(anchor.call)
+    if parent is None or trace.info(parent).kind != "sequential" or not _called_once(trace, parent):
+        return None
+    calls = trace.children(parent)
+    entries = list(get_module(model, parent.path)._modules)
+    if len(entries) != len(calls) or _positions_matter(model, trace.info(parent).paths):
+        return None
+    name = entries[calls.index(anchor.call)]
+    prefix = "attn_pre" if anchor.where == "before" else "attn_post"
+    new = _free_name(model, parent.path, f"{prefix}_{name}", taken)
+    return Insert(parent.path, new, name, anchor.where)
+
+
+def _positions_matter(model: nn.Module, paths: tuple[str, ...]) -> bool:
+    """Whether the code of a module that holds this one reads the positions of its entries."""
+    for path in paths:
+        if path:
+            parent, name = split(path)
+            owner = type(get_module(model, parent))
+            if reads_positions(owner, name):
+                return True
+    return False
+
+
+def _hook(trace: Trace, model: nn.Module, anchor: Anchor, taken: set[str]) -> Edit | None:
+    call = anchor.call
+    if trace.info(call).kind != "composite" or not _called_once(trace, call):
+        return None
+    host = get_module(model, call.path)
+    edit = Hook(call.path, anchor.where)
+    if edit.path in taken or hasattr(host, edit.name) or iterates_children(type(host)):
+        return None
+    return edit
+
+
+def _wrap_stateless(trace: Trace, model: nn.Module, anchor: Anchor, taken: set[str]) -> Edit | None:
+    stateless = not trace.info(anchor.call).has_state
+    return _wrap(trace, model, anchor, taken) if stateless else None
+
+
+def _wrap(trace: Trace, model: nn.Module, anchor: Anchor, taken: set[str]) -> Edit | None:
+    call, paths = anchor.call, trace.info(anchor.call).paths
+    if call.parent < 0 or not _called_once(trace, call) or not call.takes_tensor:
+        return None
+    edit = Wrap(paths, anchor.where)
+    return None if edit.path in taken else edit
+
+
+def _replace(trace: Trace, site: Site) -> Edit | None:
+    call = trace.calls[site.call]
+    if call.parent < 0 or not _called_once(trace, call):
+        return None
+    return Replace(trace.info(call).paths)
+
+
+def _why_not(trace: Trace, site: Site) -> str:
+    call = trace.calls[site.call]
+    times = trace.times_called[call.path]
+    if times > 1:
+        return (
+            f"{call.path!r} is called {times} times in one forward pass, and attention there would "
+            f"act at all of them. Name one place by another module, or leave it out by exclude=."
+        )
+    if call.parent < 0:
+        return (
+            "the model itself is the only module there, and it is changed in place, so nothing "
+            "can stand around it. Put it into an nn.Sequential first."
+        )
+    return (
+        f"{call.path!r} ({call.type}) is held in a way that none of slot, insert, hook and wrap "
+        f"allows. Name a module around it with policy 'match'."
+    )

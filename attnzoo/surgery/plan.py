@@ -1,0 +1,330 @@
+"""Plan: what a recipe comes to on one model, before anything is done to it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from attnzoo.errors import SiteError
+from attnzoo.policies import Selection, select
+from attnzoo.registry import BLOCKS, BlockSpec
+from attnzoo.surgery.edits import Edit, Mechanism
+from attnzoo.surgery.mechanism import choose_edit, is_occupied
+from attnzoo.surgery.operate import build_attention, build_block, operate
+from attnzoo.surgery.recipe import Recipe
+from attnzoo.tracing import (
+    FastShapes,
+    Site,
+    Skipped,
+    Trace,
+    collection_paused,
+    count,
+    meta_forward,
+    probe,
+)
+
+__all__ = ["Plan", "PlannedSite", "carry_out", "make_plan"]
+
+
+@dataclass(frozen=True)
+class PlannedSite:
+    """One site with the edit that will fill it and what the block there costs.
+
+    Attributes:
+        site: the place.
+        edit: how the block gets there.
+        parameters: that it adds.
+        macs: multiply-accumulate operations that it adds, per image.
+        activation_bytes: of the tensors that it makes, per float32 image.
+    """
+
+    site: Site
+    edit: Edit
+    parameters: int
+    macs: int
+    activation_bytes: int
+
+    @property
+    def mechanism(self) -> Mechanism:
+        """`slot`, `insert`, `hook`, `wrap` or `replace`."""
+        return self.edit.mechanism
+
+    @property
+    def path(self) -> str:
+        """Where the attention will be in the module tree."""
+        return self.edit.path
+
+
+@dataclass(frozen=True, eq=False)
+class Plan:
+    """A recipe resolved on one model. Making it changes nothing; `apply` does.
+
+    Print it for a table of the sites.
+
+    Attributes:
+        recipe: what was asked for.
+        sites: the places found, in forward order.
+        edits: how attention gets to each of them.
+        skipped: places that a policy looked at and could not use.
+        asked: the policy names as asked for (`auto` not resolved).
+    """
+
+    model: nn.Module = field(repr=False)
+    trace: Trace = field(repr=False)
+    recipe: Recipe
+    sites: tuple[Site, ...]
+    edits: tuple[Edit, ...]
+    skipped: tuple[Skipped, ...]
+    asked: tuple[str, ...]
+    example: Any = field(repr=False)
+
+    def apply(self) -> nn.Module:
+        """Put the blocks in; the model is changed in place and returned.
+
+        Raises:
+            SurgeryError: if the model was changed since the plan was made, or does not behave
+                as planned afterwards. It is then as it was before.
+        """
+        return self._operate(just_traced=False)
+
+    def _operate(self, *, just_traced: bool) -> nn.Module:
+        return operate(
+            self.model,
+            self.recipe,
+            self.sites,
+            self.edits,
+            self.trace,
+            self.example,
+            just_traced=just_traced,
+        )
+
+    @cached_property
+    def rows(self) -> tuple[PlannedSite, ...]:
+        """The sites with their edits and costs."""
+        costs: dict[tuple[Any, ...], tuple[int, int, int]] = {}
+        rows = []
+        for site, edit in zip(self.sites, self.edits, strict=True):
+            shape = (site.channels, site.frames, site.height, site.width, site.axes)
+            if shape not in costs:
+                costs[shape] = _cost(self.recipe, site)
+            rows.append(PlannedSite(site, edit, *costs[shape]))
+        return tuple(rows)
+
+    @property
+    def parameters(self) -> int:
+        """Parameters that the plan adds."""
+        return sum(row.parameters for row in self.rows)
+
+    @property
+    def macs(self) -> int:
+        """Multiply-accumulate operations that the plan adds, per image."""
+        return sum(row.macs for row in self.rows)
+
+    @property
+    def activation_bytes(self) -> int:
+        """Bytes of the tensors that the plan adds to a forward pass, per float32 image."""
+        return sum(row.activation_bytes for row in self.rows)
+
+    def to_dict(self) -> dict[str, Any]:
+        """As plain JSON types."""
+        return {
+            "model": self.trace.model,
+            "recipe": self.recipe.to_dict(),
+            "asked": list(self.asked),
+            "sites": [
+                {
+                    "path": row.site.path,
+                    "where": row.site.where,
+                    "channels": row.site.channels,
+                    "height": row.site.height,
+                    "width": row.site.width,
+                    "stage": row.site.stage,
+                    "mechanism": row.mechanism,
+                    "attention": row.path,
+                    "parameters": row.parameters,
+                    "macs": row.macs,
+                    "activation_bytes": row.activation_bytes,
+                }
+                for row in self.rows
+            ],
+            "skipped": [{"path": s.path, "reason": s.reason} for s in self.skipped],
+            "parameters": self.parameters,
+            "macs": self.macs,
+            "activation_bytes": self.activation_bytes,
+        }
+
+    def to_json(self) -> str:
+        """`to_dict` as text."""
+        return json.dumps(self.to_dict(), indent=2)
+
+    def __str__(self) -> str:
+        head = ("site", "C", "H×W", "stage", "mechanism", "parameters", "MMACs", "MB")
+        body = [
+            (
+                f"{row.site.where} {row.site.path or '(root)'}",
+                str(row.site.channels),
+                f"{row.site.height}×{row.site.width}",
+                str(row.site.stage),
+                row.mechanism,
+                f"{row.parameters:,}",
+                f"{row.macs / 1e6:.2f}",
+                f"{row.activation_bytes / 1e6:.2f}",
+            )
+            for row in self.rows
+        ]
+        total = (
+            f"{len(self.sites)} sites",
+            *("",) * 4,
+            f"{self.parameters:,}",
+            f"{self.macs / 1e6:.2f}",
+            f"{self.activation_bytes / 1e6:.2f}",
+        )
+        widths = [max(len(row[i]) for row in (head, *body, total)) for i in range(len(head))]
+        lines = [f"{self.trace.model}: {self.recipe}"]
+        for row in (head, *body, total):
+            first, *others = (
+                cell.ljust(width) if i in (0, 4) else cell.rjust(width)
+                for i, (cell, width) in enumerate(zip(row, widths, strict=True))
+            )
+            lines.append("  ".join((first, *others)).rstrip())
+        lines += [f"left out: {place}" for place in self.skipped]
+        return "\n".join(lines)
+
+
+#: Factory, options and map of the blocks that were seen to keep the shape of their input.
+_KEPT: set[tuple[Any, str, tuple[int, ...]]] = set()
+
+
+@collection_paused()
+@torch.inference_mode(False)  # whose tensors know no versions, and could not be trained
+def make_plan(model: nn.Module, recipe: Recipe, example: Any = None) -> Plan:
+    """Resolve a recipe on a model, without changing it.
+
+    Raises:
+        NoSitesError: a policy finds no place.
+        SiteError: a place is occupied, named twice, or cannot hold a block.
+        OptionError: the block refuses an option.
+        TraceError, UnsupportedModelError: see `attnzoo.tracing.probe.probe`.
+    """
+    trace = probe(model, example)
+    selections = [select(trace, call) for call in recipe.policies]
+    sites = _place(trace, selections)
+    spec = BLOCKS[recipe.block]
+    shapes = dict.fromkeys((1, s.channels, s.height, s.width) for s in sites)
+    with torch.random.fork_rng(devices=[]):
+        for shape in shapes:
+            asked = (spec.factory, repr(sorted(recipe.options.items())), shape)
+            if asked not in _KEPT:
+                _check_shape(spec, recipe.options, shape)
+                _KEPT.add(asked)
+    taken: set[str] = set()
+    edits = tuple(choose_edit(trace, model, site, taken) for site in sites)
+    resolved = Recipe(
+        policies=tuple(selection.policy for selection in selections),
+        block=recipe.block,
+        options=recipe.options,
+        start=recipe.start,
+        input_size=_input_size(trace),
+    )
+    return Plan(
+        model=model,
+        trace=trace,
+        recipe=resolved,
+        sites=tuple(sites),
+        edits=edits,
+        skipped=tuple(skip for selection in selections for skip in selection.skipped),
+        asked=tuple(selection.asked for selection in selections),
+        example=example,
+    )
+
+
+def carry_out(plan: Plan) -> nn.Module:
+    """Apply a plan that was just made, so that all its trace tells of the model still holds.
+
+    Raises:
+        SurgeryError: the model does not behave as planned afterwards. It is then as it was before.
+    """
+    return plan._operate(just_traced=True)
+
+
+def _place(trace: Trace, selections: list[Selection]) -> list[Site]:
+    """The sites of all policies in forward order; places that are taken settled as asked.
+
+    A policy that names a place by two modules, of which one hands on what the other made, means
+    one place.
+    """
+    sites: list[Site] = []
+    for selection in selections:
+        own: list[Site] = []
+        for site in selection.sites:
+            if any(_same_place(other, site) for other in own):
+                continue
+            own.append(site)
+            twin = next((other for other in sites if _same_place(other, site)), None)
+            free = twin is None and not is_occupied(trace, site)
+            if free or selection.occupied == "stack":
+                sites.append(site)
+            elif selection.occupied == "refuse":
+                found = f"is named twice ({twin})" if twin else "has attention already"
+                raise SiteError(
+                    f"policy {selection.asked!r}: the place {site} {found}. Leave it out by "
+                    f"exclude=, or say what to do with ({selection.asked!r}, "
+                    f'{{"occupied": "skip"}}) or "stack".'
+                )
+    if not sites:
+        raise SiteError("every place these policies name has attention already.")
+    return sorted(sites, key=lambda site: (site.value, site.call))
+
+
+def _same_place(one: Site, other: Site) -> bool:
+    if one.where == other.where != "after":
+        return one.value == other.value and one.path == other.path
+    return one.value == other.value and "replace" not in (one.where, other.where)
+
+
+def _check_shape(spec: BlockSpec, options: Mapping[str, Any], shape: tuple[int, ...]) -> None:
+    """Build the block on meta tensors and see that it keeps the shape of its input."""
+    block = build_block(spec, shape[1], options, "meta")
+    x = torch.empty(shape, device="meta")
+    version = x._version
+    try:
+        result = meta_forward(block, (x,), {}, [FastShapes()])
+    except Exception as error:
+        raise SiteError(
+            f"block {spec.name!r} fails on a map of shape {shape}: {type(error).__name__}: {error}"
+        ) from error
+    if not isinstance(result, Tensor) or tuple(result.shape) != shape:
+        got = tuple(result.shape) if isinstance(result, Tensor) else type(result).__name__
+        raise SiteError(
+            f"block {spec.name!r} turns a map of shape {shape} into {got}; a block must keep the "
+            f"shape of its input."
+        )
+    if x._version != version:
+        raise SiteError(
+            f"block {spec.name!r} changes its input in place, which others read too. Let it begin "
+            f"with an operation that makes a new tensor (inplace=False)."
+        )
+
+
+def _cost(recipe: Recipe, site: Site) -> tuple[int, int, int]:
+    """`(parameters, MACs, activation bytes)` of the attention at a site, per float32 image."""
+    with torch.random.fork_rng(devices=[]):
+        attention = build_attention(recipe, site, "meta")
+    sizes = {"N": 1, "C": site.channels, "D": site.frames, "H": site.height, "W": site.width}
+    x = torch.empty([sizes[axis] for axis in site.axes], device="meta")
+    counted = count(attention, (x,), {})
+    return sum(p.numel() for p in attention.parameters()), counted.macs, counted.activation_bytes
+
+
+def _input_size(trace: Trace) -> tuple[int, ...] | None:
+    shapes = [value.shape for value in trace.inputs]
+    if len(shapes) != 1 or len(shapes[0]) not in (4, 5):
+        return None
+    (shape,) = shapes
+    return shape[1:] if len(shape) == 4 else (1, *shape[1:])

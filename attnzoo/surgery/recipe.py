@@ -1,0 +1,98 @@
+"""Recipe: the JSON-able answer to "what was done to this model". It travels with the weights."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from attnzoo.checks import check_choice
+from attnzoo.errors import OptionError
+from attnzoo.hosts import Start
+from attnzoo.policies import PolicyCall, PolicyLike, parse_policies
+from attnzoo.registry import BLOCKS
+
+__all__ = ["Recipe", "parse_recipe"]
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """What was asked for: policies, block, options, start. It travels with the weights as JSON.
+
+    Attributes:
+        policies: the policy calls, `auto` resolved.
+        block: name of the block.
+        options: its options.
+        start: `"identity"` or `"paper"`.
+        input_size: what was traced, `(C, H, W)`, or `(1, C, D, H, W)` for a video; None for other
+            arguments than one batch.
+    """
+
+    policies: tuple[PolicyCall, ...]
+    block: str
+    options: Mapping[str, Any] = field(default_factory=dict)
+    start: Start = "identity"
+    input_size: tuple[int, ...] | None = None
+
+    def to_dict(self) -> dict[str, Any]:
+        """As plain JSON types."""
+        return {
+            "policy": [[call.name, _plain(call.options)] for call in self.policies],
+            "block": self.block,
+            "options": _plain(self.options),
+            "start": self.start,
+            "input_size": None if self.input_size is None else list(self.input_size),
+        }
+
+    @classmethod
+    def from_dict(cls, data: Mapping[str, Any]) -> Recipe:
+        """The inverse of `to_dict`."""
+        size = data.get("input_size")
+        return cls(
+            policies=parse_policies([tuple(pair) for pair in data["policy"]]),
+            block=data["block"],
+            options=dict(data["options"]),
+            start=data["start"],
+            input_size=None if size is None else tuple(size),
+        )
+
+    def __str__(self) -> str:
+        options = "".join(f", {key}={value!r}" for key, value in self.options.items())
+        policies = " + ".join(map(str, self.policies))
+        return f"{policies} × {self.block}{options} (start={self.start})"
+
+
+def parse_recipe(
+    policy: PolicyLike | Recipe, block: str, start: str, options: Mapping[str, Any]
+) -> Recipe:
+    """The arguments of `attnzoo.wrap`, checked, as a recipe whose policies are not yet resolved.
+
+    Raises:
+        UnknownNameError: no such policy or block.
+        OptionError: an option or `start` is wrong.
+    """
+    if isinstance(policy, Recipe):
+        if options:
+            raise OptionError(
+                f"wrap: a Recipe brings its own block options; {', '.join(options)} would be "
+                f"ignored. Make another one by dataclasses.replace(recipe, options=…)."
+            )
+        policies, block, start, options = (
+            policy.policies,
+            policy.block,
+            policy.start,
+            policy.options,
+        )
+    else:
+        policies = parse_policies(policy)
+    checked: Start = check_choice("wrap", "start", start, ("identity", "paper"))
+    spec = BLOCKS[block]
+    spec.check_options(options)
+    return Recipe(tuple(policies), block, dict(options), checked)
+
+
+def _plain(options: Mapping[str, Any]) -> dict[str, Any]:
+    return {
+        key: list(value) if isinstance(value, tuple | set | range) else value
+        for key, value in options.items()
+    }

@@ -1,0 +1,182 @@
+"""The forward pass once more, after surgery, to see what each attention gets and how often.
+
+What the model did before is known from its trace. As long as attention returns maps laid out like
+those that it is given, everything without attention inside does the same as then; so it is not run
+again, and returns what it returned then.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+from torch import Tensor, nn
+
+from attnzoo.errors import TraceError
+from attnzoo.hosts import Attention, prefixes
+from attnzoo.tracing import (
+    FastShapes,
+    Layout,
+    Trace,
+    follow,
+    layout_of,
+    on_example,
+    shapes_of,
+    tensor_of,
+)
+
+__all__ = ["Place", "Rehearsal", "known_calls", "rehearse"]
+
+Shape = tuple[int, ...]
+
+#: Module → the layouts of what each of its calls took (None where that is not one tensor) and
+#: returned, in order.
+Known = Mapping[nn.Module, Sequence[tuple[Layout | None, Layout]]]
+
+
+@dataclass(frozen=True, eq=False)
+class Place:
+    """One attention, and the layout of the map at its site."""
+
+    attention: Attention
+    layout: Layout
+
+
+@dataclass(frozen=True)
+class Rehearsal:
+    """What one forward pass on meta tensors did.
+
+    Attributes:
+        maps: per attention, the shape of what it was given at each of its calls.
+        returned: shapes of the tensors that the model returned.
+    """
+
+    maps: tuple[tuple[Shape, ...], ...]
+    returned: tuple[Shape, ...]
+
+
+def rehearse(
+    model: nn.Module, places: Sequence[Place], example: Any = None, known: Known | None = None
+) -> Rehearsal | None:
+    """Run `model` once on meta tensors. Of attentions on maps of one layout, one block is run.
+
+    Args:
+        model: left as it was.
+        places: the attention in it.
+        example: as for `probe`.
+        known: calls that need not be run.
+
+    Returns:
+        None if the calls did not come as they are known, or attention returned a map of another
+        layout: then only a rehearsal without `known` can tell.
+
+    Raises:
+        TraceError: the forward pass failed.
+    """
+
+    def watch(args: tuple[Any, ...], kwargs: dict[str, Any]) -> Rehearsal | None:
+        stage = _Stage(places, known or {})
+        with stage.set():
+            try:
+                result, _ = follow(model, args, kwargs, FastShapes(), lambda: True)
+            except TraceError:
+                if known:
+                    return None
+                raise
+        if known and not stage.went_as_known():
+            return None
+        return Rehearsal(tuple(map(tuple, stage.maps)), shapes_of(result))
+
+    return on_example(model, example, watch)
+
+
+def known_calls(trace: Trace, modules: Mapping[str, nn.Module], attended: Iterable[str]) -> Known:
+    """The outermost calls of modules that hold no attention, if they return one tensor.
+
+    Args:
+        trace: of the model before surgery.
+        modules: path then → module.
+        attended: paths of the attention that was put in since.
+    """
+    run = {prefix for path in attended for prefix in prefixes(path)}
+    for call in trace.calls:
+        if not call.returns_tensor or not call.outputs:
+            run.add(call.path)
+        if call.path in run:
+            run.update(outer.path for outer in trace.enclosing(call))
+    known: dict[nn.Module, list[tuple[Layout | None, Layout]]] = {}
+    end = 0
+    for call in trace.calls:
+        if call.index >= end and call.path not in run:
+            end = call.last + 1
+            taken = trace.values[call.inputs[0]].layout if call.takes_tensor else None
+            returned = trace.values[call.outputs[0]].layout
+            known.setdefault(modules[call.path], []).append((taken, returned))
+    return known
+
+
+class _OtherwiseError(Exception):
+    """A call that did not come as it is known."""
+
+
+class _Stage:
+    """Attention that is watched, and modules that return what is known."""
+
+    def __init__(self, places: Sequence[Place], known: Known) -> None:
+        self.maps: list[list[Shape]] = [[] for _ in places]
+        self._done: set[Any] = set()  # kinds of attention that returned what was expected
+        self._as_known = True
+        self._calls = [iter(calls) for calls in known.values()]
+        self._acts: dict[nn.Module, Callable[..., Any]] = {
+            module: self._answering(calls) for module, calls in zip(known, self._calls, strict=True)
+        }
+        for place, maps in zip(places, self.maps, strict=True):
+            self._acts[place.attention] = self._watching(place, maps)
+
+    @contextmanager
+    def set(self) -> Generator[None]:
+        own = {module: vars(module).get("forward") for module in self._acts}
+        for module, act in self._acts.items():
+            vars(module)["forward"] = act
+        try:
+            yield
+        finally:
+            for module, forward in own.items():
+                if forward is None:
+                    del vars(module)["forward"]
+                else:
+                    vars(module)["forward"] = forward
+
+    def went_as_known(self) -> bool:
+        """Whether all the known calls came, and attention kept the layout of its maps."""
+        return self._as_known and all(next(calls, None) is None for calls in self._calls)
+
+    def _answering(self, calls: Iterator[tuple[Layout | None, Layout]]) -> Callable[..., Tensor]:
+        def forward(*args: Any, **kwargs: Any) -> Tensor:
+            call = next(calls, None)
+            if call is None or (call[0] and layout_of(args[0]) != call[0]):
+                self._as_known = False
+                raise _OtherwiseError
+            return tensor_of(call[1])
+
+        return forward
+
+    def _watching(self, place: Place, maps: list[Shape]) -> Callable[..., Any]:
+        attention, run = place.attention, place.attention.forward
+
+        def forward(x: Tensor, *base: Tensor) -> Any:
+            maps.append(tuple(x.shape))
+            given = tuple(map(layout_of, (x, *base)))
+            kind = (given, place.layout, attention.axes, attention.gamma is None)
+            if kind in self._done:
+                return tensor_of(place.layout)
+            y = run(x, *base)
+            if isinstance(y, Tensor) and layout_of(y) == place.layout:
+                self._done.add(kind)
+            else:
+                self._as_known = False
+            return y
+
+        return forward

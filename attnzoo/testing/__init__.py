@@ -1,0 +1,1 @@
+"""The contracts of blocks and policies, as checks for whoever writes one."""

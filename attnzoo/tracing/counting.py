@@ -1,0 +1,58 @@
+"""Parameters, multiply-accumulate operations and bytes of activations, counted on meta tensors."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from torch import Tensor, nn
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
+from torch.utils.flop_counter import FlopCounterMode
+
+from attnzoo.tracing.meta_ops import FastShapes
+from attnzoo.tracing.on_meta import meta_forward
+
+__all__ = ["Count", "count"]
+
+
+@dataclass(frozen=True)
+class Count:
+    """What one forward pass takes.
+
+    Attributes:
+        macs: multiply-accumulate operations of convolutions, matrix products and attention
+            products (half the floating-point operations torch counts).
+        activation_bytes: of all tensors that the pass makes, views and in-place results not
+            counted. What training keeps for the backward pass is at most this.
+    """
+
+    macs: int
+    activation_bytes: int
+
+
+def count(model: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Count:
+    """Count one forward pass in eval mode; no arithmetic is done and no memory taken."""
+    flops, made = FlopCounterMode(display=False), _Bytes()
+    meta_forward(model, args, kwargs, (FastShapes(), flops, made), grad=True)
+    return Count(flops.get_total_flops() // 2, made.total)
+
+
+class _Bytes(TorchDispatchMode):
+    """Adds up the bytes of every tensor that does not share its storage with an input."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.total = 0
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        result = func(*args, **(kwargs or {}))
+        given = {
+            leaf.untyped_storage()._cdata
+            for leaf in tree_leaves((args, kwargs))
+            if isinstance(leaf, Tensor)
+        }
+        for leaf in tree_leaves(result):
+            if isinstance(leaf, Tensor) and leaf.untyped_storage()._cdata not in given:
+                self.total += leaf.numel() * leaf.element_size() * bool(given)
+        return result

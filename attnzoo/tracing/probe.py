@@ -1,0 +1,178 @@
+"""One forward pass on meta tensors: model + example → `Trace`.
+
+No arithmetic is done and no memory taken; parameters, buffers, BatchNorm statistics, the random
+state and every train/eval flag are as before when `probe` returns or raises.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+import torch
+from torch import nn
+from torch.nn.modules.lazy import LazyModuleMixin
+
+from attnzoo.errors import TraceError, UnsupportedModelError
+from attnzoo.hosts import Attention, paths_by_module
+from attnzoo.tracing.example import (
+    default_input_size,
+    describe,
+    published_input_size,
+    resolve_example,
+)
+from attnzoo.tracing.meta_ops import FastShapes
+from attnzoo.tracing.on_meta import meta_forward
+from attnzoo.tracing.recorder import Recorder, tensors_in
+from attnzoo.tracing.trace import Trace
+
+__all__ = ["checked_modules", "follow", "on_example", "probe"]
+
+Seen = TypeVar("Seen")
+
+
+def probe(model: nn.Module, example: Any = None) -> Trace:
+    """Run `model` once on meta tensors and return what it did.
+
+    A forward pass whose course depends on the values (non-maximum suppression, `nonzero`)
+    cannot be followed past that point; the trace then ends there and says so in `stopped`.
+
+    Args:
+        model: any model, on any device, in any mode.
+        example: an input size, a tensor, or a tuple or dict of arguments; None for the
+            model's own default. See `attnzoo.tracing.example.resolve_example`.
+
+    Raises:
+        UnsupportedModelError: the model is compiled, scripted, quantised, lazy, or under DDP or
+            FSDP.
+        TraceError: the forward pass failed on this example.
+    """
+    paths = checked_modules(model)
+
+    def record(args: tuple[Any, ...], kwargs: dict[str, Any]) -> Trace:
+        recorder = Recorder(model, paths)
+        for tensor in tensors_in((args, kwargs)):
+            recorder.add_input(tensor)
+        with recorder.listening():
+            result, stopped = follow(model, args, kwargs, recorder, lambda: recorder.saw_map)
+        return recorder.finish(result, stopped)
+
+    return on_example(model, example, record)
+
+
+def on_example(
+    model: nn.Module, example: Any, run: Callable[[tuple[Any, ...], dict[str, Any]], Seen]
+) -> Seen:
+    """`run` on the example; where the model's own default fails, on the size it publishes."""
+    try:
+        return run(*resolve_example(model, example))
+    except TraceError:
+        # Where pixels are folded into channels first, the first convolution's are not the input's.
+        if example is None and published_input_size(model) != default_input_size(model):
+            with contextlib.suppress(TraceError):
+                return run(*resolve_example(model, published_input_size(model)))
+        raise
+
+
+def follow(
+    model: nn.Module,
+    args: tuple[Any, ...],
+    kwargs: dict[str, Any],
+    shapes: FastShapes,
+    may_stop: Callable[[], bool],
+) -> tuple[Any, str]:
+    """What the model returns and "", or None and why it cannot be followed to its end."""
+    try:
+        return meta_forward(model, args, kwargs, [shapes]), ""
+    except Exception as error:
+        stopped = _data_dependent(error)
+        if stopped and may_stop():
+            return None, stopped
+        raise TraceError(
+            f"the forward pass of {type(model).__name__} failed on {describe(args, kwargs)}: "
+            f"{type(error).__name__}: {error}\n"
+            f"Pass example=…: an input size such as (3, 64, 64), a tensor, or a tuple or dict "
+            f"of the arguments that the model takes."
+        ) from error
+
+
+def checked_modules(model: nn.Module) -> dict[nn.Module, tuple[str, ...]]:
+    """The modules of a model with their paths.
+
+    Raises:
+        UnsupportedModelError: surgery would break it in silence.
+    """
+    if not isinstance(model, nn.Module):
+        raise UnsupportedModelError(f"expected an nn.Module, got {type(model).__name__}.")
+    paths = paths_by_module(model)
+    for module, (path, *_) in paths.items():
+        if (
+            _may_be_unsupported(type(module))
+            or module._compiled_call_impl is not None
+            or "_orig_mod" in module._modules
+        ):
+            where = f"{path!r} ({type(module).__name__})" if path else type(module).__name__
+            why = _unsupported(module)
+            if why:
+                raise UnsupportedModelError(f"{where} {why}")
+    return paths
+
+
+@functools.cache
+def _may_be_unsupported(cls: type[nn.Module]) -> bool:
+    """Whether modules of this class have to be looked at: few have, and this is asked of all."""
+    kinds = (Attention, torch.jit.ScriptModule, LazyModuleMixin)
+    return issubclass(cls, kinds) or _is_parallel(cls) or _is_quantised(cls)
+
+
+def _unsupported(module: nn.Module) -> str:
+    """Why surgery would break this module, and what to do; "" if it would not."""
+    if isinstance(module, Attention) and (module.pool or module._compiled_call_impl):
+        return "is fused. Call attnzoo.unfuse(model) first."
+    if "_orig_mod" in module._modules or module._compiled_call_impl is not None:
+        return (
+            "is compiled: the compiled code would not see the attention. "
+            "Wrap the plain model first, then compile it."
+        )
+    if _is_parallel(type(module)):
+        return (
+            "is set up for parallel training: gradients of attention added now would "
+            "not be synchronised. Wrap the plain model first, then parallelise it."
+        )
+    if isinstance(module, torch.jit.ScriptModule):
+        return "is TorchScript and cannot be changed. Wrap the Python model first."
+    if _is_quantised(type(module)):
+        return (
+            "is quantised: its tensors are integers, which attention cannot take. "
+            "Wrap the float model first, then quantise it."
+        )
+    if isinstance(module, LazyModuleMixin) and module.has_uninitialized_params():
+        return "has uninitialised lazy parameters. Run one forward pass first."
+    return ""
+
+
+@functools.cache
+def _is_parallel(cls: type[nn.Module]) -> bool:
+    packages = ("torch.distributed.", "torch.nn.parallel.")
+    return any(base.__module__.startswith(packages) for base in cls.__mro__)
+
+
+@functools.cache
+def _is_quantised(cls: type[nn.Module]) -> bool:
+    packages = ("torch.ao.nn.quantized.", "torch.ao.nn.intrinsic.quantized.")
+    still_float = ("FloatFunctional", "FXFloatFunctional")  # of models that can be quantised
+    return any(
+        base.__module__.startswith(packages) and base.__name__ not in still_float
+        for base in cls.__mro__
+    )
+
+
+def _data_dependent(error: Exception) -> str:
+    """Why a forward pass cannot be followed on meta tensors, or "" for an ordinary failure."""
+    first = str(error).partition("\n")[0]
+    refused = isinstance(error, NotImplementedError | RuntimeError | TypeError)
+    if refused and "meta" in first.lower():
+        return first
+    return ""

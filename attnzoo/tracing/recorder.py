@@ -1,0 +1,282 @@
+"""Writing down a forward pass while it runs: module calls and operations, as a `Trace`."""
+
+from __future__ import annotations
+
+import functools
+import threading
+from collections.abc import Generator, Iterable
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+from torch import Tensor, nn
+from torch.nn.modules.module import (
+    register_module_forward_hook,
+    register_module_forward_pre_hook,
+)
+
+from attnzoo.tracing.axes import derive_axes
+from attnzoo.tracing.meta_ops import FastShapes, layout_of
+from attnzoo.tracing.trace import Call, Kind, ModuleInfo, Op, Trace, Value, qualname
+
+__all__ = ["Recorder", "shapes_of", "tensors_in"]
+
+_NESTED = (dict, list, tuple)
+
+_POOLS = (
+    "max_pool2d_with_indices",
+    "max_pool2d",
+    "avg_pool2d",
+    "max_pool3d_with_indices",
+    "avg_pool3d",
+)
+
+
+def tensors_in(tree: Any) -> list[Tensor]:
+    """The tensors in nested tuples, lists and dicts."""
+    if isinstance(tree, Tensor):
+        return [tree]
+    found: list[Tensor] = []
+    if isinstance(tree, _NESTED):
+        for item in tree.values() if isinstance(tree, dict) else tree:
+            if isinstance(item, Tensor):
+                found.append(item)
+            elif isinstance(item, _NESTED) and not _only_numbers(item):
+                found += tensors_in(item)  # strides, paddings and dims are lists of int
+    return found
+
+
+def shapes_of(tree: Any) -> tuple[tuple[int, ...], ...]:
+    """Shapes of the tensors in nested tuples, lists and dicts."""
+    return tuple(tuple(tensor.shape) for tensor in tensors_in(tree))
+
+
+def _only_numbers(items: Any) -> bool:
+    """Whether this is a stride, a padding or the like, as most lists among arguments are."""
+    if not items or isinstance(items, dict):
+        return not items
+    return type(items[0]) is type(items[-1]) is int
+
+
+@dataclass(frozen=True, slots=True)
+class _ClassInfo:
+    """What the class of a module says about it: its kind depends on whether it has children."""
+
+    name: str
+    qualname: str
+    alone: Kind
+    with_children: Kind
+    is_attention: bool
+
+
+@functools.cache
+def _class_info(cls: type[nn.Module]) -> _ClassInfo:
+    containers = (nn.Module, nn.Sequential)
+    layers = [base for base in cls.__mro__ if base.__module__.startswith("torch.nn.modules")]
+    alone: Kind = "leaf"
+    with_children: Kind = "composite"
+    if issubclass(cls, nn.ModuleList | nn.ModuleDict):
+        alone = with_children = "container"
+    elif issubclass(cls, nn.Sequential) and cls.forward is nn.Sequential.forward:
+        alone = with_children = "sequential"
+    elif any(base not in containers for base in layers):  # a layer of torch's own, or derived
+        with_children = "leaf"
+    attention = getattr(cls, "is_attnzoo_attention", False)
+    return _ClassInfo(cls.__name__, qualname(cls), alone, with_children, attention)
+
+
+def _module_infos(paths: dict[nn.Module, tuple[str, ...]]) -> dict[str, ModuleInfo]:
+    state: dict[nn.Module, tuple[bool, bool]] = {}  # parameters or buffers, parameters
+    infos: dict[str, ModuleInfo] = {}
+    for module in reversed(paths):  # children come after their parents, so visit them first
+        learned = bool(module._parameters)
+        stateful = learned or bool(module._buffers)
+        cls, children = _class_info(type(module)), False
+        for child in module._modules.values():
+            if child is not None:
+                children = True
+                below = state.get(child, (False, False))
+                stateful, learned = stateful or below[0], learned or below[1]
+        state[module] = stateful, learned
+        where = paths[module]
+        infos[where[0]] = ModuleInfo(
+            where,
+            cls.name,
+            cls.qualname,
+            cls.with_children if children else cls.alone,
+            stateful,
+            learned,
+            cls.is_attention,
+        )
+    return {where[0]: infos[where[0]] for where in paths.values()}
+
+
+class _OpenCall(NamedTuple):
+    """What is known of a call while it runs."""
+
+    number: int
+    path: str
+    inputs: tuple[int, ...]
+    takes_tensor: bool
+    first_op: int
+
+
+class Recorder(FastShapes):
+    """Writes down module calls (by global hooks) and operations (as a dispatch mode)."""
+
+    def __init__(self, model: nn.Module, paths: dict[nn.Module, tuple[str, ...]]) -> None:
+        super().__init__()
+        self._model = type(model).__name__
+        self._infos = _module_infos(paths)
+        self._path = {module: where[0] for module, where in paths.items()}
+        self._thread = threading.get_ident()
+        self._names: dict[Any, tuple[str, bool]] = {}
+        self._ids: dict[int, int] = {}  # id(tensor) → its current value
+        self._alive: list[Tensor] = []  # keeps those ids from being used again
+        self._values: list[Value] = []
+        self._ops: list[Op] = []
+        self._calls: list[Call | None] = []  # None until it ends
+        self._stack: list[_OpenCall] = []
+        self._users: dict[int, list[int]] = {}
+
+    @property
+    def saw_map(self) -> bool:
+        """Whether any operation made a feature map."""
+        return any(value.is_map and value.op >= 0 for value in self._values)
+
+    def add_input(self, tensor: Tensor) -> None:
+        axes = {3: "CHW", 4: "NCHW", 5: "NCDHW"}.get(tensor.ndim, "")
+        self._new_value(tensor, axes, -1)
+
+    @contextmanager
+    def listening(self) -> Generator[None]:
+        before = register_module_forward_pre_hook(self._enter)
+        # also for a call that raises: the model may catch that and go on
+        after = register_module_forward_hook(self._leave, always_call=True)
+        try:
+            yield
+        finally:
+            before.remove()
+            after.remove()
+
+    def finish(self, result: Any, stopped: str) -> Trace:
+        while self._stack:  # calls the forward pass did not come back from
+            self._close(self._stack.pop())
+        return Trace(
+            model=self._model,
+            values=tuple(self._values),
+            ops=tuple(self._ops),
+            calls=tuple(call for call in self._calls if call is not None),
+            modules=self._infos,
+            outputs=self._known((result,)),
+            returned=shapes_of(result),
+            stopped=stopped,
+            _users={value: tuple(ops) for value, ops in self._users.items()},
+        )
+
+    # --- module calls -----------------------------------------------------------------------
+
+    def _enter(self, module: nn.Module, args: Any) -> None:
+        path = self._path.get(module)
+        if path is None or threading.get_ident() != self._thread:
+            return
+        takes_tensor = bool(args) and isinstance(args[0], Tensor) and id(args[0]) in self._ids
+        self._stack.append(
+            _OpenCall(len(self._calls), path, self._known(args), takes_tensor, len(self._ops))
+        )
+        self._calls.append(None)
+
+    def _leave(self, module: nn.Module, args: Any, output: Any) -> None:
+        if module not in self._path or threading.get_ident() != self._thread:
+            return
+        self._close(self._stack.pop(), self._known((output,)), isinstance(output, Tensor))
+
+    def _close(self, call: _OpenCall, outputs: tuple[int, ...] = (), tensor: bool = False) -> None:
+        self._calls[call.number] = Call(
+            call.number,
+            call.path,
+            self._infos[call.path].type,
+            self._stack[-1].number if self._stack else -1,
+            call.inputs,
+            outputs,
+            len(self._calls) - 1,
+            call.first_op,
+            len(self._ops),
+            call.takes_tensor,
+            tensor,
+        )
+
+    # --- operations -------------------------------------------------------------------------
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        result = self.run(func, args, kwargs)
+        inputs = self._known(args) or (self._known(kwargs.values()) if kwargs else ())
+        if inputs:
+            self._record(func, args, inputs, result)
+        return result
+
+    def _record(self, func: Any, args: Any, inputs: tuple[int, ...], result: Any) -> None:
+        if func not in self._names:
+            name = func._schema.name.partition("::")[2]
+            in_place = name.endswith("_") and not name.startswith("__")
+            self._names[func] = (name.rstrip("_") if in_place else name, in_place)
+        name, in_place = self._names[func]
+        index = len(self._ops)
+        values = self._values
+        sources = [(values[v].axes, values[v].shape) for v in inputs]
+        made = [result] if isinstance(result, Tensor) else tensors_in(result)
+        if name == "native_batch_norm":
+            del made[1:]  # the statistics of a batch
+        outputs = []
+        for tensor in made:
+            if not in_place and id(tensor) in self._ids:
+                outputs.append(self._ids[id(tensor)])
+                continue
+            axes = derive_axes(
+                name, args, sources, tensor.shape, lambda: self._regrouped(inputs[0])
+            )
+            outputs.append(self._new_value(tensor, axes, index))
+        for value in inputs if len(inputs) == 1 else set(inputs):
+            self._users.setdefault(value, []).append(index)
+        kernel: tuple[int, ...] = ()
+        weight: tuple[int, ...] = ()
+        groups = 1
+        if name == "convolution":
+            weight = tuple(args[1].shape)
+            kernel, groups = weight[2:], args[8]
+        elif name in _POOLS:
+            size = args[1]
+            kernel = tuple(size) * (2 if len(size) == 1 else 1)
+        call = self._stack[-1].number if self._stack else -1
+        self._ops.append(Op(index, name, call, inputs, tuple(outputs), kernel, groups, weight))
+
+    def _new_value(self, tensor: Tensor, axes: str, op: int) -> int:
+        index = len(self._values)
+        self._ids[id(tensor)] = index
+        self._alive.append(tensor)
+        layout = layout_of(tensor)
+        self._values.append(Value(layout[0], axes, op, layout))
+        return index
+
+    def _known(self, items: Iterable[Any]) -> tuple[int, ...]:
+        """Values of the tensors in `items`, nested ones too, that depend on the model's input."""
+        ids, found = self._ids, []
+        for item in items:
+            if isinstance(item, Tensor):
+                value = ids.get(id(item))
+                if value is not None:
+                    found.append(value)
+            elif isinstance(item, _NESTED) and not _only_numbers(item):
+                found += [ids[id(t)] for t in tensors_in(item) if id(t) in ids]
+        return tuple(found)
+
+    def _regrouped(self, value: int) -> tuple[str, tuple[int, ...]] | None:
+        """The map that was flattened or regrouped on the way to `value`."""
+        for _ in range(6):  # view → addmm → activation → addmm …: an MLP on flat positions
+            made_by = self._values[value].op
+            if made_by < 0:
+                return None
+            value = self._ops[made_by].inputs[0]
+            if self._values[value].axes:
+                return self._values[value].axes, self._values[value].shape
+        return None

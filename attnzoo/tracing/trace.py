@@ -1,0 +1,318 @@
+"""What one forward pass does, as plain data: module calls, operations and the values between them.
+
+A `Trace` holds no tensor and no module, so everything computed from it is a pure function.
+
+    Value   a tensor of the forward pass: its shape, its axes, the operation that made it
+    Op      one operation on values, and the innermost module call in which it ran
+    Call    one call of a module: path, class, enclosing call, values in, values out
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from functools import cache, cached_property
+from typing import Literal
+
+from attnzoo.errors import SiteError
+from attnzoo.tracing.meta_ops import Layout
+from attnzoo.tracing.sites import Site, Where
+
+__all__ = ["Call", "Kind", "ModuleInfo", "Op", "Trace", "Value", "qualname"]
+
+Kind = Literal["leaf", "sequential", "container", "composite"]
+
+#: A new resolution level begins where the height shrinks at least this much. Unpadded
+#: convolutions (149 → 147) stay within a level; every pool and stride leaves it.
+LEVEL_RATIO = 1.4
+
+
+@dataclass(frozen=True, slots=True)
+class Value:
+    """A tensor of the forward pass.
+
+    Attributes:
+        shape: its shape.
+        axes: what the axes of a feature map mean, `"NCHW"`, `"NHWC"`, or `"NCDHW"` for those of
+            D frames, as derived from the operations; empty where they do not tell.
+        op: index of the operation that made it, -1 for an input of the model.
+        layout: shape, strides and dtype: all that can be told of a tensor without values.
+    """
+
+    shape: tuple[int, ...]
+    axes: str
+    op: int
+    layout: Layout
+
+    @property
+    def is_map(self) -> bool:
+        """Whether this is a feature map: `(N, C, H, W)`, `(N, H, W, C)` or `(N, C, D, H, W)`."""
+        return self.axes in ("NCHW", "NHWC", "NCDHW")
+
+    @property
+    def is_point(self) -> bool:
+        """Whether this is a feature map of one pixel."""
+        return self.is_map and self.height == self.width == 1
+
+    @property
+    def channels(self) -> int:
+        return self.shape[self.axes.index("C")]
+
+    @property
+    def height(self) -> int:
+        return self.shape[self.axes.index("H")]
+
+    @property
+    def width(self) -> int:
+        return self.shape[self.axes.index("W")]
+
+
+@dataclass(frozen=True, slots=True)
+class Op:
+    """One operation.
+
+    Attributes:
+        name: as in `aten`, without namespace, overload and in-place underscore.
+        call: index of the innermost module call in which it ran.
+        inputs: values read that depend on the model's input.
+        outputs: values made.
+        kernel: kernel size of a convolution or pool.
+        groups: groups of a convolution.
+        weight: shape of a convolution's weight.
+    """
+
+    index: int
+    name: str
+    call: int
+    inputs: tuple[int, ...]
+    outputs: tuple[int, ...]
+    kernel: tuple[int, ...] = ()
+    groups: int = 1
+    weight: tuple[int, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """One call of a module.
+
+    Attributes:
+        index: its place in the order in which calls begin.
+        path: path of the module (its first, if it is registered under several).
+        type: class name of the module.
+        parent: index of the enclosing call, -1 for the root.
+        inputs, outputs: values passed in positionally, values returned.
+        last: index of the last call made inside it (its own, if none was).
+        first_op, end_op: the operations run inside it, as a half-open range.
+        takes_tensor: whether its first positional argument is a tensor.
+        returns_tensor: whether it returned one tensor, and not a tuple, list or dict.
+    """
+
+    index: int
+    path: str
+    type: str
+    parent: int
+    inputs: tuple[int, ...]
+    outputs: tuple[int, ...]
+    last: int
+    first_op: int
+    end_op: int
+    takes_tensor: bool
+    returns_tensor: bool
+
+    @property
+    def inside(self) -> range:
+        """Indices of the calls made inside this one, at any depth."""
+        return range(self.index + 1, self.last + 1)
+
+    @property
+    def ops(self) -> range:
+        """Indices of the operations run inside this call."""
+        return range(self.first_op, self.end_op)
+
+
+@cache
+def qualname(cls: type) -> str:
+    """The name of a class, with its module."""
+    return f"{cls.__module__}.{cls.__qualname__}"
+
+
+@dataclass(frozen=True, slots=True)
+class ModuleInfo:
+    """What the module tree says about one module.
+
+    Attributes:
+        paths: all paths under which it is registered.
+        type: class name; `qualname`: with its module.
+        kind: `sequential` runs `nn.Sequential.forward`; `container` is a list or dict of
+            modules; `leaf` has no children or derives from one of torch's own layers;
+            `composite` is everything else.
+        has_state: whether it, or a module below it, has parameters or buffers.
+        has_parameters: whether it, or a module below it, has parameters.
+        is_attention: whether attnzoo put it in.
+    """
+
+    paths: tuple[str, ...]
+    type: str
+    qualname: str
+    kind: Kind
+    has_state: bool
+    has_parameters: bool
+    is_attention: bool = False
+
+
+@dataclass(frozen=True, eq=False)
+class Trace:
+    """One forward pass as data. Made by `attnzoo.tracing.probe.probe`; read by policies."""
+
+    model: str
+    values: tuple[Value, ...]
+    ops: tuple[Op, ...]
+    calls: tuple[Call, ...]
+    modules: dict[str, ModuleInfo]
+    outputs: tuple[int, ...]
+    returned: tuple[tuple[int, ...], ...] = ()
+    stopped: str = ""
+    _users: dict[int, tuple[int, ...]] = field(default_factory=dict, repr=False)
+
+    @property
+    def inputs(self) -> tuple[Value, ...]:
+        """The tensors that the model was given."""
+        return tuple(value for value in self.values if value.op < 0)
+
+    # --- places -----------------------------------------------------------------------------
+
+    def after(self, call: Call) -> Site:
+        """The site on the feature map that `call` returns."""
+        returned = call.outputs if call.returns_tensor else ()
+        return self._site(call, "after", returned, "returns")
+
+    def before(self, call: Call) -> Site:
+        """The site on the feature map that `call` is given, seen by this call alone."""
+        taken = call.inputs[:1] if call.takes_tensor else ()
+        return self._site(call, "before", taken, "takes")
+
+    def replace(self, call: Call) -> Site:
+        """The site in place of `call`, which must keep the shape of its feature map."""
+        returned = call.outputs if call.returns_tensor and call.takes_tensor else ()
+        site = self._site(call, "replace", returned, "returns")
+        if self.values[call.inputs[0]].shape != self.values[site.value].shape:
+            raise SiteError(
+                f"{call.path!r} ({call.type}) changes the shape of its feature map; a block keeps "
+                f"it, so it cannot take its place. Use where='after'."
+            )
+        return site
+
+    def _site(self, call: Call, where: Where, values: tuple[int, ...], verb: str) -> Site:
+        maps = [v for v in values if self.values[v].is_map]
+        if len(maps) != 1:
+            shapes = ", ".join(str(self.values[v].shape) for v in values) or "no single tensor"
+            raise SiteError(
+                f"{call.path!r} ({call.type}) {verb} {shapes}: a site needs exactly one feature "
+                f"map (N, C, H, W)."
+            )
+        value = self.values[maps[0]]
+        return Site(
+            path=call.path,
+            where=where,
+            channels=value.channels,
+            height=value.height,
+            width=value.width,
+            stage=self.stage(value),
+            axes=value.axes,
+            frames=value.shape[2] if value.axes == "NCDHW" else 1,
+            call=call.index,
+            value=maps[0],
+        )
+
+    # --- relations --------------------------------------------------------------------------
+
+    def users(self, value: int) -> tuple[int, ...]:
+        """Indices of the operations that read `value`, in order."""
+        return self._users.get(value, ())
+
+    def returning(self, value: int) -> list[Call]:
+        """The calls that return exactly `value`, in the order in which they begin."""
+        return self._by_value[0].get(value, [])
+
+    def taking(self, value: int) -> list[Call]:
+        """The calls whose first argument is `value`, in the order in which they begin."""
+        return self._by_value[1].get(value, [])
+
+    @cached_property
+    def _by_value(self) -> tuple[dict[int, list[Call]], dict[int, list[Call]]]:
+        returning: dict[int, list[Call]] = {}
+        taking: dict[int, list[Call]] = {}
+        for call in self.calls:
+            if call.returns_tensor and call.outputs:
+                returning.setdefault(call.outputs[0], []).append(call)
+            if call.takes_tensor and call.inputs:
+                taking.setdefault(call.inputs[0], []).append(call)
+        return returning, taking
+
+    def parent(self, call: Call) -> Call | None:
+        """The call that encloses `call`."""
+        return None if call.parent < 0 else self.calls[call.parent]
+
+    def enclosing(self, call: Call) -> Iterator[Call]:
+        """The calls around `call`, innermost first."""
+        while call.parent >= 0:
+            call = self.calls[call.parent]
+            yield call
+
+    def children(self, call: Call) -> list[Call]:
+        """The calls made directly by `call`, in order."""
+        return [self.calls[i] for i in self._children[call.index]]
+
+    @cached_property
+    def _children(self) -> list[list[int]]:
+        children: list[list[int]] = [[] for _ in self.calls]
+        for call in self.calls[1:]:
+            children[call.parent].append(call.index)
+        return children
+
+    def info(self, call: Call) -> ModuleInfo:
+        """What the module tree says about the module that `call` ran."""
+        return self.modules[call.path]
+
+    @cached_property
+    def times_called(self) -> Counter[str]:
+        """Path → how often the module was called."""
+        return Counter(call.path for call in self.calls)
+
+    def input_map(self, call: Call) -> Value | None:
+        """The feature map `call` is given first, or None."""
+        value = self.values[call.inputs[0]] if call.takes_tensor and call.inputs else None
+        return value if value is not None and value.is_map else None
+
+    def output_map(self, call: Call) -> Value | None:
+        """The feature map `call` returns, or None where it returns something else."""
+        value = self.values[call.outputs[0]] if call.returns_tensor and call.outputs else None
+        return value if value is not None and value.is_map else None
+
+    # --- resolution levels ------------------------------------------------------------------
+
+    def stage(self, value: Value) -> int:
+        """The resolution level of a feature map, counted from 1 at the finest one.
+
+        On ResNet these are the conv1 … conv5_x of the paper, on VGG the conv1_x … conv5_x.
+        """
+        for stage, smallest in enumerate(self._levels, start=1):
+            if value.height >= smallest:
+                return stage
+        return len(self._levels) + 1
+
+    @cached_property
+    def _levels(self) -> list[int]:
+        """The smallest height of every resolution level, finest level first."""
+        made = (self.output_map(call) for call in self.calls)
+        heights = sorted({v.height for v in made if v is not None and v.height > 1}, reverse=True)
+        levels: list[int] = []
+        top = 0
+        for height in heights:
+            if not levels or height * LEVEL_RATIO <= top:
+                levels.append(height)
+                top = height
+            else:
+                levels[-1] = height
+        return levels

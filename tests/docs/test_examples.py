@@ -1,0 +1,127 @@
+"""The examples run as they stand, at tiny size, in a folder of their own.
+
+One of them, and YOLO with its trainer, run in a process of their own, the others in this one.
+"""
+
+from __future__ import annotations
+
+import copy
+import runpy
+import subprocess
+import sys
+import warnings
+from pathlib import Path
+
+import pytest
+import torch
+from PIL import Image
+from places import ROOT
+
+import attnzoo
+
+EXAMPLES = ROOT / "examples"
+
+
+def _run(name: str, folder: Path, *arguments: str) -> str:
+    """What the example prints."""
+    command = [sys.executable, "-W", "ignore", str(EXAMPLES / name), *arguments]
+    done = subprocess.run(
+        command, cwd=folder, capture_output=True, encoding="utf-8", timeout=300, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def _run_here(
+    name: str,
+    folder: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    *arguments: str,
+) -> str:
+    """What the example prints, run in this process, where torch is there already."""
+    monkeypatch.chdir(folder)
+    monkeypatch.setattr(sys, "argv", [name, *arguments])
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        runpy.run_path(str(EXAMPLES / name), run_name="__main__")
+    return capsys.readouterr().out
+
+
+def test_every_example_is_run_here() -> None:
+    source = Path(__file__).read_text("utf-8")
+    assert [path.name for path in EXAMPLES.glob("*.py") if f'"{path.name}"' not in source] == []
+
+
+def test_fine_grained_on_digits(tmp_path: Path) -> None:
+    printed = _run(
+        "fine_grained.py", tmp_path, "--steps", "2", "--batch", "4", "--model", "test_resnet"
+    )
+    before, wrapped = (line.split()[-1] for line in printed.splitlines()[:2])
+    assert wrapped == before
+    assert "post-residual × local" in printed
+    assert (tmp_path / "attention.safetensors").exists()
+
+
+def test_fine_grained_on_a_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for split, count in (("train", 4), ("test", 2)):
+        for colour in ("red", "green"):
+            folder = tmp_path / "colours" / split / colour
+            folder.mkdir(parents=True)
+            for index in range(count):
+                Image.new("RGB", (40, 40), colour).save(folder / f"{index}.png")
+    options = ["--steps", "2", "--batch", "4", "--model", "mobilenetv3_small_050"]
+    printed = _run_here(
+        "fine_grained.py", tmp_path, monkeypatch, capsys,
+        "--data", "colours", "--size", "32", *options,
+    )  # fmt: skip
+    assert "mbconv × local" in printed
+
+
+def test_detection(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    tiny = ["--steps", "2", "--batch", "2", "--size", "48"]
+    printed = _run_here("detection.py", tmp_path, monkeypatch, capsys, *tiny)
+    assert "boxes, labels and scores after wrap are the same" in printed
+    assert "overlap after training" in printed
+
+
+def test_segmentation(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    tiny = ["--steps", "2", "--batch", "2", "--size", "48"]
+    printed = _run_here("segmentation.py", tmp_path, monkeypatch, capsys, *tiny)
+    assert "maps after wrap are the same" in printed
+    assert "overlap after training" in printed
+
+
+def test_yolo_trained_by_its_own_trainer(tmp_path: Path) -> None:
+    tiny = ["--epochs", "1", "--images", "8", "--out", str(tmp_path)]
+    printed = _run("yolo.py", tmp_path, *tiny)
+    assert "its loader finds 355 of 355 plain tensors under their keys" in printed
+    assert "last.pt holds post-residual × se" in printed
+    assert "fused, it still has 10 blocks" in printed
+
+    best = tmp_path / "run" / "weights" / "best.pt"
+    saved = torch.load(best, weights_only=False)
+    network = saved["ema"] or saved["model"]  # the trainer strips the moving average at the end
+    gammas = _gammas(network)
+    assert len(gammas) == 10
+    assert all(gamma.any() for gamma in gammas)  # its optimizer had them
+    assert len(attnzoo.unwrap(copy.deepcopy(network)).state_dict()) == 355
+
+    with torch.no_grad():
+        for gamma in gammas:
+            gamma.fill_(0.5)
+    torch.save(saved, best)
+    _run("yolo.py", tmp_path, *tiny[:-1], str(tmp_path / "more"), "--model", str(best))
+    saved = torch.load(tmp_path / "more" / "run" / "weights" / "last.pt", weights_only=False)
+    for gamma in _gammas(saved["ema"] or saved["model"]):  # gone on with, not begun anew
+        torch.testing.assert_close(gamma.float(), torch.full((len(gamma),), 0.5), rtol=0, atol=0.1)
+
+
+def _gammas(network: torch.nn.Module) -> list[torch.nn.Parameter]:
+    return [p for name, p in network.named_parameters() if name.endswith(".gamma")]

@@ -1,0 +1,187 @@
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import timm
+import torch
+import torchvision
+from torch import Tensor, nn
+
+from attnzoo.hosts.source import iterates_children, reads_positions
+
+
+class Plain(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        for child in self.children():  # building is not running
+            child.eval()
+        self.features = nn.Sequential()
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.features(x)
+
+    def initialise(self) -> None:
+        for module in self.modules():
+            module.train()
+
+
+class Loops(Plain):
+    def forward(self, x: Tensor) -> Tensor:
+        for layer in self.children():
+            x = layer(x)
+        return x
+
+
+class LoopsByName(Plain):
+    def forward_features(self, x: Tensor) -> Tensor:
+        for _, layer in self.named_children():
+            x = layer(x)
+        return x
+
+
+class LoopsInAHelper(Plain):
+    def run(self, x: Tensor) -> Tensor:
+        return self.run_all(x)
+
+    def run_all(self, x: Tensor) -> Tensor:
+        for layer in self._modules.values():
+            x = layer(x)
+        return x
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.run(x)
+
+
+class Inherits(Loops):
+    pass
+
+
+class Overrides(Loops):
+    def forward(self, x: Tensor) -> Tensor:
+        return self.features(x)
+
+
+class OwnForward(nn.Sequential):
+    def forward(self, x: Tensor) -> Tensor:
+        for layer in self:
+            x = layer(x)
+        return x
+
+
+class Sliced(nn.Sequential):
+    def forward(self, x: Tensor) -> Tensor:
+        for layer in self[:-1]:
+            x = layer(x)
+        return x
+
+
+class Super(nn.Sequential):
+    def forward(self, x: Tensor) -> Tensor:
+        return super().forward(x) * 2
+
+
+class ByAttribute(nn.Sequential):
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(3, 3, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.conv(x) + 1
+
+
+@pytest.mark.parametrize(
+    ("cls", "expected"),
+    [
+        (Plain, False), (Loops, True), (LoopsByName, True), (LoopsInAHelper, True),
+        (Inherits, True), (Overrides, False), (OwnForward, True), (Sliced, True), (Super, True),
+        (ByAttribute, False), (torchvision.models.resnet.Bottleneck, False),
+        (timm.models.regnet.Bottleneck, False), (nn.Conv2d, False), (nn.Sequential, False),
+    ],
+)  # fmt: skip
+def test_who_runs_over_its_children(cls: type[nn.Module], expected: bool) -> None:
+    assert iterates_children(cls) is expected
+
+
+def test_a_forward_without_source_is_taken_to_iterate() -> None:
+    scope: dict[str, Any] = {"nn": nn}
+    exec(
+        "class Dynamic(nn.Sequential):\n    def forward(self, x):\n        return self.a(x)", scope
+    )
+    assert iterates_children(scope["Dynamic"])
+    exec("class Indexed(nn.Module):\n    def forward(self, x):\n        return self.a(x)", scope)
+    assert reads_positions(scope["Indexed"], "a")
+    assert not iterates_children(scope["Indexed"])  # names are in the bytecode
+
+
+_USES = {
+    "called": ("self.features(x)", False),
+    "passed": ("run(self.features, x)", False),
+    "attribute": ("self.features.conv(x)", False),
+    "index": ("self.features[0](x)", True),
+    "slice": ("run(self.features[:3], x)", True),
+    "as an index": ("x[self.features]", False),
+    "length": ("x * len(self.features)", True),
+    "list": ("list(self.features)", True),
+    "enumerate": ("[f(x) for _, f in enumerate(self.features)]", True),
+    "comprehension": ("[f(x) for f in self.features]", True),
+    "starred": ("run(*self.features)", True),
+    "children": ("list(self.features.children())", True),
+    "modules": ("self.features._modules", True),
+    "other": ("other.features[0](x)", False),
+}
+
+
+@pytest.mark.parametrize("use", _USES)
+def test_who_reads_positions(use: str, tmp_path: Any) -> None:
+    expression, expected = _USES[use]
+    source = f"""
+from torch import nn
+
+class Uses(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.first = self.features[0]
+
+    def forward(self, x, run=None, other=None):
+        return {expression}
+"""
+    path = tmp_path / "uses.py"
+    path.write_text(source)
+    scope: dict[str, Any] = {"__name__": "uses"}
+    exec(compile(source, str(path), "exec"), scope)
+    assert reads_positions(scope["Uses"], "features") is expected
+    assert not reads_positions(scope["Uses"], "elsewhere")
+
+
+class Statements(nn.Module):
+    def loop(self, x: Tensor) -> Tensor:
+        for layer in self.looped:
+            x = layer(x)
+        return x
+
+    def alias(self, x: Tensor) -> Tensor:
+        layers = self.aliased
+        return layers[0](x)
+
+    @staticmethod
+    def static(self: Any, x: Tensor) -> Tensor:
+        return self.in_static[0](x)
+
+    @torch.no_grad()
+    def decorated(self, x: Tensor) -> Tensor:
+        return self.in_decorated(x)
+
+
+@pytest.mark.parametrize(
+    ("attribute", "expected"),
+    [("looped", True), ("aliased", True), ("in_static", True), ("in_decorated", False)],
+)
+def test_statements_that_read_positions(attribute: str, expected: bool) -> None:
+    assert reads_positions(Statements, attribute) is expected
+
+
+def test_networks_whose_features_are_positions() -> None:
+    assert reads_positions(timm.models.densenet.DenseNet, "features")
+    assert not reads_positions(torchvision.models.VGG, "features")
+    assert not reads_positions(torchvision.models.DenseNet, "features")

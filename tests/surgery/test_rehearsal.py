@@ -1,0 +1,266 @@
+"""The forward pass after surgery: short where the trace says enough, whole where it does not."""
+
+from __future__ import annotations
+
+import copy
+from collections import Counter
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+from zoo import BACKBONES, PlainVGG, Residual, outputs, same_bits, snapshot
+
+import attnzoo
+from attnzoo.errors import SurgeryError, TraceError
+from attnzoo.hosts.attention import Attention
+from attnzoo.hosts.tree import paths_by_module
+from attnzoo.surgery import rehearsal
+from attnzoo.surgery.rehearsal import Place, Rehearsal, known_calls, rehearse
+from attnzoo.tracing.meta_ops import layout_of
+from attnzoo.tracing.probe import probe
+
+SIZE = (3, 16, 16)
+
+
+def _place(shape: tuple[int, ...]) -> Place:
+    return Place(Attention(nn.Identity(), "none", shape[1]), layout_of(torch.empty(shape)))
+
+
+@pytest.fixture
+def rehearsals(monkeypatch: pytest.MonkeyPatch) -> list[bool]:
+    """Of each rehearsal of a `wrap`, whether it was a short one."""
+    made: list[bool] = []
+
+    def noted(model: Any, places: Any, example: Any = None, known: Any = None) -> Any:
+        made.append(bool(known))
+        return rehearse(model, places, example, known)
+
+    monkeypatch.setattr("attnzoo.surgery.operate.rehearse", noted)
+    return made
+
+
+def test_what_attention_is_given_is_seen_and_no_trace_of_it_stays() -> None:
+    first, second = _place((1, 4, 6, 6)), _place((1, 4, 3, 3))
+    shared = first.attention
+    model = nn.Sequential(nn.Conv2d(3, 4, 3), shared, nn.MaxPool2d(2), shared, second.attention)
+    untouched = snapshot(model)
+    seen = rehearse(model, [first, second], (3, 8, 8))
+    assert seen is not None
+    assert seen.maps == (((1, 4, 6, 6), (1, 4, 3, 3)), ((1, 4, 3, 3),))
+    assert seen.returned == probe(model, (3, 8, 8)).returned == ((1, 4, 3, 3),)
+    with pytest.raises(TraceError, match="failed on"):
+        rehearse(model, [first], (2, 8, 8))
+    assert snapshot(model) == untouched
+    assert not any("forward" in vars(module) for module in model.modules())
+
+
+def test_of_attention_on_maps_of_one_layout_one_block_is_run() -> None:
+    ran: list[nn.Module] = []
+    places = [_place((1, 3, 8, 8)) for _ in range(3)] + [_place((1, 3, 4, 4))]
+    for place in places:
+        place.attention.block.register_forward_hook(lambda block, *_: ran.append(block))
+    attentions = [place.attention for place in places]
+    model = nn.Sequential(*attentions[:3], nn.AvgPool2d(2), attentions[3])
+    seen = rehearse(model, places, (3, 8, 8))
+    assert seen == Rehearsal((((1, 3, 8, 8),),) * 3 + (((1, 3, 4, 4),),), ((1, 3, 4, 4),))
+    assert ran == [attentions[0].block, attentions[3].block]
+
+
+def test_known_calls_are_the_outermost_without_attention() -> None:
+    model = nn.Sequential(
+        nn.Sequential(nn.Conv2d(3, 8, 3), nn.ReLU()),
+        Residual(8),
+        nn.Sequential(nn.MaxPool2d(2), nn.Sequential(nn.Flatten(), nn.ReLU())),
+    )
+    modules = {paths[0]: module for module, paths in paths_by_module(model).items()}
+    trace = probe(model, SIZE)
+    names = {module: path for path, module in modules.items()}
+
+    def known(*attended: str) -> list[str]:
+        return [names[module] for module in known_calls(trace, modules, attended)]
+
+    assert known("attn_pre_1") == ["0", "1", "2"]
+    assert known("1.attn_out") == ["0", "1.conv1", "1.bn1", "1.conv2", "1.bn2", "2"]
+    assert known("2.attn_pre_0", "0.attn_post_1") == ["0.0", "0.1", "1", "2.0", "2.1"]
+    ((taken, returned),) = known_calls(trace, modules, ["attn_pre_1"])[model[0]]
+    assert taken == layout_of(torch.empty(1, 3, 16, 16))
+    assert returned == layout_of(torch.empty(1, 8, 14, 14))
+
+
+class _Lists(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.relu = nn.ReLU()
+
+    def forward(self, x: Tensor) -> list[Tensor]:
+        return [self.relu(x), x]
+
+
+def test_a_call_that_returns_no_single_tensor_is_run_with_all_around_it() -> None:
+    model = nn.Sequential(nn.Sequential(nn.Conv2d(3, 4, 1), nn.Sequential(_Lists())))
+    modules = {paths[0]: module for module, paths in paths_by_module(model).items()}
+    known = known_calls(probe(model, SIZE), modules, [])
+    assert list(known) == [model[0][0], model[0][1][0].relu]
+
+
+def _counted(model: nn.Module) -> Counter[str]:
+    """How often each convolution runs from now on; they keep a forward of their own."""
+    runs: Counter[str] = Counter()
+
+    def counted(forward: Callable[..., Any], path: str) -> Callable[..., Any]:
+        def counting(*args: Any, **kwargs: Any) -> Any:
+            runs[path] += 1
+            return forward(*args, **kwargs)
+
+        return counting
+
+    for path, module in model.named_modules():
+        if isinstance(module, nn.Conv2d):
+            vars(module)["forward"] = counted(module.forward, path)
+    return runs
+
+
+@pytest.mark.parametrize("name", BACKBONES)
+def test_what_holds_no_attention_runs_once_in_all(name: str, rehearsals: list[bool]) -> None:
+    model = BACKBONES[name]()
+    runs = _counted(model)
+    own = {module: vars(module).get("forward") for module in model.modules()}
+    attnzoo.wrap(model, "auto", "se", example=(3, 64, 64))
+    assert rehearsals == [True]
+    assert set(runs.values()) == {1}
+    attnzoo.unwrap(model)
+    assert {module: vars(module).get("forward") for module in model.modules()} == own
+
+
+def test_a_plan_is_rehearsed_whole_because_the_model_may_have_changed(
+    rehearsals: list[bool],
+) -> None:
+    model = PlainVGG()
+    plan = attnzoo.plan(model, "pre-pool", example=SIZE)
+    runs = _counted(model)
+    plan.apply()
+    assert rehearsals == [False]
+    assert runs == {"features.0": 1, "features.3": 1}
+
+
+class _Striding(nn.Module):
+    """Keeps the shape, and lays the map out with its channels last."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.ones(channels))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x.permute(0, 2, 3, 1).contiguous().mul(self.weight).permute(0, 3, 1, 2)
+
+
+class _Viewing(nn.Module):
+    """Its head takes maps of one memory layout alone."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(3, 4, 3, padding=1)
+        self.pool = nn.MaxPool2d(2)
+        self.head = _Viewed()
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.head(self.conv(x))
+
+
+class _Viewed(nn.Module):
+    def forward(self, x: Tensor) -> Tensor:
+        return x.view(x.shape[0], -1)
+
+
+def test_attention_that_changes_the_layout_is_rehearsed_whole(
+    rehearsals: list[bool], registries: None
+) -> None:
+    attnzoo.register_block("striding")(_Striding)
+    model = _Viewing()
+    untouched = snapshot(model)
+    after_conv: Any = ("match", {"pattern": "conv"})
+    with pytest.raises(SurgeryError, match="view size is not compatible"):
+        attnzoo.wrap(model, after_conv, "striding", start="paper", example=SIZE)
+    assert rehearsals == [True, False]
+    assert snapshot(model) == untouched
+    rehearsals.clear()
+    x, vgg = torch.rand(2, *SIZE), PlainVGG()
+    by_hand = copy.deepcopy(vgg)  # convolutions of maps laid out otherwise round otherwise
+    for module in by_hand.modules():
+        if isinstance(module, nn.MaxPool2d):
+            module.register_forward_pre_hook(lambda pool, args: _Striding(args[0].shape[1])(*args))
+    attnzoo.wrap(vgg, "pre-pool", "striding", start="paper", example=SIZE)
+    assert rehearsals == [True, False]
+    assert same_bits(outputs(vgg, x), outputs(by_hand, x))
+
+
+class _Noting(nn.Module):
+    """Reads what a hook took down inside a module without attention."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.stem = nn.Sequential(nn.Conv2d(3, 4, 3, padding=1), nn.ReLU())
+        self.pool = nn.MaxPool2d(2)
+        self.seen: list[Tensor] = []
+        self.stem[0].register_forward_hook(lambda module, args, y: self.seen.append(y))
+
+    def forward(self, x: Tensor) -> Tensor:
+        self.seen.clear()
+        y = self.pool(self.stem(x))
+        return y + F.max_pool2d(self.seen[0], 2)
+
+
+def test_side_effects_inside_modules_that_were_not_run(rehearsals: list[bool]) -> None:
+    model = _Noting()
+    x = torch.rand(2, *SIZE)
+    before = outputs(model, x)
+    attnzoo.wrap(model, ("match", {"pattern": "pool"}), example=SIZE)
+    assert rehearsals == [True, False]
+    assert same_bits(outputs(model, x), before)
+    assert len(attnzoo.attention_modules(model)) == 1
+
+
+class _Forgiving(nn.Module):
+    """Catches what goes wrong, and goes on without."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(3, 3, 3, padding=1)
+        self.pool = nn.MaxPool2d(2)
+
+    def forward(self, x: Tensor) -> Tensor:
+        y = self.pool(x)
+        try:
+            return self.conv(y)
+        except Exception:
+            return y
+
+
+def test_a_call_that_did_not_come_as_known_is_noticed_even_if_the_model_goes_on(
+    monkeypatch: pytest.MonkeyPatch, rehearsals: list[bool]
+) -> None:
+    model = _Forgiving()
+    known = rehearsal.known_calls
+
+    def wrong(*args: Any) -> Any:
+        return {
+            module: [((*taken[:1], (0, 0, 0, 0), *taken[2:]), returned)]
+            for module, [(taken, returned)] in known(*args).items()
+            if isinstance(module, nn.Conv2d)
+        }
+
+    monkeypatch.setattr("attnzoo.surgery.operate.known_calls", wrong)
+    attnzoo.wrap(model, ("match", {"pattern": "pool"}), example=SIZE)
+    assert rehearsals == [True, False]
+
+
+def test_known_calls_that_do_not_come_are_noticed() -> None:
+    model = nn.Sequential(nn.ReLU(), nn.MaxPool2d(2))
+    layout = layout_of(torch.empty(1, *SIZE))
+    more: Any = {model[0]: [(layout, layout), (layout, layout)]}
+    assert rehearse(model, [], SIZE, {model[0]: [(layout, layout)]}) is not None
+    assert rehearse(model, [], SIZE, more) is None
+    assert rehearse(model, [], SIZE, {model[0]: []}) is None

@@ -1,0 +1,44 @@
+from __future__ import annotations
+
+import gc
+from collections.abc import Iterator
+
+import pytest
+import torchvision
+
+import attnzoo
+from attnzoo.tracing.garbage import collection_paused
+
+
+@pytest.fixture(autouse=True)
+def _as_it_was() -> Iterator[None]:
+    enabled = gc.isenabled()
+    gc.enable()
+    yield
+    (gc.enable if enabled else gc.disable)()
+
+
+def test_it_goes_on_after_an_error() -> None:
+    @collection_paused()
+    def fail() -> None:
+        assert not gc.isenabled()
+        raise KeyError
+
+    with pytest.raises(KeyError):
+        fail()
+    assert gc.isenabled()
+
+
+def test_what_somebody_switched_off_stays_off() -> None:
+    gc.disable()
+    with collection_paused(), collection_paused():
+        pass
+    assert not gc.isenabled()
+
+
+def test_wrap_leaves_nothing_for_it() -> None:
+    model = torchvision.models.squeezenet1_0()
+    attnzoo.unwrap(attnzoo.wrap(model, "pre-pool", example=(3, 64, 64)))
+    gc.collect()
+    attnzoo.unwrap(attnzoo.wrap(model, "pre-pool", example=(3, 64, 64)))
+    assert gc.collect() == 0
