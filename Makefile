@@ -12,7 +12,7 @@ export NO_MKDOCS_2_WARNING := 1
 export DISABLE_MKDOCS_2_WARNING := true
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test lint format docs serve bench bench-blocks bench-train bench-study bench-gpu test-gpu sweep clean
+.PHONY: help setup demo test lint format docs serve bench bench-start bench-blocks bench-train bench-study bench-gpu test-gpu sweep clean
 
 help: ## list the commands
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1|\2/p' Makefile | column -t -s '|' 2>/dev/null \
@@ -55,6 +55,9 @@ bench: $(VENV)/.installed-bench ## run the benchmarks and print their figures
 	@for script in benchmarks/bench_forward.py benchmarks/bench_local.py benchmarks/bench_wrap.py; do \
 	  echo "== $$script"; $(BIN)/python $$script || exit 1; \
 	done
+
+bench-start: setup ## time how long the command line and `import attnzoo` take to start
+	$(BIN)/python benchmarks/bench_start.py
 
 bench-blocks: $(VENV)/.installed-bench ## time every block, beside timm's where timm has it
 	$(BIN)/python benchmarks/bench_blocks.py

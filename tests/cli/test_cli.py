@@ -439,19 +439,3 @@ def test_the_console_script_works():
     done = subprocess.run([script, "blocks", "se", "--json"], capture_output=True, text=True)
     assert (done.returncode, done.stderr) == (0, "")
     assert json.loads(done.stdout)[0]["name"] == "se"
-
-
-def test_the_command_line_itself_imports_nothing_heavy():
-    """Help and usage errors must not wait for torch, beyond what `import attnzoo` brings."""
-    package = Path(attnzoo.__file__).parent
-    code = f"""
-import sys, types
-bare = types.ModuleType("attnzoo")
-bare.__path__ = [{str(package)!r}]
-sys.modules["attnzoo"] = bare
-from attnzoo.cli import main
-assert main(["--help"]) == 0 and main(["plan", "--help"]) == 0 and main(["plan"]) == 2
-print([name for name in ("torch", "timm", "pydantic", "lightning_fabric") if name in sys.modules])
-"""
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert done.stdout.splitlines()[-1] == "[]"
