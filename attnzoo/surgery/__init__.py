@@ -9,12 +9,13 @@ from attnzoo.surgery.operate import (
     recipes,
     unwrap,
 )
-from attnzoo.surgery.plan import Plan, carry_out, make_plan
+from attnzoo.surgery.plan import Plan, PlannedSite, carry_out, make_plan
 from attnzoo.surgery.recipe import Recipe, parse_recipe
 
 __all__ = [
     "Operation",
     "Plan",
+    "PlannedSite",
     "Recipe",
     "attention_modules",
     "build_block",
