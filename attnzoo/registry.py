@@ -225,9 +225,8 @@ class Registry(Generic[Spec]):
             before = self._specs.get(point.name)
             try:
                 target = point.load()  # importing it may register by decorator
-                spec = self._specs.get(point.name)
-                by_decorator = spec is not before or _makes(spec, target)
-                if callable(target) and not by_decorator:
+                known = self._specs.get(point.name)
+                if callable(target) and known is before and not _makes(known, target):
                     register(point.name)(target)
             except Exception as error:
                 warnings.warn(
@@ -260,7 +259,8 @@ def register_block(
     `(N, C, H, W)` to the same shape. See `BlockSpec` for the other arguments.
 
     Raises:
-        OptionError: if the name is taken (and `overwrite` is false), or a kind or limit unknown.
+        OptionError: if the name is taken (and `overwrite` is false), or a kind or a limit is
+            unknown.
 
     Example:
         >>> import torch, attnzoo

@@ -42,7 +42,7 @@ def test_no_import_goes_past_a_face():
 
 
 def test_only_doors_and_ground_stand_beside_the_rooms():
-    assert {file.stem for file in PACKAGE.glob("*.py")} == AT_THE_ROOT
+    assert {file.stem for file in PACKAGE.glob("*.py")} <= AT_THE_ROOT
     assert {file.stem for file in (PACKAGE / "study").glob("*.py")} == {"__init__", "engine"}
 
 
