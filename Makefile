@@ -72,7 +72,7 @@ bench-gpu: setup ## time the fused kernels on a GPU and write docs/data/gpu.json
 	$(BIN)/python benchmarks/bench_gpu.py
 
 test-gpu: setup ## test the fused kernels, natively where there is a GPU
-	$(BIN)/python -m pytest tests/kernels/test_kernels.py tests/kernels/test_gates.py tests/surgery/test_fusing.py
+	$(BIN)/python -m pytest tests/kernels tests/surgery/test_fusing.py
 
 sweep: setup ## try every policy on every network of torchvision and timm
 	$(BIN)/attnzoo sweep --out docs/data/coverage.csv

@@ -128,8 +128,7 @@ def _natural(name: str) -> list[tuple[int, int | str]]:
 
 def _makes(spec: BlockSpec | PolicySpec | None, target: object) -> bool:
     """Whether `spec` was registered for the very function or class `target`."""
-    function = spec.factory if isinstance(spec, BlockSpec) else getattr(spec, "find", None)
-    return function is target
+    return target is getattr(spec, "factory", getattr(spec, "find", None))
 
 
 Spec = TypeVar("Spec", BlockSpec, PolicySpec)
@@ -182,8 +181,7 @@ class Registry(Generic[Spec]):
     def __getitem__(self, name: str) -> Spec:
         self._load_own()
         if name not in self._specs:
-            spec = self._member(name)
-            if spec is not None:
+            if (spec := self._member(name)) is not None:
                 return spec
             self._read_entry_points()
         if name not in self._specs:
@@ -227,9 +225,8 @@ class Registry(Generic[Spec]):
             before = self._specs.get(point.name)
             try:
                 target = point.load()  # importing it may register by decorator
-                spec = self._specs.get(point.name)
-                by_decorator = spec is not before or _makes(spec, target)
-                if callable(target) and not by_decorator:
+                known = self._specs.get(point.name)
+                if callable(target) and known is before and not _makes(known, target):
                     register(point.name)(target)
             except Exception as error:
                 warnings.warn(
@@ -329,8 +326,7 @@ def register_policy(
     """
 
     def decorate(find: Decorated) -> Decorated:
-        spec = PolicySpec(name, find, source, looks_for, delegate)
-        POLICIES.add(spec, overwrite=overwrite)
+        POLICIES.add(PolicySpec(name, find, source, looks_for, delegate), overwrite=overwrite)
         return find
 
     return decorate

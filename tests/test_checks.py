@@ -1,3 +1,5 @@
+"""Checks of arguments: what they take, and what their refusals say."""
+
 from __future__ import annotations
 
 import pytest

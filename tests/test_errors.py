@@ -1,3 +1,5 @@
+"""The exceptions: each ours and a builtin."""
+
 from __future__ import annotations
 
 import inspect

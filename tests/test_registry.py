@@ -1,3 +1,5 @@
+"""The registries: names, wildcards, options, entry points of other packages."""
+
 from __future__ import annotations
 
 import sys

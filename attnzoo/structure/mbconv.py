@@ -1,4 +1,8 @@
-"""MBConv blocks: expand (1×1) → depthwise → project (1×1), told by their convolutions."""
+"""MBConv blocks: expand (1×1) → depthwise → project (1×1), told by their convolutions.
+
+The depthwise convolution, or one of small groups, or several side by side as in MixNet, stands
+between a widening and a linear 1×1 convolution, in at least half of the modules of some class.
+"""
 
 from __future__ import annotations
 

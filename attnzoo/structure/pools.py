@@ -1,4 +1,10 @@
-"""Spatial pooling: as modules, and as plain function calls in a forward pass."""
+"""Spatial pooling: as modules, and as plain function calls in a forward pass.
+
+A pool has no parameters, and its result has the same channels and is smaller; adaptive and global
+pools are none. Where a function pools, or one module for all levels, the place is after the module
+that made the map, back over element-wise steps that nothing else reads: in
+`F.max_pool2d(F.relu(conv(x)), 2)` after `conv`.
+"""
 
 from __future__ import annotations
 

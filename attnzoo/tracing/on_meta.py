@@ -1,4 +1,8 @@
-"""A forward pass in which meta tensors stand for the model's own."""
+"""A forward pass in which meta tensors stand for the model's own.
+
+Not by `torch.func.functional_call`, which leaves meta tensors behind in modules that are registered
+under two names and in caches that a forward pass keeps.
+"""
 
 from __future__ import annotations
 

@@ -8,6 +8,7 @@ In a page, an HTML comment stands for what is put in its place:
     <!-- filters -->                   the options that every policy has
     <!-- changelog -->                 CHANGELOG.md
     <!-- file: PATH -->                a file of the repository
+    <!-- rooms -->                     the README of every room of the package
     <!-- drawing: NAME | ALT TEXT -->  docs/assets/NAME.svg, inline, so that it follows the palette
     <!-- command: attnzoo … -->        the command and what it prints
 """
@@ -41,10 +42,16 @@ from attnzoo.registry import BLOCKS, POLICIES, BlockSpec
 ROOT = Path(__file__).parents[2]
 ASSETS = ROOT / "docs" / "assets"
 DIRECTIVE = re.compile(
-    r"^<!-- (blocks|timm|policies|filters|changelog|file|drawing|command)(?:: (.+?))? -->$",
+    r"^<!-- (blocks|timm|policies|filters|changelog|rooms|file|drawing|command)(?:: (.+?))? -->$",
     re.MULTILINE,
 )
 CHANNELS, SIZE = 256, 56
+# In the order of what a model goes through, then of what is done with it.
+ROOMS = (
+    *("tracing", "structure", "policies", "surgery", "hosts", "blocks", "kernels", "train"),
+    *("study", "study/definition", "study/runs", "study/numbers", "study/report"),
+    *("sweep", "cli", "testing"),
+)
 KINDS = {
     "channel": "Channel attention",
     "spatial": "Spatial attention",
@@ -62,6 +69,7 @@ def on_page_markdown(markdown: str, **_: object) -> str:
         "policies": lambda _: policies(),
         "filters": lambda _: filters(),
         "changelog": lambda _: changelog(),
+        "rooms": lambda _: rooms(),
         "file": file,
         "drawing": drawing,
         "command": command,
@@ -186,6 +194,20 @@ def options(spec: object) -> str:
 def changelog() -> str:
     """CHANGELOG.md without its title, which the page has already."""
     return (ROOT / "CHANGELOG.md").read_text("utf-8").partition("\n")[2]
+
+
+def rooms() -> str:
+    """The README of every room, as sections."""
+    package = ROOT / "attnzoo"
+    found = {path.parent.relative_to(package).as_posix() for path in package.rglob("README.md")}
+    if found != set(ROOMS):
+        raise PluginError(f"ROOMS in {__file__} is not {sorted(found)}.")
+    sections = []
+    for room in ROOMS:
+        title, _, body = (package / room / "README.md").read_text("utf-8").partition("\n")
+        subject = title.partition(": ")[2]
+        sections.append(f"### `{room}`: {subject}\n\n{body.strip()}")
+    return "\n\n".join(sections)
 
 
 def file(path: str) -> str:

@@ -6,15 +6,12 @@ import math
 from collections.abc import Callable
 
 import pytest
-import timm.layers.bottleneck_attn
 import torch
 from formulas import Weights, mean_hw, per_channel, randomised
-from torch import Tensor, nn
+from torch import Tensor
 
 import attnzoo
 from attnzoo.blocks.relative import RelativePositions
-from attnzoo.errors import OptionError
-from attnzoo.registry import BLOCKS
 
 HEIGHT, WIDTH = 5, 4
 both_modes = pytest.mark.parametrize("training", [True, False])
@@ -255,62 +252,6 @@ def test_equal_to_the_formula_of_the_paper(
     torch.testing.assert_close(block(x), expected, rtol=1e-9, atol=1e-9)
 
 
-# ------------------------------------------------------------------------------- timm's layers
-
-
-@both_modes
-@pytest.mark.parametrize("reduction", [3, 6])
-@torch.no_grad()
-def test_gc_is_timms_global_context_fused_by_addition(reduction: int, training: bool) -> None:
-    block = randomised("gc", 24, reduction=reduction).train(training)
-    twin = timm.layers.GlobalContext(
-        24, fuse_add=True, fuse_scale=False, rd_channels=24 // reduction
-    ).double()
-    nn.init.normal_(twin.conv_attn.bias)  # the softmax cancels it
-    w = block.state_dict()
-    twin.conv_attn.weight.copy_(w["attention.conv.weight"])
-    for layer in ("fc1", "norm", "fc2"):
-        own, other = block.transform.get_submodule(layer), twin.mlp_add.get_submodule(layer)
-        other.weight.copy_(own.weight.view_as(other.weight))
-        other.bias.copy_(own.bias)
-    twin.mlp_add.norm.eps = block.transform.norm.eps  # 1e-6 in timm, PyTorch's 1e-5 here
-    x = torch.randn(2, 24, 7, 5, dtype=torch.float64)
-    torch.testing.assert_close(block(x), twin.train(training)(x), rtol=1e-9, atol=1e-9)
-
-
-@both_modes
-@torch.no_grad()
-def test_nonlocal_is_timms_where_the_width_is_that_of_the_map(training: bool) -> None:
-    """timm divides by √C, the paper's authors by √h; biases that timm adds are cancelled."""
-    block = randomised("nonlocal", 24, reduction=1).train(training)
-    twin = timm.layers.NonLocalAttn(24, rd_channels=24).double()
-    pairs = {"theta": "t", "phi": "p", "g": "g", "z": "z", "norm": "norm"}
-    for own, other in pairs.items():
-        twin.get_submodule(other).load_state_dict(
-            block.get_submodule(own).state_dict(), strict=False
-        )
-    nn.init.normal_(twin.p.bias)
-    if training:  # then the BatchNorm takes out what these add
-        nn.init.normal_(twin.g.bias)
-        nn.init.normal_(twin.z.bias)
-    x = torch.randn(2, 24, 7, 5, dtype=torch.float64)
-    torch.testing.assert_close(block(x), twin.train(training)(x), rtol=1e-9, atol=1e-9)
-
-
-@pytest.mark.parametrize("size", [1, 2, 6])
-@torch.no_grad()
-def test_mhsa_is_timms_bottleneck_attention_plus_x(size: int) -> None:
-    span = max(size - 1, 1)
-    block = randomised("mhsa", 32, span=span)
-    twin = timm.layers.bottleneck_attn.BottleneckAttn(32, feat_size=(size, size)).double()
-    twin.qkv.load_state_dict(block.qkv.state_dict())
-    within = slice(span - (size - 1), span + size)
-    twin.pos_embed.height_rel.copy_(block.height.table[within])
-    twin.pos_embed.width_rel.copy_(block.width.table[within])
-    x = torch.randn(2, 32, size, size, dtype=torch.float64)
-    torch.testing.assert_close(block(x), x + twin(x), rtol=1e-9, atol=1e-9)
-
-
 # ------------------------------------------------------------------ what is particular to each
 
 
@@ -368,127 +309,3 @@ def test_the_attention_of_crisscross_is_that_of_the_last_pass() -> None:
     assert attention.shape == (1, HEIGHT, WIDTH, HEIGHT + WIDTH)
     itself = attention[0, range(HEIGHT), :, range(HEIGHT)]
     assert not itself.any()
-
-
-@torch.no_grad()
-def test_local_self_with_a_window_of_one_has_the_gate_of_local() -> None:
-    block = randomised("local-self", 16, kernel_size=1)
-    twin = attnzoo.create_block("local", 16).double()
-    own, other = block.spatial_attention, twin.spatial_attention
-    other[0].load_state_dict(own.reduce.state_dict())
-    other[2].load_state_dict(own.value.state_dict())
-    x = torch.randn(2, 16, 7, 5, dtype=torch.float64)
-    torch.testing.assert_close(own(x), other(x), rtol=1e-9, atol=1e-9)
-
-
-@torch.no_grad()
-def test_local_dynamic_with_open_gates_is_local() -> None:
-    block = attnzoo.create_block("local-dynamic", 16, reduction=8).double()
-    twin = attnzoo.create_block("local", 16, reduction=8).double()
-    for own, first, second in (
-        (block.channel_attention.units, twin.channel_attention[1], twin.channel_attention[3]),
-        (block.spatial_attention.units, twin.spatial_attention[0], twin.spatial_attention[2]),
-    ):
-        first.load_state_dict(own.reduce.state_dict())
-        second.load_state_dict(own.expand.state_dict())
-    x = torch.randn(2, 16, 7, 5, dtype=torch.float64)
-    torch.testing.assert_close(block(x), twin(x), rtol=1e-9, atol=1e-9)
-
-
-@pytest.mark.parametrize("name", ["local-self", "local-dynamic"])
-def test_gates_start_near_one_half(name: str) -> None:
-    block = attnzoo.create_block(name, 128)
-    x = torch.randn(4, 128, 8, 8).relu()
-    for gate in (block.channel_attention, block.spatial_attention):
-        assert (gate(x) - 0.5).abs().max() < 0.2
-
-
-@pytest.mark.parametrize("channels", [8, 64, 96])
-@pytest.mark.parametrize("like", [n for n in attnzoo.list_blocks() if n not in ("conv", "none")])
-def test_conv_has_nearly_the_parameters_of_the_block_it_stands_against(
-    like: str, channels: int
-) -> None:
-    other = sum(p.numel() for p in attnzoo.create_block(like, channels).parameters())
-    block = attnzoo.create_block("conv", channels, like=like)
-    own = sum(p.numel() for p in block.parameters())
-    assert block.difference == own - other
-    assert f"difference={own - other}" in repr(block)
-    smallest = 3 * channels + 1
-    assert abs(own - other) <= channels + 0.5 or (own == smallest and other < smallest)
-
-
-def test_conv_stands_against_a_layer_of_timm_too() -> None:
-    block = attnzoo.create_block("conv", 64, like="timm:se", like_options={"rd_ratio": 0.25})
-    twin = timm.layers.SEModule(64, rd_ratio=0.25)
-    assert abs(block.difference) <= 64
-    assert block.difference == sum(p.numel() for p in block.parameters()) - sum(
-        p.numel() for p in twin.parameters()
-    )
-
-
-def test_conv_refuses_what_the_other_block_refuses() -> None:
-    with pytest.raises(OptionError, match="'local' has no option 'reducton'"):
-        attnzoo.create_block("conv", 8, like_options={"reducton": 4})
-    with pytest.raises(OptionError, match="like='conv' is not one of"):
-        attnzoo.create_block("conv", 8, like="conv")
-
-
-def test_conv_follows_the_recipe_it_is_given_in() -> None:
-    import torchvision
-
-    options = {"like": "se", "like_options": {"reduction": 4}}
-    model = torchvision.models.resnet18(num_classes=3)
-    attnzoo.wrap(model, "in-residual", "conv", example=(3, 32, 32), **options)
-    (recipe,) = attnzoo.recipes(model)
-    assert recipe.to_dict()["options"] == options
-    assert all(
-        abs(m.difference) <= m.reduce.in_channels + 0.5
-        for m in model.modules()
-        if isinstance(m, BLOCKS["conv"].factory)
-    )
-
-
-WIDE = {
-    "axial": ("columns.softmax", "rows.softmax"),
-    "crisscross": ("softmax",),
-    "danet": ("position.softmax", "channel.softmax"),
-    "local-self": ("spatial_attention.softmax",),
-    "nonlocal": ("softmax",),
-}
-
-
-@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
-@pytest.mark.parametrize("autocast", [True, False])
-@pytest.mark.parametrize("name", WIDE)
-@torch.no_grad()
-def test_half_precision_takes_logits_and_attention_in_float32(
-    name: str, autocast: bool, dtype: torch.dtype
-) -> None:
-    block = attnzoo.create_block(name, 8).to(torch.float32 if autocast else dtype)
-    seen: list[torch.dtype] = []
-    for path in WIDE[name]:
-        block.get_submodule(path).register_forward_hook(
-            lambda module, args, output: seen.extend((args[0].dtype, output.dtype))
-        )
-    with torch.autocast("cpu", dtype=dtype, enabled=autocast):
-        assert block(torch.randn(1, 8, 5, 4, dtype=dtype)).dtype == dtype
-    assert seen == [torch.float32] * 2 * len(WIDE[name])
-
-
-@pytest.mark.parametrize("autocast", [True, False])
-@torch.no_grad()
-def test_mhsa_attends_in_float32_in_half_precision(
-    autocast: bool, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    seen: list[Tensor] = []
-    real = torch.nn.functional.scaled_dot_product_attention
-
-    def recorded(*args: Tensor, attn_mask: Tensor) -> Tensor:
-        seen.extend((*args, attn_mask, real(*args, attn_mask=attn_mask)))
-        return seen[-1]
-
-    monkeypatch.setattr(torch.nn.functional, "scaled_dot_product_attention", recorded)
-    block = attnzoo.create_block("mhsa", 8).to(torch.float32 if autocast else torch.float16)
-    with torch.autocast("cpu", dtype=torch.float16, enabled=autocast):
-        block(torch.randn(1, 8, 5, 4, dtype=torch.float16))
-    assert [tensor.dtype for tensor in seen] == [torch.float32] * 5

@@ -1,3 +1,5 @@
+"""What a forward pass's source says: who runs over its children, who reads positions."""
+
 from __future__ import annotations
 
 from typing import Any

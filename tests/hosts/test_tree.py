@@ -1,3 +1,5 @@
+"""Paths in the module tree, and the modules at them."""
+
 from __future__ import annotations
 
 import pytest

@@ -18,39 +18,15 @@ from patches import onnx_registry_kept
 from places import SUPPORT
 from timm.layers import convert_sync_batchnorm as timm_convert_sync_batchnorm
 from torch import Tensor, nn
-from torch.nn import functional as F
 from torch.utils.checkpoint import checkpoint
 from torch.utils.hooks import RemovableHandle
-from zoo import BACKBONES, Residual, example, outputs, same_bits, snapshot
+from zoo import BACKBONES, AllMechanisms, example, outputs, same_bits, snapshot
 
 import attnzoo
-from attnzoo.errors import UnsupportedModelError
 from attnzoo.hosts.attention import Attention
 
 pytestmark = pytest.mark.no_cover
-
 SIZE = (3, 64, 64)
-
-
-class AllMechanisms(nn.Module):
-    """A network in which every mechanism has its place; see `POLICY`."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.stem = nn.Sequential(nn.Conv2d(3, 8, 3, padding=1), nn.BatchNorm2d(8))
-        self.pool = nn.MaxPool2d(2)
-        self.slotted = torchvision.models.resnet.BasicBlock(8, 8)
-        self.timm_slotted = timm.models.resnet.BasicBlock(8, 8)
-        self.residual = Residual(8)
-        self.excite = timm.layers.SEModule(8, rd_channels=4)
-        self.norm = nn.BatchNorm2d(8)
-        self.head = nn.Linear(8, 5)
-
-    def forward(self, x: Tensor) -> Tensor:
-        x = self.pool(F.relu(self.stem(x)))
-        x = F.relu(self.timm_slotted(F.relu(self.slotted(x))))
-        x = F.relu(self.norm(self.excite(F.relu(self.residual(x))))) + 1
-        return self.head(x.mean((2, 3)))
 
 
 POLICY = [
@@ -66,7 +42,7 @@ MECHANISMS = ["insert", "wrap", "slot", "slot", "hook", "hook", "replace", "wrap
 
 
 def _wrapped(start: str = "identity", block: str = "se", *, effect: bool = True) -> nn.Module:
-    """The network above in eval mode; with `effect`, every γ lets its block in."""
+    """`AllMechanisms` in eval mode; with `effect`, every γ lets its block in."""
     torch.manual_seed(5)
     model = AllMechanisms().eval()
     attnzoo.wrap(model, POLICY, block, start=start, example=SIZE)
@@ -414,51 +390,3 @@ def test_two_processes_under_ddp(tmp_path: Path) -> None:
     for process in processes:
         out, errors = process.communicate(timeout=120)
         assert out.strip() == "fine", errors
-
-
-# --- refused -------------------------------------------------------------------------------------
-
-
-def _refuse(model: nn.Module, match: str) -> None:
-    for verb in (attnzoo.plan, attnzoo.wrap):
-        with pytest.raises(UnsupportedModelError, match=match):
-            verb(model, "auto", example=SIZE)
-
-
-def test_compiled_models_are_refused() -> None:
-    _refuse(torch.compile(AllMechanisms(), backend="eager"), "compile it")
-    model = AllMechanisms()
-    model.residual.compile(backend="eager")
-    _refuse(model, "'residual' .*compiled")
-    model = AllMechanisms()
-    model.residual = torch.compile(model.residual, backend="eager")
-    _refuse(model, "'residual'.*compiled")
-
-
-def test_models_for_parallel_training_are_refused(tmp_path: Path) -> None:
-    _refuse(nn.DataParallel(AllMechanisms()), "parallel")
-    from torch.distributed.fsdp import fully_shard
-
-    store = torch.distributed.FileStore(str(tmp_path / "store"), 1)
-    torch.distributed.init_process_group("gloo", store=store, rank=0, world_size=1)
-    try:
-        _refuse(nn.parallel.DistributedDataParallel(AllMechanisms()), "parallel")
-        sharded = AllMechanisms()
-        mesh = torch.distributed.init_device_mesh("cpu", (1,))
-        fully_shard(sharded.residual, mesh=mesh)
-        _refuse(sharded, "'residual' .*parallel")
-        fully_shard(sharded, mesh=mesh)
-        _refuse(sharded, "parallel")
-    finally:
-        torch.distributed.destroy_process_group()
-
-
-@pytest.mark.filterwarnings("ignore")
-def test_scripted_lazy_and_other_things_are_refused() -> None:
-    _refuse(torch.jit.script(Residual(3)), "TorchScript")
-    _refuse(nn.Sequential(torch.jit.trace(Residual(3).eval(), example())), "TorchScript")
-    lazy = nn.Sequential(nn.LazyConv2d(4, 3), nn.MaxPool2d(2))
-    _refuse(lazy, "'0' .*Run one forward pass")
-    lazy(example())
-    assert len(attnzoo.plan(lazy, "pre-pool", example=SIZE).sites) == 1
-    _refuse("resnet18", "got str")

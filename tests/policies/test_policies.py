@@ -1,3 +1,5 @@
+"""Where each policy finds its places on known networks."""
+
 from __future__ import annotations
 
 import functools

@@ -1,3 +1,5 @@
+"""What may be asked of policies: their forms, options and filters, and how refusals read."""
+
 from __future__ import annotations
 
 from typing import Any

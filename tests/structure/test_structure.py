@@ -1,3 +1,5 @@
+"""What a trace shows: residual blocks, pools, transitions, MBConv, the trunk, stage ends."""
+
 from __future__ import annotations
 
 from collections.abc import Callable

@@ -4,9 +4,13 @@ from __future__ import annotations
 
 import csv
 import json
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
+from attnzoo.study.numbers import measure
 from attnzoo.train import RunResult, Watch
 
 STUDY: dict[str, Any] = {
@@ -20,6 +24,14 @@ STUDY: dict[str, Any] = {
     "controls": False,
     "measure": False,
 }
+MEASURED: dict[str, Any] = {**STUDY, "measure": True}
+
+
+@contextmanager
+def measured_briefly() -> Iterator[None]:
+    """Latency and memory are measured in as few passes as there must be."""
+    with mock.patch.object(measure, "SECONDS", 0.0):
+        yield
 
 
 class Log(Watch):

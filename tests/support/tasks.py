@@ -1,4 +1,4 @@
-"""What the tests of detection, segmentation and YOLO share."""
+"""Attention let into a model, and what the model then returns and learns, whatever its task."""
 
 from __future__ import annotations
 

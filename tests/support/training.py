@@ -1,4 +1,4 @@
-"""Networks, data and watches that the tests of training share."""
+"""A small network and its data, and watches that end a training, for the tests of training."""
 
 from __future__ import annotations
 
@@ -14,6 +14,18 @@ from torch import nn
 
 import attnzoo
 from attnzoo.train import TrainRecipe, Watch, fit, open_data
+
+__all__ = [
+    "DATA",
+    "BreakdownError",
+    "Ends",
+    "make_folder",
+    "network",
+    "recipe",
+    "seen_by",
+    "spec",
+    "tiny_net",
+]
 
 DATA = {"name": "cluttered-digits", "size": 16, "train": 48, "test": 32, "clutter": 1}
 
@@ -34,8 +46,40 @@ def tiny_net(num_classes: int = 10, width: int = 8, dropout: float = 0.0) -> nn.
     )
 
 
+def network() -> nn.Module:
+    """`tiny_net` with dropout and attention, each time the same."""
+    torch.manual_seed(0)
+    return attnzoo.wrap(tiny_net(dropout=0.3), "pre-pool", "se", example=(3, 16, 16))
+
+
 def recipe(**changes: object) -> TrainRecipe:
+    """Two epochs of small batches on the CPU, with changes."""
     return TrainRecipe(**{"epochs": 2, "batch_size": 16, "device": "cpu", **changes})
+
+
+def spec(**changes: Any) -> dict[str, Any]:
+    """A run of one epoch, as a file would have it, with changes."""
+    return {
+        "backbone": "training:tiny_net",
+        "data": DATA,
+        "train": {"epochs": 1, "batch_size": 16, "device": "cpu"},
+        **changes,
+    }
+
+
+def make_folder(
+    root: Path, classes: dict[str, int], splits: tuple[str, ...] = ("train", "test")
+) -> Path:
+    """Images of noise under `root/SPLIT/CLASS`, as many as `classes` says; gives back `root`."""
+    rng = np.random.default_rng(0)
+    for split in splits:
+        for name, count in classes.items():
+            folder = root / split / name
+            folder.mkdir(parents=True)
+            for index in range(count):
+                pixels = rng.integers(0, 256, (12, 10, 3), dtype=np.uint8)
+                Image.fromarray(pixels).save(folder / f"{index}.png")
+    return root
 
 
 def seen_by(model: nn.Module, **changes: object) -> list[torch.Tensor]:
@@ -46,11 +90,6 @@ def seen_by(model: nn.Module, **changes: object) -> list[torch.Tensor]:
     )
     fit(model, open_data(DATA), recipe(**changes))
     return batches
-
-
-def network() -> nn.Module:
-    torch.manual_seed(0)
-    return attnzoo.wrap(tiny_net(dropout=0.3), "pre-pool", "se", example=(3, 16, 16))
 
 
 class BreakdownError(Exception):
@@ -84,26 +123,3 @@ class Ends(Watch):
             if self.how is BreakdownError:
                 raise BreakdownError
             os.kill(os.getpid(), self.how)
-
-
-def spec(**changes: Any) -> dict[str, Any]:
-    return {
-        "backbone": "training:tiny_net",
-        "data": DATA,
-        "train": {"epochs": 1, "batch_size": 16, "device": "cpu"},
-        **changes,
-    }
-
-
-def make_folder(
-    root: Path, classes: dict[str, int], splits: tuple[str, ...] = ("train", "test")
-) -> Path:
-    rng = np.random.default_rng(0)
-    for split in splits:
-        for name, count in classes.items():
-            folder = root / split / name
-            folder.mkdir(parents=True)
-            for index in range(count):
-                pixels = rng.integers(0, 256, (12, 10, 3), dtype=np.uint8)
-                Image.fromarray(pixels).save(folder / f"{index}.png")
-    return root

@@ -13,20 +13,31 @@ from torch.nn import functional as F
 
 __all__ = [
     "BACKBONES",
+    "SIZE",
+    "AllMechanisms",
     "Branches",
     "Concat",
+    "Gate",
     "HandIterated",
     "PlainVGG",
     "Residual",
     "TupleOutput",
     "bits",
+    "conv",
     "example",
     "outputs",
     "same_bits",
     "snapshot",
 ]
 
+#: Of the images that `BACKBONES` and most tests take.
 SIZE = (3, 64, 64)
+
+
+def conv(given: int, made: int, *, pool: bool = False) -> nn.Sequential:
+    """A convolution, normalised, with its activation, and perhaps a pool."""
+    layers = [nn.Conv2d(given, made, 3, padding=1), nn.BatchNorm2d(made), nn.ReLU(inplace=True)]
+    return nn.Sequential(*layers, *[nn.MaxPool2d(2)] * pool)
 
 
 class PlainVGG(nn.Module):
@@ -75,6 +86,17 @@ class Concat(nn.Module):
         return torch.cat([x, F.relu(self.conv(x))], 1)
 
 
+class Gate(nn.Module):
+    """Spatial attention in small: the map times the sigmoid of its mean over channels."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.squash = nn.Sigmoid()
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x * self.squash(x.mean(1, keepdim=True))
+
+
 class Branches(nn.Module):
     """Returns a tuple: the feature map and its mean."""
 
@@ -121,6 +143,27 @@ class HandIterated(nn.Module):
             if position in self.keep:
                 kept.append(x)
         return torch.cat([F.adaptive_avg_pool2d(item, 1) for item in kept], 1)
+
+
+class AllMechanisms(nn.Module):
+    """A network in which every way of attaching a block has its place."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.stem = nn.Sequential(nn.Conv2d(3, 8, 3, padding=1), nn.BatchNorm2d(8))
+        self.pool = nn.MaxPool2d(2)
+        self.slotted = torchvision.models.resnet.BasicBlock(8, 8)
+        self.timm_slotted = timm.models.resnet.BasicBlock(8, 8)
+        self.residual = Residual(8)
+        self.excite = timm.layers.SEModule(8, rd_channels=4)
+        self.norm = nn.BatchNorm2d(8)
+        self.head = nn.Linear(8, 5)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.pool(F.relu(self.stem(x)))
+        x = F.relu(self.timm_slotted(F.relu(self.slotted(x))))
+        x = F.relu(self.norm(self.excite(F.relu(self.residual(x))))) + 1
+        return self.head(x.mean((2, 3)))
 
 
 def _vgg11() -> nn.Module:
@@ -217,18 +260,3 @@ def snapshot(model: nn.Module) -> list[tuple[Any, ...]]:
 
     visit("", model)
     return seen
-
-
-class Gate(nn.Module):
-    def __init__(self, channels: int) -> None:
-        super().__init__()
-        self.squash = nn.Sigmoid()
-
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        return x * self.squash(x.mean(1, keepdim=True))
-
-
-def conv(given: int, made: int, *, pool: bool = False) -> nn.Sequential:
-    """A convolution, normalised, with its activation, and perhaps a pool."""
-    layers = [nn.Conv2d(given, made, 3, padding=1), nn.BatchNorm2d(made), nn.ReLU(inplace=True)]
-    return nn.Sequential(*layers, *[nn.MaxPool2d(2)] * pool)

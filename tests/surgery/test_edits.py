@@ -1,3 +1,5 @@
+"""Each edit applies, runs once, and undoes itself."""
+
 from __future__ import annotations
 
 import copy

@@ -1,3 +1,5 @@
+"""Which mechanism each site gets, and what it leaves as it was."""
+
 from __future__ import annotations
 
 import warnings

@@ -1,3 +1,5 @@
+"""A plan: what it counts and shows, and the model that it was made for."""
+
 from __future__ import annotations
 
 import json
@@ -10,7 +12,7 @@ from torch import nn
 from zoo import PlainVGG, example, outputs, same_bits, snapshot
 
 import attnzoo
-from attnzoo.errors import SiteError
+from attnzoo.errors import SiteError, SurgeryError
 from attnzoo.surgery.plan import Plan
 
 SIZE = (3, 64, 64)
@@ -138,3 +140,31 @@ def test_stacked_in_one_list() -> None:
     assert len({edit.path for edit in plan.edits}) == 4
     model = plan.apply()
     assert isinstance(attnzoo.unwrap(model), nn.Module)
+
+
+def test_a_plan_for_a_model_that_was_changed() -> None:
+    model = PlainVGG()
+    plan = attnzoo.plan(model, "pre-pool", example=SIZE)
+    model.classifier = nn.Sequential(nn.Linear(64, 5))
+    untouched = snapshot(model)
+    with pytest.raises(SurgeryError, match="changed after this plan"):
+        plan.apply()
+    assert snapshot(model) == untouched
+
+
+def test_a_plan_for_a_layer_that_was_exchanged() -> None:
+    model = PlainVGG()
+    plan = attnzoo.plan(model, "pre-pool", example=SIZE)
+    model.features[0] = nn.Conv2d(3, 8, 5, padding=0)
+    untouched = snapshot(model)
+    with pytest.raises(SurgeryError):
+        plan.apply()
+    assert snapshot(model) == untouched
+
+
+def test_a_plan_is_applied_once() -> None:
+    plan = attnzoo.plan(PlainVGG(), "pre-pool", example=SIZE)
+    wrapped = snapshot(plan.apply())
+    with pytest.raises(SurgeryError, match="new plan"):
+        plan.apply()
+    assert snapshot(plan.model) == wrapped

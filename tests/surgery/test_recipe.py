@@ -1,3 +1,5 @@
+"""A recipe goes through JSON and brings everything back."""
+
 from __future__ import annotations
 
 import dataclasses

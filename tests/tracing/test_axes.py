@@ -1,3 +1,5 @@
+"""Which axis of a map holds its channels, told from the operations."""
+
 from __future__ import annotations
 
 from typing import Any

@@ -1,3 +1,5 @@
+"""Garbage collection waits during a probe, and goes on after it."""
+
 from __future__ import annotations
 
 import gc

@@ -1,3 +1,5 @@
+"""The rules for meta tensors agree with PyTorch's own, or leave the operation to it."""
+
 from __future__ import annotations
 
 from typing import Any

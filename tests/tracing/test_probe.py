@@ -1,3 +1,5 @@
+"""One forward pass, written down: its calls, its values, and where it cannot be followed."""
+
 from __future__ import annotations
 
 import threading
@@ -5,7 +7,6 @@ from collections import OrderedDict
 from typing import Any
 
 import pytest
-import timm
 import torch
 import torchvision
 from torch import Tensor, nn
@@ -13,9 +14,7 @@ from torch.nn import functional as F
 from zoo import BACKBONES, PlainVGG, Residual, TupleOutput, example, outputs, same_bits, snapshot
 
 import attnzoo
-from attnzoo.errors import OptionError, TraceError
-from attnzoo.tracing.example import default_input_size, resolve_example
-from attnzoo.tracing.on_meta import meta_forward
+from attnzoo.errors import TraceError
 from attnzoo.tracing.probe import probe
 
 SIZE = (3, 64, 64)
@@ -54,104 +53,6 @@ def test_calls_parents_and_shapes_are_those_of_a_real_forward_pass(name: str) ->
         assert call.type == type(model.get_submodule(path)).__name__
     assert trace.stopped == ""
     assert [trace.values[v].shape for v in trace.outputs] == [(1, model(example(1)).shape[1])]
-
-
-def test_batch_norm_in_train_mode_counts_nothing() -> None:
-    model = BACKBONES["resnet18"]().train()
-    untouched = snapshot(model)
-    probe(model, SIZE)
-    assert snapshot(model) == untouched
-    assert model.bn1.num_batches_tracked == 0
-
-
-class _Notes(nn.Module):
-    """Keeps all sorts of things from its last forward pass on itself."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.conv = nn.Conv2d(3, 4, 3)
-        self.alias = self.conv
-        self.offset = torch.ones(4, 1, 1)  # a tensor that is not registered
-        self.scales = [torch.ones(1), 2.0]
-        self.cache: dict[str, Tensor] = {}
-        self.history: list[Tensor] = []
-        self.count = 0
-        self.register_buffer("running", torch.zeros(4))
-
-    def forward(self, x: Tensor) -> Tensor:
-        self.count += 1
-        y = self.conv(x) * self.offset * self.scales[0] * self.scales[1]
-        self.last = y
-        self.cache["y"] = y
-        self.history.append(y)
-        self.running.mul_(0.9).add_(y.mean((0, 2, 3)))
-        self.running = self.running + 1
-        if not hasattr(self, "grid"):
-            self.register_buffer("grid", torch.arange(4.0, device=x.device).view(4, 1, 1))
-        self.offset = self.offset + 0
-        return F.relu(y + self.grid)
-
-
-def test_what_a_forward_pass_keeps_on_its_modules_does_not_stay() -> None:
-    model = nn.Sequential(_Notes(), nn.MaxPool2d(2))
-    untouched = snapshot(model)
-    trace = probe(model, SIZE)
-    assert trace.stopped == ""
-    assert snapshot(model) == untouched
-    assert not any(p.is_meta for p in model.parameters())  # one module under two names
-    attnzoo.wrap(model, "pre-pool", "se", example=SIZE)
-    assert not hasattr(model[0], "grid")
-    assert not outputs(model).is_meta
-    assert (model[0].count, len(model[0].history)) == (1, 1)
-
-
-def test_nothing_stays_after_an_error_either() -> None:
-    class Fails(_Notes):
-        def forward(self, x: Tensor) -> Tensor:
-            super().forward(x)
-            raise ValueError("not today")
-
-    model = Fails()
-    untouched = snapshot(model)
-    with pytest.raises(TraceError, match=r"Fails failed on an example of .*: ValueError"):
-        probe(model, SIZE)
-    assert snapshot(model) == untouched
-    assert not nn.modules.module._global_forward_hooks
-    assert not nn.modules.module._global_forward_pre_hooks
-
-
-def test_tied_weights_and_recurrent_layers() -> None:
-    class Tied(nn.Module):
-        def __init__(self) -> None:
-            super().__init__()
-            self.a, self.b = nn.Conv2d(3, 3, 3, padding=1), nn.Conv2d(3, 3, 3, padding=1)
-            self.b.weight = self.a.weight
-            self.rnn = nn.LSTM(3, 4, batch_first=True)
-
-        def forward(self, x: Tensor) -> Tensor:
-            x = self.b(F.relu(self.a(x)))
-            return self.rnn(x.flatten(2).transpose(1, 2))[0]
-
-    model = Tied()
-    untouched = snapshot(model)
-    trace = probe(model, (3, 8, 8))
-    assert trace.stopped == ""
-    assert trace.values[trace.outputs[0]].shape == (1, 64, 4)
-    assert snapshot(model) == untouched
-    assert model.a.weight is model.b.weight
-
-
-def test_weight_norm_old_and_new() -> None:
-    with pytest.warns(FutureWarning):
-        old = nn.utils.weight_norm(nn.Conv2d(3, 4, 3))
-    new = nn.utils.parametrizations.weight_norm(nn.Conv2d(4, 4, 3))
-    spectral = nn.utils.parametrizations.spectral_norm(nn.Conv2d(4, 4, 3))
-    model = nn.Sequential(old, nn.MaxPool2d(2), new, nn.MaxPool2d(2), spectral, nn.MaxPool2d(2))
-    before, untouched = outputs(model), snapshot(model)
-    attnzoo.wrap(model, "pre-pool", "se", example=SIZE)
-    assert same_bits(outputs(model), before)
-    attnzoo.unwrap(model)
-    assert [s[:4] for s in snapshot(model)] == [s[:4] for s in untouched]
 
 
 # --- forward passes that cannot be followed to the end -------------------------------------------
@@ -361,97 +262,3 @@ def test_how_often_a_module_is_called() -> None:
     assert trace.times_called["1"] == 3
     assert trace.times_called["2"] == trace.times_called[""] == 1
     assert trace.modules["1"].paths == ("1", "3", "4")
-
-
-# --- examples ------------------------------------------------------------------------------------
-
-
-def test_examples_of_every_form() -> None:
-    model = PlainVGG()
-    x = torch.rand(2, 3, 16, 24)
-    for given, shape in (
-        ((3, 16, 24), (1, 3, 16, 24)),
-        ([3, 16, 24], (1, 3, 16, 24)),
-        (torch.Size((3, 16, 24)), (1, 3, 16, 24)),
-        ((2, 3, 16, 24), (2, 3, 16, 24)),
-        (x, (2, 3, 16, 24)),
-        ((x,), (2, 3, 16, 24)),
-        ({"x": x}, (2, 3, 16, 24)),
-        (None, (1, 3, 224, 224)),
-    ):
-        assert probe(model, given).values[0].shape == shape
-    args, kwargs = resolve_example(model, {"x": [x, {"y": (x,)}], "flag": True})
-    assert args == ()
-    assert kwargs["x"][0].is_meta
-    assert kwargs["x"][1]["y"][0].is_meta
-    assert kwargs["flag"] is True
-    assert resolve_example(model, [x])[0][0][0].is_meta
-    for wrong in ("cat", 3, 2.5, object()):
-        with pytest.raises(OptionError, match="example="):
-            probe(model, wrong)
-
-
-def test_several_arguments() -> None:
-    class Two(nn.Module):
-        def __init__(self) -> None:
-            super().__init__()
-            self.a, self.b, self.pool = nn.Conv2d(3, 4, 1), nn.Conv2d(1, 4, 1), nn.MaxPool2d(2)
-
-        def forward(self, x: Tensor, mask: Tensor, *, scale: float = 1.0) -> Tensor:
-            return self.pool(F.relu(self.a(x) + self.b(mask) * scale))
-
-    model = Two()
-    inputs = (example(), torch.ones(2, 1, 64, 64))
-    with pytest.raises(TraceError, match="mask"):
-        attnzoo.plan(model, "pre-pool", example=SIZE)
-    plan = attnzoo.plan(model, "pre-pool", example=inputs)
-    assert plan.recipe.input_size is None
-    named = {"x": inputs[0], "mask": inputs[1], "scale": 2.0}
-    assert attnzoo.plan(model, "pre-pool", example=named).sites == plan.sites
-    before = model(*inputs)
-    plan.apply()
-    assert same_bits(model(*inputs), before)
-
-
-@pytest.mark.parametrize("wrong", [(4, 64, 64), (3, 2, 2), torch.zeros(2, 7), (torch.zeros(1), 3)])
-def test_a_wrong_example_is_explained(wrong: Any) -> None:
-    with pytest.raises(TraceError, match=r"PlainVGG failed on an example of .*\n.*example="):
-        probe(PlainVGG(), wrong)
-
-
-def test_images_of_other_dtypes() -> None:
-    class Normalises(nn.Module):
-        def __init__(self) -> None:
-            super().__init__()
-            self.model = PlainVGG()
-
-        def forward(self, x: Tensor) -> Tensor:
-            x = x / 255 if x.dtype == torch.uint8 else x
-            return self.model(torch.where(x > 0.5, x * 2, x.sigmoid()))
-
-    model = Normalises()
-    images = (example() * 50).abs().to(torch.uint8)
-    assert probe(model, images).stopped == ""
-    assert probe(model.double(), SIZE).stopped == ""
-    before = outputs(model.float(), images)
-    attnzoo.wrap(model, "pre-pool", example=images)
-    assert same_bits(outputs(model, images), before)
-
-
-def test_the_size_a_model_is_made_for() -> None:
-    with torch.device("meta"):
-        timm_model = timm.create_model("efficientnet_b1")
-        inception = torchvision.models.inception_v3(init_weights=False, aux_logits=False)
-        grey = nn.Sequential(nn.Conv2d(1, 4, 3), nn.MaxPool2d(2))
-        efficient = torchvision.models.efficientnet_b1()
-    assert default_input_size(timm_model) == tuple(timm_model.default_cfg["input_size"])
-    assert default_input_size(inception) == (3, 299, 299)
-    assert default_input_size(efficient) == (3, 224, 224)  # its file begins with the B0
-    assert default_input_size(grey) == (1, 224, 224)
-    assert default_input_size(nn.ReLU()) == (3, 224, 224)
-    assert attnzoo.plan(grey, "pre-pool").recipe.input_size == (1, 224, 224)
-
-
-def test_meta_forward_of_a_module_without_tensors() -> None:
-    result = meta_forward(nn.ReLU().train(), (torch.empty(1, 2, device="meta"),), {})
-    assert result.is_meta

@@ -1,3 +1,5 @@
+"""The trace as data: calls, operations, values, and sites made from them."""
+
 from __future__ import annotations
 
 import pytest

@@ -6,7 +6,6 @@ import csv
 import json
 import re
 import shutil
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -16,19 +15,11 @@ from training import make_folder
 
 from attnzoo.errors import StudyError
 from attnzoo.study import read_folder, run_study, write_comparison
-from attnzoo.study.numbers import measure
 from attnzoo.study.numbers.inference import holm, paired_p
 from attnzoo.study.report.pooling import pool, read_studies, setting_differences
 from attnzoo.train import Watch
 
 ECA = {"policy": "pre-pool", "block": "eca"}
-
-
-@pytest.fixture(scope="module", autouse=True)
-def _short() -> Iterator[None]:
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(measure, "SECONDS", 0.0)
-        yield
 
 
 def do(folder: Path, **changes: Any) -> Path:
