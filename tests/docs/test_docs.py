@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import doctest
 import importlib
+import inspect
 import re
 import runpy
 import sys
@@ -61,7 +62,8 @@ def test_the_examples_in_the_docstrings_of_a_module_run(module):
 def test_the_api_page_has_everything_public():
     page = (ROOT / "docs" / "api.md").read_text("utf-8")
     documented = {line.rpartition(".")[2] for line in page.splitlines() if line.startswith(":::")}
-    assert not set(attnzoo.__all__) - documented
+    rooms = {name for name in attnzoo.__all__ if inspect.ismodule(getattr(attnzoo, name))}
+    assert not set(attnzoo.__all__) - rooms - documented
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
