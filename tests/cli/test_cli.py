@@ -13,8 +13,6 @@ import pytest
 from commands import VGG
 
 import attnzoo
-import attnzoo.study
-import attnzoo.train.run
 from attnzoo.cli import app as cli
 from attnzoo.cli import main, network
 from attnzoo.errors import AttnzooError

@@ -30,7 +30,7 @@ def trained(monkeypatch):
         asked.append(spec)
         raise OptionError("far enough")
 
-    monkeypatch.setattr(attnzoo.train.run, "train", train)
+    monkeypatch.setattr(attnzoo.train, "train", train)
     return asked
 
 
@@ -121,7 +121,7 @@ def test_interrupted_by_sigterm(run, monkeypatch):
     def interrupt(*_, **__):
         raise Interrupted("Stopped after step 3 of 9 in epoch 1.", signal.SIGTERM)
 
-    monkeypatch.setattr("attnzoo.train.run.train", interrupt)
+    monkeypatch.setattr(attnzoo.train, "train", interrupt)
     code, _, err = run("train", NETWORK, *QUICK)
     assert code == 143
     assert "interrupted. Stopped after step 3" in err

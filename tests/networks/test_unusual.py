@@ -1,6 +1,6 @@
 """Modules and feature maps of unusual kinds: attention is right there, or refused with the reason.
 
-Modules called twice, shared, or iterated by hand: `test_surgery.py` and `test_mechanism.py`.
+Modules called twice, shared, or iterated by hand: `tests/surgery/test_unusual_hosts.py` and `test_mechanism.py`.
 Frozen norms: `test_detection.py`.
 """
 
