@@ -206,7 +206,8 @@ def rooms() -> str:
     for room in ROOMS:
         title, _, body = (package / room / "README.md").read_text("utf-8").partition("\n")
         subject = title.partition(": ")[2]
-        sections.append(f"### `{room}`: {subject}\n\n{body.strip()}")
+        subject = subject[0].upper() + subject[1:]
+        sections.append(f"### `{room}`\n\n**{subject}.**\n\n{body.strip()}")
     return "\n\n".join(sections)
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-import timm.layers.bottleneck_attn
+import timm.layers
 import torch
 
 import attnzoo

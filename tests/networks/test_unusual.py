@@ -1,7 +1,7 @@
 """Modules and feature maps of unusual kinds: attention is right there, or refused with the reason.
 
-Modules called twice, shared, or iterated by hand: `test_surgery.py` and `test_mechanism.py`.
-Frozen norms: `test_detection.py`.
+Modules called twice, shared, or iterated by hand: `test_unusual_hosts.py` and `test_mechanism.py`
+of `tests/surgery`. Frozen norms: `test_detection.py`.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """Compile the kernels for an H100 on a machine without one; prints a line for each.
 
-Run by `test_kernels.py` in a process of its own, where Triton doesn't interpret.
+Run by `test_launch.py` in a process of its own, where Triton doesn't interpret.
 """
 
 from __future__ import annotations
