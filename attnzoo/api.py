@@ -9,10 +9,12 @@ from torch import nn
 from attnzoo.hosts import Start
 from attnzoo.policies import PolicyLike
 from attnzoo.surgery import Plan, Recipe, carry_out, make_plan, parse_recipe
+from attnzoo.tracing import undisturbed
 
 __all__ = ["plan", "wrap"]
 
 
+@undisturbed
 def plan(
     model: nn.Module,
     policy: PolicyLike | Recipe = "auto",
@@ -39,6 +41,7 @@ def plan(
     return make_plan(model, parse_recipe(policy, block, start, block_options), example)
 
 
+@undisturbed
 def wrap(
     model: nn.Module,
     policy: PolicyLike | Recipe = "auto",

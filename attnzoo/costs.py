@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from attnzoo.hosts import Attention, get_module
-from attnzoo.tracing import Count, count, model_dtype, probe, resolve_example
+from attnzoo.tracing import Count, count, model_dtype, probe, resolve_example, undisturbed
 
 __all__ = ["Cost", "SiteCost", "cost"]
 
@@ -67,10 +67,11 @@ class Cost:
         }
 
 
+@undisturbed
 def cost(model: nn.Module, input_size: Any = None) -> Cost:
     """Count a model's parameters, MACs and activation bytes, for the whole and per site.
 
-    No arithmetic is done: the model runs on meta tensors, in eval mode, and is left as it was.
+    No arithmetic is done: a twin of the model runs on meta tensors, in eval mode.
 
     Args:
         model: wrapped or plain.

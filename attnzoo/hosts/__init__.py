@@ -1,10 +1,18 @@
 """What holds attention in a network: wrappers, hooks, slots, and the tree they stand in."""
 
 from attnzoo.hosts.attention import Attended, Attention, Replaced, Start
-from attnzoo.hosts.hooks import attend_output, input_hook
+from attnzoo.hosts.hooks import attend_first_input, attend_input, attend_output, input_hook
 from attnzoo.hosts.slots import SLOTS
-from attnzoo.hosts.source import iterates_children, reads_positions
-from attnzoo.hosts.tree import get_module, join, paths_by_module, prefixes, split, walk
+from attnzoo.hosts.source import reads_positions
+from attnzoo.hosts.tree import (
+    get_module,
+    has_attribute,
+    join,
+    paths_by_module,
+    prefixes,
+    split,
+    walk,
+)
 
 __all__ = [
     "SLOTS",
@@ -12,10 +20,12 @@ __all__ = [
     "Attention",
     "Replaced",
     "Start",
+    "attend_first_input",
+    "attend_input",
     "attend_output",
     "get_module",
+    "has_attribute",
     "input_hook",
-    "iterates_children",
     "join",
     "paths_by_module",
     "prefixes",

@@ -1,4 +1,8 @@
-"""What a module's own Python code does with its children, read from its bytecode and source."""
+"""Code that reads the positions of a module's children, in whatever method it stands.
+
+What the forward pass does that is followed is watched while it runs (`tracing/positions.py`). This
+is about the methods that it does not call: other ways to run the network, other modes.
+"""
 
 from __future__ import annotations
 
@@ -11,34 +15,10 @@ from types import FunctionType
 
 from torch import nn
 
-__all__ = ["iterates_children", "reads_positions"]
+__all__ = ["reads_positions"]
 
 _ITERATORS = {"children", "named_children", "_modules", "modules", "named_modules"}
 _POSITIONAL = {"enumerate", "len", "zip", "list", "tuple", "iter", "reversed", "range"}
-
-
-@functools.cache
-def iterates_children(cls: type[nn.Module]) -> bool:
-    """Whether a forward method runs over its children: a child added to it would run as well.
-
-    Looks for `self.children()` and the like, there and in the methods it calls, and for the module
-    itself as an iterable where it is a container.
-    """
-    methods: dict[str, FunctionType] = {}
-    for name, function in _methods(cls):
-        methods.setdefault(name, function)
-    container = issubclass(cls, nn.Sequential | nn.ModuleList | nn.ModuleDict)
-    waiting = {name for name in methods if name.startswith("forward")}
-    seen: set[str] = set()
-    while waiting:
-        name = waiting.pop()
-        seen.add(name)
-        names = set(methods[name].__code__.co_names)
-        runs_all = container and ("super" in names or _iterates_self(methods[name]))
-        if runs_all or not _ITERATORS.isdisjoint(names):
-            return True
-        waiting |= (names & methods.keys()) - seen
-    return False
 
 
 @functools.cache
@@ -71,16 +51,6 @@ def _parse(function: FunctionType) -> ast.AST | None:
         return ast.parse(textwrap.dedent(inspect.getsource(function)))
     except (OSError, TypeError, SyntaxError):
         return None
-
-
-def _iterates_self(function: FunctionType) -> bool:
-    """Whether `self` occurs other than in `self.attribute`: in a loop, an index or a call."""
-    tree = _parse(function)
-    if tree is None:
-        return True  # no source to look at: take no risk
-    owned = {id(node.value) for node in ast.walk(tree) if isinstance(node, ast.Attribute)}
-    names = (node for node in ast.walk(tree) if isinstance(node, ast.Name) and node.id == "self")
-    return any(id(node) not in owned for node in names)
 
 
 def _reads_positions(function: FunctionType, attribute: str) -> bool:

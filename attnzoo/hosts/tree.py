@@ -6,9 +6,24 @@ from collections.abc import Iterator
 
 from torch import nn
 
-from attnzoo.errors import SiteError
+from attnzoo.errors import SiteError, UnsupportedModelError
 
-__all__ = ["get_module", "join", "paths_by_module", "prefixes", "split", "unique_name", "walk"]
+__all__ = [
+    "get_module",
+    "has_attribute",
+    "join",
+    "paths_by_module",
+    "prefixes",
+    "split",
+    "walk",
+]
+
+
+#: A module and those around it, innermost first.
+_Around = tuple[nn.Module, "_Around | None"]
+
+#: Modules under two names that hold modules under two names double the paths at each level.
+_MOST_PATHS = 500_000
 
 
 def join(parent: str, name: str) -> str:
@@ -33,22 +48,52 @@ def walk(root: nn.Module, prefix: str = "") -> Iterator[tuple[str, nn.Module]]:
     """Every `(path, module)` below and including `root`, in registration order.
 
     Unlike `named_modules`, a module registered under several names is met under each of them.
+
+    Raises:
+        UnsupportedModelError: a module holds itself, or the paths are too many to be walked.
     """
-    ahead = [(prefix, root)]
+    ahead: list[tuple[str, nn.Module, _Around | None]] = [(prefix, root, None)]
+    seen: set[nn.Module] = set()
+    count = 0
     while ahead:
-        path, module = ahead.pop()
+        path, module, around = ahead.pop()
+        if module in seen:
+            _check_not_inside_itself(path, module, around)
+        seen.add(module)
+        count += 1
+        if count > _MOST_PATHS:
+            raise UnsupportedModelError(
+                f"{type(root).__name__} has more than {_MOST_PATHS:,} paths to {len(seen):,} "
+                f"modules: modules that are held under several names hold others that are."
+            )
         yield path, module
-        for name, child in reversed(module._modules.items()):
-            if child is not None:
-                ahead.append((join(path, name), child))
+        if module._modules:
+            inside = (module, around)
+            for name, child in reversed(module._modules.items()):
+                if child is not None:
+                    ahead.append((join(path, name), child, inside))
+
+
+def _check_not_inside_itself(path: str, module: nn.Module, around: _Around | None) -> None:
+    while around is not None:
+        outer, around = around
+        if outer is module:
+            raise UnsupportedModelError(
+                f"{path!r} ({type(module).__name__}) holds itself, so its paths have no end. Keep "
+                f"what leads back to it out of the module tree, in a list of one for instance."
+            )
 
 
 def paths_by_module(root: nn.Module) -> dict[nn.Module, tuple[str, ...]]:
-    """Every module → all its paths, the first one first."""
-    paths: dict[nn.Module, tuple[str, ...]] = {}
+    """Every module → all its paths, the first one first.
+
+    Raises:
+        UnsupportedModelError: as `walk`.
+    """
+    paths: dict[nn.Module, list[str]] = {}
     for path, module in walk(root):
-        paths[module] = (*paths.get(module, ()), path)
-    return paths
+        paths.setdefault(module, []).append(path)
+    return {module: tuple(known) for module, known in paths.items()}
 
 
 def get_module(root: nn.Module, path: str) -> nn.Module:
@@ -72,10 +117,11 @@ def get_module(root: nn.Module, path: str) -> nn.Module:
     return module
 
 
-def unique_name(parent: nn.Module, wanted: str) -> str:
-    """`wanted`, or `wanted_2`, `wanted_3`, … if the parent has an attribute of that name."""
-    name, count = wanted, 1
-    while name in parent._modules or hasattr(parent, name):
-        count += 1
-        name = f"{wanted}_{count}"
-    return name
+def has_attribute(module: nn.Module, name: str) -> bool:
+    """Whether a module or its class has an attribute of that name.
+
+    Unlike `hasattr` this does not ask a `__getattr__` of the module's own, which may say so of any.
+    """
+    own = vars(module)
+    registered = (own["_parameters"], own["_buffers"], own["_modules"])
+    return name in own or any(name in names for names in registered) or hasattr(type(module), name)

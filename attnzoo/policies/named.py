@@ -177,13 +177,14 @@ def _made(trace: Trace, block: Call, value: int) -> Site | Skipped:
     inside = [trace.calls[i] for i in block.inside]
     passing = [c for c in inside if c.inputs[:1] == c.outputs == (value,) and not c.ops]
     once = [c for c in passing if trace.times_called[c.path] == 1 and c.takes_tensor]
+    once = [c for c in once if c.index not in trace.unread]
     # the block's own drop path rather than the dropout inside one of its layers, which a
     # conversion of that layer may leave behind
     once.sort(key=lambda call: call.parent != block.index)
     if once and trace.values[value].is_map:
         return trace.before(once[0])
     for call in reversed(inside):
-        made = call.outputs == (value,) and call not in passing
+        made = call.outputs == (value,) and call not in passing and call.index not in trace.unread
         if made and trace.output_map(call) is not None:
             return trace.after(call)
     return Skipped(block.path, "no module makes the feature map there")

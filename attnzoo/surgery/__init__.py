@@ -1,16 +1,11 @@
 """From sites to a changed model, and back: recipe, plan, edits, rehearsal."""
 
 from attnzoo.surgery.fusing import fuse, unfuse
-from attnzoo.surgery.operate import (
-    Operation,
-    attention_modules,
-    build_block,
-    operations,
-    recipes,
-    unwrap,
-)
+from attnzoo.surgery.operate import build_block
 from attnzoo.surgery.plan import Plan, PlannedSite, carry_out, make_plan
 from attnzoo.surgery.recipe import Recipe, parse_recipe
+from attnzoo.surgery.record import Operation, attention_modules, operations, recipes
+from attnzoo.surgery.removal import unwrap
 
 __all__ = [
     "Operation",

@@ -1,4 +1,4 @@
-"""The changes surgery can make to a module tree: each applies, and undoes itself exactly.
+"""The changes surgery can make to a module tree; `removal` takes back what they put in.
 
 An edit names modules by path, not by reference, so that the record of it stays true after a
 `deepcopy` or a `pickle` of the model.
@@ -12,25 +12,17 @@ from typing import ClassVar, Literal
 
 from torch import nn
 
-from attnzoo.hosts import (
-    Attended,
-    Attention,
-    Replaced,
-    attend_output,
-    get_module,
-    input_hook,
-    join,
-    split,
-)
+from attnzoo.hosts import Attended, Attention, Replaced, attend_output, input_hook, join, split
+from attnzoo.surgery.changes import Changes
 from attnzoo.tracing import Where
 
-__all__ = ["Edit", "Hook", "Insert", "Mechanism", "Replace", "Slot", "Subclass", "Wrap"]
+__all__ = ["HANDLES", "Edit", "Hook", "Insert", "Mechanism", "Replace", "Slot", "Subclass", "Wrap"]
 
 Mechanism = Literal["slot", "insert", "hook", "wrap", "replace"]
 
 #: Where a hooked host keeps the handles of its hooks: without them on the host, a hook that is
 #: registered after unpickling would get the same number and overwrite ours.
-_HANDLES = "_attnzoo_handles"
+HANDLES = "_attnzoo_handles"
 
 
 @dataclass(frozen=True)
@@ -46,15 +38,11 @@ class Slot:
         """Where the attention is afterwards."""
         return join(self.host, self.name)
 
-    def apply(self, model: nn.Module, attention: Attention) -> None:
+    def apply(self, changes: Changes, attention: Attention) -> None:
         """Put `attention` in."""
-        setattr(get_module(model, self.host), self.name, attention)
-
-    def undo(self, model: nn.Module) -> None:
-        """Take it out: the attribute is None again."""
-        host = get_module(model, self.host)
-        delattr(host, self.name)
-        setattr(host, self.name, None)
+        host = changes.get(self.host)
+        changes.drop_attribute(host, self.name)
+        changes.put(host, self.name, attention)
 
 
 @dataclass(frozen=True)
@@ -72,17 +60,11 @@ class Subclass:
         """Where the attention is afterwards."""
         return join(self.host, self.name)
 
-    def apply(self, model: nn.Module, attention: Attention) -> None:
+    def apply(self, changes: Changes, attention: Attention) -> None:
         """Put `attention` in."""
-        host = get_module(model, self.host)
-        host.register_module(self.name, attention)
-        host.__class__ = pkgutil.resolve_name(self.subclass)
-
-    def undo(self, model: nn.Module) -> None:
-        """Take it out: the block has its own class again."""
-        host = get_module(model, self.host)
-        host.__class__ = pkgutil.resolve_name(self.original)
-        del host._modules[self.name]
+        host = changes.get(self.host)
+        changes.put(host, self.name, attention)
+        changes.set_class(host, pkgutil.resolve_name(self.subclass))
 
 
 @dataclass(frozen=True)
@@ -100,22 +82,17 @@ class Insert:
         """Where the attention is afterwards."""
         return join(self.parent, self.name)
 
-    def apply(self, model: nn.Module, attention: Attention) -> None:
+    def apply(self, changes: Changes, attention: Attention) -> None:
         """Put `attention` in; nothing is renumbered."""
-        entries = get_module(model, self.parent)._modules
-        reordered: dict[str, nn.Module | None] = {}
-        for name, child in entries.items():
+        parent = changes.get(self.parent)
+        entries: dict[str, nn.Module | None] = {}
+        for name, child in changes.children(parent).items():
             if name == self.anchor and self.where == "before":
-                reordered[self.name] = attention
-            reordered[name] = child
+                entries[self.name] = attention
+            entries[name] = child
             if name == self.anchor and self.where == "after":
-                reordered[self.name] = attention
-        entries.clear()
-        entries.update(reordered)
-
-    def undo(self, model: nn.Module) -> None:
-        """Take it out."""
-        del get_module(model, self.parent)._modules[self.name]
+                entries[self.name] = attention
+        changes.set_children(parent, entries)
 
 
 @dataclass(frozen=True)
@@ -136,24 +113,16 @@ class Hook:
         """Where the attention is afterwards."""
         return join(self.host, self.name)
 
-    def apply(self, model: nn.Module, attention: Attention) -> None:
+    def apply(self, changes: Changes, attention: Attention) -> None:
         """Put `attention` in."""
-        host = get_module(model, self.host)
-        host.register_module(self.name, attention)
+        host = changes.get(self.host)
+        changes.put(host, self.name, attention)
         if self.where == "before":
-            handle = host.register_forward_pre_hook(input_hook(host))
+            handle = changes.add_hook(host, "_forward_pre_hooks", input_hook(host))
         else:
-            handle = host.register_forward_hook(attend_output)
-        host.__dict__.setdefault(_HANDLES, {})[self.name] = handle
-
-    def undo(self, model: nn.Module) -> None:
-        """Take it out: the host has neither the child nor the hook."""
-        host = get_module(model, self.host)
-        handles = host.__dict__[_HANDLES]
-        handles.pop(self.name).remove()
-        if not handles:
-            del host.__dict__[_HANDLES]
-        del host._modules[self.name]
+            handle = changes.add_hook(host, "_forward_hooks", attend_output)
+        handles = changes.attribute(host, HANDLES, {})
+        changes.set_attribute(host, HANDLES, {**handles, self.name: handle})
 
 
 @dataclass(frozen=True)
@@ -169,16 +138,11 @@ class Wrap:
         """Where the attention is afterwards."""
         return join(self.hosts[0], "attention")
 
-    def apply(self, model: nn.Module, attention: Attention) -> None:
+    def apply(self, changes: Changes, attention: Attention) -> None:
         """Put `attention` in."""
-        host = get_module(model, self.hosts[0])
-        _set_all(model, self.hosts, _in_mode(Attended(host, attention, self.where), host))
-
-    def undo(self, model: nn.Module) -> None:
-        """Take it out: the layer stands in its place again."""
-        wrapper = get_module(model, self.hosts[0])
-        assert isinstance(wrapper, Attended)
-        _set_all(model, self.hosts, wrapper.host)
+        host = changes.get(self.hosts[0])
+        wrapper = _in_mode(Attended(host, attention, self.where), host)
+        _put_at_all(changes, self.hosts, wrapper)
 
 
 @dataclass(frozen=True)
@@ -193,25 +157,19 @@ class Replace:
         """Where the attention is afterwards."""
         return join(self.hosts[0], "attention")
 
-    def apply(self, model: nn.Module, attention: Attention) -> None:
+    def apply(self, changes: Changes, attention: Attention) -> None:
         """Put `attention` in."""
-        host = get_module(model, self.hosts[0])
-        _set_all(model, self.hosts, _in_mode(Replaced(host, attention), host))
-
-    def undo(self, model: nn.Module) -> None:
-        """Take it out: the module is back."""
-        wrapper = get_module(model, self.hosts[0])
-        assert isinstance(wrapper, Replaced)
-        _set_all(model, self.hosts, wrapper.original)
+        host = changes.get(self.hosts[0])
+        _put_at_all(changes, self.hosts, _in_mode(Replaced(host, attention), host))
 
 
 Edit = Slot | Subclass | Insert | Hook | Wrap | Replace
 
 
-def _set_all(model: nn.Module, paths: tuple[str, ...], module: nn.Module) -> None:
-    parents = [(get_module(model, split(path)[0]), split(path)[1]) for path in paths]
+def _put_at_all(changes: Changes, paths: tuple[str, ...], module: nn.Module) -> None:
+    parents = [(changes.get(split(path)[0]), split(path)[1]) for path in paths]
     for parent, name in parents:
-        parent._modules[name] = module
+        changes.put(parent, name, module)
 
 
 def _in_mode(wrapper: nn.Module, host: nn.Module) -> nn.Module:

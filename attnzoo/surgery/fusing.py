@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from itertools import pairwise
 from types import FunctionType, MethodType
 from typing import Any, cast
@@ -19,8 +19,9 @@ from torch import nn
 from attnzoo import kernels
 from attnzoo.errors import NotWrappedError
 from attnzoo.hosts import Attended, Attention, attend_output, paths_by_module
+from attnzoo.surgery.changes import Changes
 
-__all__ = ["Joined", "fuse", "is_fused", "unfuse"]
+__all__ = ["Joined", "fuse", "is_fused", "unfuse", "unfuse_in"]
 
 
 class Joined(nn.Identity):
@@ -62,16 +63,18 @@ def fuse(model: nn.Module) -> nn.Module:
         raise NotWrappedError(
             f"{type(model).__name__} holds no attention to fuse. Put some in with attnzoo.wrap."
         )
-    for attention, holder, name in list(_followed(model)):
-        pool = holder._modules[name]
+    changes = Changes(model)
+    for attention, holder, name in _followed(model):
         joins = attention.pool is None and attention.axes == "NCHW"
         if joins and hasattr(attention.block, "fused") and not kernels.is_watched(attention):
-            attention.pool = pool
-            holder._modules[name] = Joined()
+            changes.put(attention, "pool", holder._modules[name])
+            changes.put(holder, name, Joined())
     if _has_compiler():
         for attention in attentions:
-            if all(parameter.device.type == "cpu" for parameter in attention.parameters()):
-                _compile(attention)
+            on_cpu = all(parameter.device.type == "cpu" for parameter in attention.parameters())
+            if on_cpu and attention._compiled_call_impl is None:
+                changes.set_attribute(attention, "_compiled_call_impl", _compiled(attention))
+    changes.commit()
     return model
 
 
@@ -88,14 +91,21 @@ def unfuse(model: nn.Module) -> nn.Module:
         >>> model.features[3]
         MaxPool2d(kernel_size=2, stride=2, padding=0, dilation=1, ceil_mode=False)
     """
-    for attention, holder, name in list(_followed(model)):
-        if isinstance(holder._modules[name], Joined):
-            holder._modules[name] = attention.pool
-            attention.pool = None
-    for module in model.modules():
-        if isinstance(module, Attention):
-            module.__dict__.pop("_compiled_call_impl", None)
+    changes = Changes(model)
+    unfuse_in(changes)
+    changes.commit()
     return model
+
+
+def unfuse_in(changes: Changes) -> None:
+    """What `unfuse` does, prepared."""
+    for attention, holder, name in _followed(changes.root):
+        if isinstance(holder._modules[name], Joined):
+            changes.put(holder, name, attention.pool)
+            changes.put(attention, "pool", None)
+    for module in changes.root.modules():
+        if isinstance(module, Attention) and "_compiled_call_impl" in vars(module):
+            changes.drop_attribute(module, "_compiled_call_impl")
 
 
 def is_fused(model: nn.Module) -> bool:
@@ -149,15 +159,14 @@ def _has_compiler() -> bool:
     return any(shutil.which(name) for name in (os.environ.get("CXX", "g++"), "clang++"))
 
 
-def _compile(attention: Attention) -> None:
+def _compiled(attention: Attention) -> Callable[..., Any]:
     """As `nn.Module.compile` does, but each attention by itself.
 
     The compiler gives up on a function after eight shapes, and all calls of modules are one
     function to it: every attention gets a copy.
     """
-    if attention._compiled_call_impl is None:
-        call = FunctionType(_call.__code__.replace(co_name=f"attention_{id(attention)}"), globals())
-        attention._compiled_call_impl = torch.compile(MethodType(call, attention))
+    call = FunctionType(_call.__code__.replace(co_name=f"attention_{id(attention)}"), globals())
+    return torch.compile(MethodType(call, attention))
 
 
 def _call(self: nn.Module, *args: Any, **kwargs: Any) -> Any:

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from torch import nn
 
 from attnzoo.errors import SiteError
-from attnzoo.hosts import SLOTS, get_module, iterates_children, join, reads_positions, split
+from attnzoo.hosts import SLOTS, get_module, has_attribute, join, reads_positions, split
 from attnzoo.surgery.edits import Edit, Hook, Insert, Replace, Slot, Subclass, Wrap
 from attnzoo.tracing import Call, Site, Trace, Where
 
@@ -80,6 +80,8 @@ def _anchors(trace: Trace, site: Site) -> Iterator[Anchor]:
     ):
         for call in calls:
             anchor = Anchor(call, where)
+            if where == "before" and call.index in trace.altering:
+                continue
             if anchor != own and _seen_by(trace, anchor, site.value) == seen_by:
                 yield anchor
 
@@ -103,7 +105,7 @@ def _called_once(trace: Trace, call: Call) -> bool:
 def _free_name(model: nn.Module, parent: str, wanted: str, taken: set[str]) -> str:
     """`wanted`, or with a number, so that neither the parent nor another edit has it."""
     module, name, count = get_module(model, parent), wanted, 1
-    while hasattr(module, name) or join(parent, name) in taken:
+    while has_attribute(module, name) or join(parent, name) in taken:
         count += 1
         name = f"{wanted}_{count}"
     return name
@@ -123,7 +125,7 @@ def _slot(trace: Trace, model: nn.Module, anchor: Anchor, taken: set[str]) -> Ed
         return None
     host = get_module(model, block.path)
     if slot.subclass:
-        exact = not hasattr(host, slot.name) and "forward" not in host.__dict__
+        exact = not has_attribute(host, slot.name) and "forward" not in host.__dict__
         return Subclass(block.path, slot.name, original, slot.subclass) if exact else None
     return Slot(block.path, slot.name) if getattr(host, slot.name, 0) is None else None
 
@@ -134,7 +136,10 @@ def _insert(trace: Trace, model: nn.Module, anchor: Anchor, taken: set[str]) -> 
         return None
     calls = trace.children(parent)
     entries = list(get_module(model, parent.path)._modules)
-    if len(entries) != len(calls) or _positions_matter(model, trace.info(parent).paths):
+    matter = parent.path in trace.positions_read or _positions_matter(
+        model, trace.info(parent).paths
+    )
+    if len(entries) != len(calls) or matter:
         return None
     name = entries[calls.index(anchor.call)]
     prefix = "attn_pre" if anchor.where == "before" else "attn_post"
@@ -143,7 +148,11 @@ def _insert(trace: Trace, model: nn.Module, anchor: Anchor, taken: set[str]) -> 
 
 
 def _positions_matter(model: nn.Module, paths: tuple[str, ...]) -> bool:
-    """Whether the code of a module that holds this one reads the positions of its entries."""
+    """Whether a module that holds this one has code that reads the positions of its entries.
+
+    That it did not do so in the forward pass that was followed is known; it may in another mode, or
+    in another method (timm's `forward_intermediates`).
+    """
     for path in paths:
         if path:
             parent, name = split(path)
@@ -159,9 +168,20 @@ def _hook(trace: Trace, model: nn.Module, anchor: Anchor, taken: set[str]) -> Ed
         return None
     host = get_module(model, call.path)
     edit = Hook(call.path, anchor.where)
-    if edit.path in taken or hasattr(host, edit.name) or iterates_children(type(host)):
+    if edit.path in taken or has_attribute(host, edit.name) or call.path in trace.children_run:
         return None
-    return edit
+    return None if _copies_itself(type(host)) else edit
+
+
+def _copies_itself(cls: type[nn.Module]) -> bool:
+    """Whether a class says how it is copied or pickled: hooks may not come along.
+
+    An `fx.GraphModule` makes its copies anew from its graph.
+    """
+    return any(
+        getattr(cls, name, None) is not getattr(nn.Module, name, None)
+        for name in ("__copy__", "__deepcopy__", "__reduce__", "__reduce_ex__", "__getstate__")
+    )
 
 
 def _wrap_stateless(trace: Trace, model: nn.Module, anchor: Anchor, taken: set[str]) -> Edit | None:

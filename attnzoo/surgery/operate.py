@@ -1,11 +1,10 @@
-"""Putting blocks in and taking them out, all of them or none."""
+"""Putting blocks in, all of them or none."""
 
 from __future__ import annotations
 
 import itertools
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -13,63 +12,33 @@ from torch import Tensor, nn
 
 from attnzoo.errors import (
     AttnzooError,
-    NotWrappedError,
     OptionError,
     SiteError,
     SurgeryError,
     TraceError,
 )
 from attnzoo.hosts import (
-    Attended,
     Attention,
-    Replaced,
     get_module,
-    join,
     paths_by_module,
     prefixes,
     split,
 )
 from attnzoo.registry import BLOCKS, BlockSpec
+from attnzoo.surgery.changes import Changes
 from attnzoo.surgery.edits import Edit
-from attnzoo.surgery.fusing import unfuse
 from attnzoo.surgery.recipe import Recipe
+from attnzoo.surgery.record import RECORD, Operation
 from attnzoo.surgery.rehearsal import Known, Place, Rehearsal, known_calls, rehearse
-from attnzoo.tracing import Site, Trace, collection_paused, qualname
+from attnzoo.tracing import Layout, Site, Trace, answer, own_draws, qualname
 
 __all__ = [
-    "Attended",
-    "Attention",
-    "Operation",
-    "Replaced",
-    "attention_modules",
     "build_attention",
     "build_block",
     "operate",
-    "operations",
-    "recipes",
-    "unwrap",
 ]
 
-#: Where a model keeps the record of what was done to it: a tuple of `Operation`s.
-_RECORD = "_attnzoo_operations"
 
-
-@dataclass(frozen=True)
-class Operation:
-    """What one `wrap` did: the recipe, the sites it found, the edits it made.
-
-    `step` is higher than that of all attention that was there before: edits may stand on others,
-    made through the whole model or a part of it, and are undone the other way round.
-    """
-
-    recipe: Recipe
-    sites: tuple[Site, ...]
-    edits: tuple[Edit, ...]
-    step: int = 1
-
-
-@collection_paused()
-@torch.inference_mode(False)  # parameters made in that mode could never be trained
 def operate(
     model: nn.Module,
     recipe: Recipe,
@@ -80,7 +49,7 @@ def operate(
     *,
     just_traced: bool = False,
 ) -> nn.Module:
-    """Put attention at every site; afterwards its forward pass is rehearsed.
+    """Put attention at every site, after its forward pass was rehearsed on a twin.
 
     Args:
         model: changed in place.
@@ -94,94 +63,36 @@ def operate(
 
     Raises:
         SurgeryError: the model is not the one that was traced, or a block does not run exactly
-            once. Whatever is raised, the model is then as it was before.
+            once.
+
+    Whatever is raised, by a signal too, the model is as it was, or has all its attention.
     """
     modules = _unchanged(model, trace)
     hosts = [split(edit.path)[0] or site.path for site, edit in zip(sites, edits, strict=True)]
-    with torch.random.fork_rng(devices=[]):
-        attentions = [
-            build_attention(recipe, site, _first_device(model, host))
-            for site, host in zip(sites, hosts, strict=True)
-        ]
+    attentions: list[Attention] = []
+    with own_draws():
+        for site, host in zip(sites, hosts, strict=True):
+            answer()
+            attentions.append(build_attention(recipe, site, _first_device(model, host)))
     there = (module.step for module in modules.values() if isinstance(module, Attention))
     step = 1 + max(there, default=0)
     formats: dict[nn.Module, bool | None] = {}
-    for host, attention in zip(hosts, attentions, strict=True):
-        attention.step = step
-        _settle(attention, model, host, formats)
     layouts = [trace.values[site.value].layout for site in sites]
+    for host, attention, layout in zip(hosts, attentions, layouts, strict=True):
+        attention.step = step
+        _settle(attention, model, host, layout, formats)
     places = [Place(*pair) for pair in zip(attentions, layouts, strict=True)]
-    done: list[Edit] = []
-    try:
-        for edit, attention in zip(edits, attentions, strict=True):
-            edit.apply(model, attention)
-            done.append(edit)
-        known = known_calls(trace, modules, [edit.path for edit in edits]) if just_traced else {}
-        after = _rehearse(model, trace, places, known, example)
-        _verify(trace, after, sites)
-        _check_paths(model, attentions, sites, edits)
-    except BaseException:
-        for edit in reversed(done):
-            edit.undo(model)
-        raise
+    known = known_calls(trace, modules, [edit.path for edit in edits]) if just_traced else {}
+    after = _rehearse(model, trace, places, known, example, edits)
+    _verify(trace, after, sites)
+    changes = Changes(model)
+    for edit, attention in zip(edits, attentions, strict=True):
+        edit.apply(changes, attention)
+    _check_paths(changes, attentions, sites, edits)
     operation = Operation(recipe, tuple(sites), tuple(edits), step)
-    model.__dict__[_RECORD] = (*model.__dict__.get(_RECORD, ()), operation)
+    changes.set_attribute(model, RECORD, (*vars(model).get(RECORD, ()), operation))
+    changes.commit()
     return model
-
-
-def unwrap(model: nn.Module) -> nn.Module:
-    """Take all attention out again; the model is changed in place and returned.
-
-    Module types, state-dict keys, their order and the outputs are those from before `wrap`. A
-    fused model is unfused first.
-
-    Raises:
-        NotWrappedError: if neither the model nor a module in it was wrapped.
-
-    Example:
-        >>> import attnzoo, torchvision
-        >>> model = torchvision.models.resnet18()
-        >>> keys = list(model.state_dict())
-        >>> list(attnzoo.unwrap(attnzoo.wrap(model, "post-residual")).state_dict()) == keys
-        True
-    """
-    wrapped = [module for module in model.modules() if _RECORD in module.__dict__]
-    if not wrapped:
-        inside = any(isinstance(module, Attention) for module in model.modules())
-        raise NotWrappedError(
-            f"{type(model).__name__} holds no attention that attnzoo.wrap put in"
-            + (" through it: a module around it was wrapped. Unwrap that one." if inside else ".")
-        )
-    unfuse(model)
-    done = [(operation, module) for module in wrapped for operation in module.__dict__.pop(_RECORD)]
-    for operation, module in sorted(done, key=lambda item: item[0].step, reverse=True):
-        for edit in reversed(operation.edits):
-            edit.undo(module)
-    return model
-
-
-def operations(model: nn.Module) -> tuple[tuple[str, Operation], ...]:
-    """`(path of the module that was wrapped, what was done)`, in order."""
-    done = (
-        (path, operation)
-        for path, module in model.named_modules()
-        for operation in module.__dict__.get(_RECORD, ())
-    )
-    return tuple(sorted(done, key=lambda item: item[1].step))
-
-
-def recipes(model: nn.Module) -> list[Recipe]:
-    """The recipes that were applied to the model, in order; empty for a plain one."""
-    return [operation.recipe for _, operation in operations(model)]
-
-
-def attention_modules(model: nn.Module) -> dict[str, nn.Module]:
-    """Path → attention block, for every block that attnzoo put in; empty for a plain model."""
-    return {
-        join(path, "block"): module.block
-        for path, module in model.named_modules()
-        if isinstance(module, Attention)
-    }
 
 
 def build_block(
@@ -253,12 +164,19 @@ def _first_device(model: nn.Module, path: str) -> str:
 
 
 def _settle(
-    attention: Attention, model: nn.Module, path: str, formats: dict[nn.Module, bool | None]
+    attention: Attention,
+    model: nn.Module,
+    path: str,
+    layout: Layout,
+    formats: dict[nn.Module, bool | None],
 ) -> None:
-    """Device, dtype, memory format and mode of the modules around the place."""
-    tensor = _closest_tensor(model, path)
-    if tensor is not None and (tensor.device.type, tensor.dtype) != ("cpu", torch.float32):
-        attention.to(device=tensor.device, dtype=tensor.dtype)
+    """Device, memory format and mode of the modules around the place; the dtype of its map."""
+    tensor, dtype = _closest_tensor(model, path), layout[2]
+    if not dtype.is_floating_point:
+        raise SiteError(
+            f"the map at {path!r} holds {dtype}; attention takes floating-point numbers."
+        )
+    attention.to(device=None if tensor is None else tensor.device, dtype=dtype)
     around = (get_module(model, prefix) for prefix in (path, *prefixes(path)))
     if any(_is_channels_last(module, formats) for module in around):
         attention.to(memory_format=torch.channels_last)
@@ -299,19 +217,24 @@ def _has_channels_last(weight: Tensor | None) -> bool | None:
 
 
 def _rehearse(
-    model: nn.Module, trace: Trace, places: Sequence[Place], known: Known, example: Any
+    model: nn.Module,
+    trace: Trace,
+    places: Sequence[Place],
+    known: Known,
+    example: Any,
+    edits: Sequence[Edit],
 ) -> Rehearsal:
     """What the model does now: without the calls that are known if that goes well, else whole."""
     planned = Rehearsal(tuple((place.layout[0],) for place in places), trace.returned)
-    if known and rehearse(model, places, example, known) == planned:
+    if known and rehearse(model, places, example, known, edits) == planned:
         return planned
     try:
-        whole = rehearse(model, places, example)
+        whole = rehearse(model, places, example, None, edits)
     except TraceError as error:
         cause = error.__cause__
         raise SurgeryError(
             f"with attention in place the forward pass of {type(model).__name__} fails: "
-            f"{type(cause).__name__}: {cause}\nThe model was put back as it was."
+            f"{type(cause).__name__}: {cause}"
         ) from error
     assert whole is not None
     return whole
@@ -326,10 +249,7 @@ def _verify(before: Trace, after: Rehearsal, sites: Sequence[Site]) -> None:
                 f"the model was put back as it was. Leave the place out by exclude=."
             )
         if maps[0] != before.values[site.value].shape:
-            raise SurgeryError(
-                f"attention {site} was given a map of shape {maps[0]}; the model was put back as "
-                f"it was."
-            )
+            raise SurgeryError(f"attention {site} was given a map of shape {maps[0]}.")
     if before.returned != after.returned:
         raise SurgeryError(
             f"the model's outputs changed shape from {before.returned} to {after.returned}; it was "
@@ -338,18 +258,16 @@ def _verify(before: Trace, after: Rehearsal, sites: Sequence[Site]) -> None:
 
 
 def _check_paths(
-    model: nn.Module, attentions: Sequence[Attention], sites: Sequence[Site], edits: Sequence[Edit]
+    changes: Changes, attentions: Sequence[Attention], sites: Sequence[Site], edits: Sequence[Edit]
 ) -> None:
     """Each attention is where its edit says; not so where another site's wrapper came around it."""
     for attention, site, edit in zip(attentions, sites, edits, strict=True):
         try:
-            there = get_module(model, edit.path)
+            there = changes.get(edit.path)
         except SiteError:
             there = None
         if there is not attention:
-            path = paths_by_module(model)[attention][0]
             raise SurgeryError(
-                f"attention {site} would be at {path!r} instead of {edit.path!r}, "
-                f"because another site is around it; the model was put back as it was. Leave one "
-                f"of the two out by exclude=."
+                f"attention {site} would not be at {edit.path!r}, because another site is around "
+                f"it. Leave one of the two out by exclude=."
             )

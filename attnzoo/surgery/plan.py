@@ -23,10 +23,12 @@ from attnzoo.tracing import (
     Site,
     Skipped,
     Trace,
-    collection_paused,
+    answer,
     count,
     meta_forward,
+    own_draws,
     probe,
+    undisturbed,
 )
 
 __all__ = ["Plan", "PlannedSite", "carry_out", "make_plan"]
@@ -84,6 +86,7 @@ class Plan:
     asked: tuple[str, ...]
     example: Any = field(repr=False)
 
+    @undisturbed
     def apply(self) -> nn.Module:
         """Put the blocks in; the model is changed in place and returned.
 
@@ -105,6 +108,7 @@ class Plan:
         )
 
     @cached_property
+    @undisturbed
     def rows(self) -> tuple[PlannedSite, ...]:
         """The sites with their edits and costs."""
         costs: dict[tuple[Any, ...], tuple[int, int, int]] = {}
@@ -201,8 +205,7 @@ class Plan:
 _KEPT: set[tuple[Any, str, tuple[int, ...]]] = set()
 
 
-@collection_paused()
-@torch.inference_mode(False)  # whose tensors know no versions, and could not be trained
+@undisturbed
 def make_plan(model: nn.Module, recipe: Recipe, example: Any = None) -> Plan:
     """Resolve a recipe on a model, without changing it.
 
@@ -213,11 +216,14 @@ def make_plan(model: nn.Module, recipe: Recipe, example: Any = None) -> Plan:
         TraceError, UnsupportedModelError: see `attnzoo.tracing.probe.probe`.
     """
     trace = probe(model, example)
-    selections = [select(trace, call) for call in recipe.policies]
+    selections = []
+    for call in recipe.policies:
+        answer()
+        selections.append(select(trace, call))
     sites = _place(trace, selections)
     spec = BLOCKS[recipe.block]
     shapes = dict.fromkeys((1, s.channels, s.height, s.width) for s in sites)
-    with torch.random.fork_rng(devices=[]):
+    with own_draws():
         for shape in shapes:
             asked = (spec.factory, repr(sorted(recipe.options.items())), shape)
             if asked not in _KEPT:
@@ -244,6 +250,7 @@ def make_plan(model: nn.Module, recipe: Recipe, example: Any = None) -> Plan:
     )
 
 
+@undisturbed
 def carry_out(plan: Plan) -> nn.Module:
     """Apply a plan that was just made, so that all its trace tells of the model still holds.
 
@@ -290,7 +297,7 @@ def _same_place(one: Site, other: Site) -> bool:
 
 def _check_shape(spec: BlockSpec, options: Mapping[str, Any], shape: tuple[int, ...]) -> None:
     """Build the block on meta tensors and see that it keeps the shape of its input."""
-    block = build_block(spec, shape[1], options, "meta")
+    block = build_block(spec, shape[1], options, "meta").eval()
     x = torch.empty(shape, device="meta")
     version = x._version
     try:
@@ -314,7 +321,7 @@ def _check_shape(spec: BlockSpec, options: Mapping[str, Any], shape: tuple[int, 
 
 def _cost(recipe: Recipe, site: Site) -> tuple[int, int, int]:
     """`(parameters, MACs, activation bytes)` of the attention at a site, per float32 image."""
-    with torch.random.fork_rng(devices=[]):
+    with own_draws():
         attention = build_attention(recipe, site, "meta")
     sizes = {"N": 1, "C": site.channels, "D": site.frames, "H": site.height, "W": site.width}
     x = torch.empty([sizes[axis] for axis in site.axes], device="meta")

@@ -7,19 +7,22 @@ again, and returns what it returned then.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
 from attnzoo.errors import TraceError
 from attnzoo.hosts import Attention, prefixes
+from attnzoo.surgery.changes import Changes
+from attnzoo.surgery.edits import Edit
 from attnzoo.tracing import (
     FastShapes,
     Layout,
     Trace,
+    Twin,
     follow,
     layout_of,
     on_example,
@@ -28,6 +31,8 @@ from attnzoo.tracing import (
 )
 
 __all__ = ["Place", "Rehearsal", "known_calls", "rehearse"]
+
+aten = torch.ops.aten
 
 Shape = tuple[int, ...]
 
@@ -58,15 +63,20 @@ class Rehearsal:
 
 
 def rehearse(
-    model: nn.Module, places: Sequence[Place], example: Any = None, known: Known | None = None
+    model: nn.Module,
+    places: Sequence[Place],
+    example: Any = None,
+    known: Known | None = None,
+    edits: Sequence[Edit] = (),
 ) -> Rehearsal | None:
-    """Run `model` once on meta tensors. Of attentions on maps of one layout, one block is run.
+    """Run a twin of `model` once. Of attentions on maps of one layout, one block is run.
 
     Args:
-        model: left as it was.
-        places: the attention in it.
+        model: read and not changed.
+        places: the attention in it, or that is to be put into it.
         example: as for `probe`.
         known: calls that need not be run.
+        edits: how each attention gets into it, if it is not in it.
 
     Returns:
         None if the calls did not come as they are known, or attention returned a map of another
@@ -77,14 +87,21 @@ def rehearse(
     """
 
     def watch(args: tuple[Any, ...], kwargs: dict[str, Any]) -> Rehearsal | None:
-        stage = _Stage(places, known or {})
-        with stage.set():
-            try:
-                result, _ = follow(model, args, kwargs, FastShapes(), lambda: True)
-            except TraceError:
-                if known:
-                    return None
-                raise
+        twin = Twin(model)
+        played = [Place(twin.of(place.attention), place.layout) for place in places]
+        changes = Changes(twin.root)
+        for edit, place in zip(edits, played, strict=bool(edits)):
+            edit.apply(changes, place.attention)
+        changes.commit()
+        shapes = _OneDtype()
+        answers = {twin.of(module): calls for module, calls in (known or {}).items()}
+        stage = _Stage(played, answers, shapes)
+        try:
+            result, _ = follow(twin.root, args, kwargs, shapes, lambda: True)
+        except TraceError:
+            if known:
+                return None
+            raise
         if known and not stage.went_as_known():
             return None
         return Rehearsal(tuple(map(tuple, stage.maps)), shapes_of(result))
@@ -121,33 +138,45 @@ class _OtherwiseError(Exception):
     """A call that did not come as it is known."""
 
 
-class _Stage:
-    """Attention that is watched, and modules that return what is known."""
+#: Operations that want all their tensors of one dtype; on meta tensors they don't say so.
+_OF_ONE_DTYPE = frozenset(
+    {
+        aten.convolution.default,
+        aten.addmm.default,
+        aten.mm.default,
+        aten.bmm.default,
+        aten.baddbmm.default,
+    }
+)
 
-    def __init__(self, places: Sequence[Place], known: Known) -> None:
+
+class _OneDtype(FastShapes):
+    """Fails inside attention where the operation would fail on other tensors than those of meta."""
+
+    inside = False
+
+    def run(self, func: Any, args: Any, kwargs: Any) -> Any:
+        if self.inside and func in _OF_ONE_DTYPE:
+            dtypes = {item.dtype for item in args if isinstance(item, Tensor)}
+            if len(dtypes) > 1:
+                found = " and ".join(sorted(map(str, dtypes)))
+                raise RuntimeError(f"{func._schema.name} wants tensors of one dtype, not {found}")
+        return super().run(func, args, kwargs)
+
+
+class _Stage:
+    """The modules of a twin: attention that is watched, others that return what is known."""
+
+    def __init__(self, places: Sequence[Place], known: Known, shapes: _OneDtype) -> None:
+        self._shapes = shapes
         self.maps: list[list[Shape]] = [[] for _ in places]
         self._done: set[Any] = set()  # kinds of attention that returned what was expected
         self._as_known = True
         self._calls = [iter(calls) for calls in known.values()]
-        self._acts: dict[nn.Module, Callable[..., Any]] = {
-            module: self._answering(calls) for module, calls in zip(known, self._calls, strict=True)
-        }
+        for module, calls in zip(known, self._calls, strict=True):
+            vars(module)["forward"] = self._answering(calls)
         for place, maps in zip(places, self.maps, strict=True):
-            self._acts[place.attention] = self._watching(place, maps)
-
-    @contextmanager
-    def set(self) -> Generator[None]:
-        own = {module: vars(module).get("forward") for module in self._acts}
-        for module, act in self._acts.items():
-            vars(module)["forward"] = act
-        try:
-            yield
-        finally:
-            for module, forward in own.items():
-                if forward is None:
-                    del vars(module)["forward"]
-                else:
-                    vars(module)["forward"] = forward
+            vars(place.attention)["forward"] = self._watching(place, maps)
 
     def went_as_known(self) -> bool:
         """Whether all the known calls came, and attention kept the layout of its maps."""
@@ -172,7 +201,13 @@ class _Stage:
             kind = (given, place.layout, attention.axes, attention.gamma is None)
             if kind in self._done:
                 return tensor_of(place.layout)
-            y = run(x, *base)
+            self._shapes.inside = True
+            try:
+                y = run(x, *base)
+            finally:
+                self._shapes.inside = False
+            if isinstance(y, Tensor) and y.dtype != x.dtype:
+                raise TypeError(f"block {attention.name!r} makes {y.dtype} of a map of {x.dtype}")
             if isinstance(y, Tensor) and layout_of(y) == place.layout:
                 self._done.add(kind)
             else:

@@ -1,14 +1,17 @@
 """One forward pass, written down: a model and an example in, a `Trace` out."""
 
 from attnzoo.tracing.counting import Count, count
+from attnzoo.tracing.draws import own_draws
 from attnzoo.tracing.example import default_input_size, model_dtype, resolve_example
-from attnzoo.tracing.garbage import collection_paused
+from attnzoo.tracing.interrupts import answer
 from attnzoo.tracing.meta_ops import FastShapes, Layout, layout_of, tensor_of
 from attnzoo.tracing.on_meta import meta_forward
 from attnzoo.tracing.probe import checked_modules, follow, on_example, probe
 from attnzoo.tracing.recorder import shapes_of
 from attnzoo.tracing.sites import Site, Skipped, Where
 from attnzoo.tracing.trace import LEVEL_RATIO, Call, Op, Trace, Value, qualname
+from attnzoo.tracing.twin import Twin
+from attnzoo.tracing.undisturbed import undisturbed
 
 __all__ = [
     "LEVEL_RATIO",
@@ -20,10 +23,11 @@ __all__ = [
     "Site",
     "Skipped",
     "Trace",
+    "Twin",
     "Value",
     "Where",
+    "answer",
     "checked_modules",
-    "collection_paused",
     "count",
     "default_input_size",
     "follow",
@@ -31,9 +35,11 @@ __all__ = [
     "meta_forward",
     "model_dtype",
     "on_example",
+    "own_draws",
     "probe",
     "qualname",
     "resolve_example",
     "shapes_of",
     "tensor_of",
+    "undisturbed",
 ]

@@ -12,6 +12,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from attnzoo.tracing.meta_ops import FastShapes
 from attnzoo.tracing.on_meta import meta_forward
+from attnzoo.tracing.twin import Twin
 
 __all__ = ["Count", "count"]
 
@@ -34,7 +35,8 @@ class Count:
 def count(model: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Count:
     """Count one forward pass in eval mode; no arithmetic is done and no memory taken."""
     flops, made = FlopCounterMode(display=False), _Bytes()
-    meta_forward(model, args, kwargs, (FastShapes(), flops, made), grad=True)
+    twin = Twin(model)
+    meta_forward(twin.root, args, kwargs, (FastShapes(), flops, made), grad=True)
     return Count(flops.get_total_flops() // 2, made.total)
 
 

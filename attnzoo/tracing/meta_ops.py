@@ -17,6 +17,9 @@ import torch
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from attnzoo.tracing.draws import Draws
+from attnzoo.tracing.interrupts import answer
+
 __all__ = ["FastShapes", "Layout", "layout_of", "tensor_of"]
 
 aten = torch.ops.aten
@@ -226,15 +229,15 @@ def _is_function(func: Any) -> bool:
     return bool(schema.returns) and takes_tensors and not touched
 
 
-def _ask_once(func: Any, args: Any, kwargs: Any) -> Any:
+def _ask_once(func: Any, args: Any, kwargs: Any, draws: Draws) -> Any:
     """What torch says, or said before of arguments of the same shapes."""
     if not _is_function(func):
-        return func(*args, **kwargs)
+        return draws.run(func, args, kwargs)
     try:
         key = (func, _key(args), tuple((name, _key(value)) for name, value in kwargs.items()))
         layouts = _REMEMBERED.get(key)
     except (_UnknownLayoutError, TypeError):  # an argument that cannot be a key
-        return func(*args, **kwargs)
+        return draws.run(func, args, kwargs)
     if isinstance(layouts, list):
         return tuple(map(tensor_of, layouts))
     if layouts is not None:
@@ -251,7 +254,15 @@ def _ask_once(func: Any, args: Any, kwargs: Any) -> Any:
 
 
 class FastShapes(TorchDispatchMode):
-    """Runs operations on meta tensors by the rules, by memory, or by torch."""
+    """Runs operations on meta tensors by the rules, by memory, or by torch.
+
+    Between two operations is where a forward pass may be interrupted. What it draws at random on
+    the CPU, the process will draw again.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._draws = Draws()
 
     @classmethod
     def _should_skip_dynamo(cls) -> bool:
@@ -262,6 +273,7 @@ class FastShapes(TorchDispatchMode):
 
     def run(self, func: Any, args: Any, kwargs: Any) -> Any:
         """What the operation returns."""
+        answer()
         rule = SHAPE_RULES.get(func)
         if rule is not None and args[0] is not None:
             if not kwargs:
@@ -270,4 +282,4 @@ class FastShapes(TorchDispatchMode):
                 result = rule(*args, **kwargs) if func in _TAKE_KEYWORDS else None
             if result is not None:
                 return result
-        return _ask_once(func, args, kwargs or {})
+        return _ask_once(func, args, kwargs or {}, self._draws)

@@ -1,7 +1,7 @@
 """One forward pass on meta tensors: model + example → `Trace`.
 
-No arithmetic is done and no memory taken; parameters, buffers, BatchNorm statistics, the random
-state and every train/eval flag are as before when `probe` returns or raises.
+No arithmetic is done and no memory taken. What runs is a twin of the model: the model itself is
+read once, and may run in another thread meanwhile.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from torch.nn.modules.lazy import LazyModuleMixin
 
 from attnzoo.errors import TraceError, UnsupportedModelError
 from attnzoo.hosts import Attention, paths_by_module
+from attnzoo.tracing.ahead import paths_ahead
 from attnzoo.tracing.example import (
     default_input_size,
     describe,
@@ -27,6 +28,7 @@ from attnzoo.tracing.meta_ops import FastShapes
 from attnzoo.tracing.on_meta import meta_forward
 from attnzoo.tracing.recorder import Recorder, tensors_in
 from attnzoo.tracing.trace import Trace
+from attnzoo.tracing.twin import Twin
 
 __all__ = ["checked_modules", "follow", "on_example", "probe"]
 
@@ -52,12 +54,15 @@ def probe(model: nn.Module, example: Any = None) -> Trace:
     paths = checked_modules(model)
 
     def record(args: tuple[Any, ...], kwargs: dict[str, Any]) -> Trace:
-        recorder = Recorder(model, paths)
+        twin = Twin(model)
+        modules = {twin.of(module): where for module, where in paths.items()}
+        recorder = Recorder(twin.root, modules)
         for tensor in tensors_in((args, kwargs)):
             recorder.add_input(tensor)
-        with recorder.listening():
-            result, stopped = follow(model, args, kwargs, recorder, lambda: recorder.saw_map)
-        return recorder.finish(result, stopped)
+        result, error = follow(twin.root, args, kwargs, recorder, lambda: recorder.saw_map)
+        if error is None:
+            return recorder.finish(result)
+        return recorder.finish(result, _data_dependent(error), paths_ahead(error, modules))
 
     return on_example(model, example, record)
 
@@ -82,14 +87,13 @@ def follow(
     kwargs: dict[str, Any],
     shapes: FastShapes,
     may_stop: Callable[[], bool],
-) -> tuple[Any, str]:
-    """What the model returns and "", or None and why it cannot be followed to its end."""
+) -> tuple[Any, Exception | None]:
+    """What a twin returns and None, or None and what kept it from being followed to its end."""
     try:
-        return meta_forward(model, args, kwargs, [shapes]), ""
+        return meta_forward(model, args, kwargs, [shapes]), None
     except Exception as error:
-        stopped = _data_dependent(error)
-        if stopped and may_stop():
-            return None, stopped
+        if _data_dependent(error) and may_stop():
+            return None, error
         raise TraceError(
             f"the forward pass of {type(model).__name__} failed on {describe(args, kwargs)}: "
             f"{type(error).__name__}: {error}\n"

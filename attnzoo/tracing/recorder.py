@@ -4,19 +4,17 @@ from __future__ import annotations
 
 import functools
 import threading
-from collections.abc import Generator, Iterable
-from contextlib import contextmanager
+from collections import OrderedDict
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 from torch import Tensor, nn
-from torch.nn.modules.module import (
-    register_module_forward_hook,
-    register_module_forward_pre_hook,
-)
 
 from attnzoo.tracing.axes import derive_axes
+from attnzoo.tracing.handing_on import HandingOn
 from attnzoo.tracing.meta_ops import FastShapes, layout_of
+from attnzoo.tracing.positions import Readings, WatchedChildren
 from attnzoo.tracing.trace import Call, Kind, ModuleInfo, Op, Trace, Value, qualname
 
 __all__ = ["Recorder", "shapes_of", "tensors_in"]
@@ -116,13 +114,23 @@ class _OpenCall(NamedTuple):
 
     number: int
     path: str
+    given: list[Tensor]
     inputs: tuple[int, ...]
     takes_tensor: bool
     first_op: int
 
 
+#: Key of the recorder's hooks on a module; torch counts those of others from 0.
+_OURS = -1
+
+
 class Recorder(FastShapes):
-    """Writes down module calls (by global hooks) and operations (as a dispatch mode)."""
+    """Writes down module calls (by hooks) and operations (as a dispatch mode).
+
+    Args:
+        model: a twin, whose modules get the hooks.
+        paths: its modules with their paths.
+    """
 
     def __init__(self, model: nn.Module, paths: dict[nn.Module, tuple[str, ...]]) -> None:
         super().__init__()
@@ -138,6 +146,25 @@ class Recorder(FastShapes):
         self._calls: list[Call | None] = []  # None until it ends
         self._stack: list[_OpenCall] = []
         self._users: dict[int, list[int]] = {}
+        self._handed = HandingOn()
+        self._readings = Readings()
+        for module, path in self._path.items():
+            self._watch(module, path)
+
+    def _watch(self, module: nn.Module, path: str) -> None:
+        state = vars(module)
+        # Before the hooks of others, as torch's global hooks would be; but those would see, and
+        # slow down, the modules of other threads.
+        for name, hook in (
+            ("_forward_pre_hooks", self._enter),
+            ("_forward_hooks", self._leave),
+            ("_forward_hooks_with_kwargs", True),
+            # also for a call that raises: the model may catch that and go on
+            ("_forward_hooks_always_called", True),
+        ):
+            state[name] = OrderedDict([(_OURS, hook), *state[name].items()])
+        if state["_modules"]:
+            state["_modules"] = WatchedChildren(state["_modules"], path, self._readings)
 
     @property
     def saw_map(self) -> bool:
@@ -148,18 +175,8 @@ class Recorder(FastShapes):
         axes = {3: "CHW", 4: "NCHW", 5: "NCDHW"}.get(tensor.ndim, "")
         self._new_value(tensor, axes, -1)
 
-    @contextmanager
-    def listening(self) -> Generator[None]:
-        before = register_module_forward_pre_hook(self._enter)
-        # also for a call that raises: the model may catch that and go on
-        after = register_module_forward_hook(self._leave, always_call=True)
-        try:
-            yield
-        finally:
-            before.remove()
-            after.remove()
-
-    def finish(self, result: Any, stopped: str) -> Trace:
+    def finish(self, result: Any, stopped: str = "", ahead: frozenset[str] = frozenset()) -> Trace:
+        self._handed.read(tensors_in(result))
         while self._stack:  # calls the forward pass did not come back from
             self._close(self._stack.pop())
         return Trace(
@@ -171,6 +188,11 @@ class Recorder(FastShapes):
             outputs=self._known((result,)),
             returned=shapes_of(result),
             stopped=stopped,
+            ahead=ahead,
+            positions_read=frozenset(self._readings.positions),
+            children_run=frozenset(self._readings.positions | self._readings.run_over),
+            unread=frozenset() if stopped else self._handed.unread(),
+            altering=self._handed.altering(),
             _users={value: tuple(ops) for value, ops in self._users.items()},
         )
 
@@ -181,15 +203,37 @@ class Recorder(FastShapes):
         if path is None or threading.get_ident() != self._thread:
             return
         takes_tensor = bool(args) and isinstance(args[0], Tensor) and id(args[0]) in self._ids
+        given = self._followed(args)
+        inputs = tuple(self._ids[id(tensor)] for tensor in given)
         self._stack.append(
-            _OpenCall(len(self._calls), path, self._known(args), takes_tensor, len(self._ops))
+            _OpenCall(len(self._calls), path, given, inputs, takes_tensor, len(self._ops))
         )
         self._calls.append(None)
 
-    def _leave(self, module: nn.Module, args: Any, output: Any) -> None:
+    def _leave(self, module: nn.Module, args: Any, kwargs: Any, output: Any) -> Any:
         if module not in self._path or threading.get_ident() != self._thread:
-            return
-        self._close(self._stack.pop(), self._known((output,)), isinstance(output, Tensor))
+            return None
+        call = self._stack.pop()
+        self._close(call, self._known((output,)), isinstance(output, Tensor))
+        for tensor, value in zip(call.given, call.inputs, strict=True):
+            if self._ids[id(tensor)] != value:
+                self._handed.altered(tensor, call.number)
+        return self._returned(output, args, kwargs, call.number)
+
+    def _returned(self, output: Any, args: Any, kwargs: Any, call: int) -> Tensor | None:
+        """Another object for a tensor that the call was given and returns, to tell who reads it."""
+        value = self._ids.get(id(output))
+        if value is None or not isinstance(output, Tensor):
+            return None
+        for item in (*args, *kwargs.values()):
+            if item is output:
+                alias = self._handed.alias(output)
+                self._ids[id(alias)] = value
+                self._handed.returns(alias, call)
+                return alias
+        if id(output) in self._handed.watched:
+            self._handed.returns(output, call)
+        return None
 
     def _close(self, call: _OpenCall, outputs: tuple[int, ...] = (), tensor: bool = False) -> None:
         self._calls[call.number] = Call(
@@ -210,8 +254,12 @@ class Recorder(FastShapes):
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         result = self.run(func, args, kwargs)
-        inputs = self._known(args) or (self._known(kwargs.values()) if kwargs else ())
-        if inputs:
+        read = self._followed(args) or (self._followed(kwargs.values()) if kwargs else [])
+        if read:
+            inputs = tuple([self._ids[id(tensor)] for tensor in read])
+            if self._handed.watched:
+                self._handed.read(read)
+                self._handed.read(self._followed(kwargs.values()) if kwargs else ())
             self._record(func, args, inputs, result)
         return result
 
@@ -252,7 +300,8 @@ class Recorder(FastShapes):
 
     def _new_value(self, tensor: Tensor, axes: str, op: int) -> int:
         index = len(self._values)
-        self._ids[id(tensor)] = index
+        for same in self._handed.same(tensor):
+            self._ids[same] = index
         self._alive.append(tensor)
         layout = layout_of(tensor)
         self._values.append(Value(layout[0], axes, op, layout))
@@ -260,15 +309,19 @@ class Recorder(FastShapes):
 
     def _known(self, items: Iterable[Any]) -> tuple[int, ...]:
         """Values of the tensors in `items`, nested ones too, that depend on the model's input."""
+        ids = self._ids
+        return tuple([ids[id(tensor)] for tensor in self._followed(items)])
+
+    def _followed(self, items: Iterable[Any]) -> list[Tensor]:
+        """The tensors in `items`, nested ones too, that depend on the model's input."""
         ids, found = self._ids, []
         for item in items:
             if isinstance(item, Tensor):
-                value = ids.get(id(item))
-                if value is not None:
-                    found.append(value)
+                if id(item) in ids:
+                    found.append(item)
             elif isinstance(item, _NESTED) and not _only_numbers(item):
-                found += [ids[id(t)] for t in tensors_in(item) if id(t) in ids]
-        return tuple(found)
+                found += [t for t in tensors_in(item) if id(t) in ids]
+        return found
 
     def _regrouped(self, value: int) -> tuple[str, tuple[int, ...]] | None:
         """The map that was flattened or regrouped on the way to `value`."""

@@ -16,6 +16,7 @@ from functools import cache, cached_property
 from typing import Literal
 
 from attnzoo.errors import SiteError
+from attnzoo.hosts import prefixes
 from attnzoo.tracing.meta_ops import Layout
 from attnzoo.tracing.sites import Site, Where
 
@@ -131,6 +132,10 @@ class Call:
         return range(self.first_op, self.end_op)
 
 
+def _around(path: str) -> tuple[str, ...]:
+    return path, *prefixes(path)
+
+
 @cache
 def qualname(cls: type) -> str:
     """The name of a class, with its module."""
@@ -163,7 +168,21 @@ class ModuleInfo:
 
 @dataclass(frozen=True, eq=False)
 class Trace:
-    """One forward pass as data. Made by `attnzoo.tracing.probe.probe`; read by policies."""
+    """One forward pass as data. Made by `attnzoo.tracing.probe.probe`; read by policies.
+
+    Attributes:
+        model: class name of the model.
+        values, ops, calls: in the order in which they came about.
+        modules: what the module tree says, by the first path of each module.
+        outputs: values that the model returned.
+        returned: shapes of all tensors that it returned.
+        stopped: why it could not be followed to its end; empty if it was.
+        ahead: paths of modules that would have been called after that, as far as the code tells.
+        positions_read: paths of modules whose children were counted, indexed or run over.
+        children_run: these, and those that `nn.Sequential.forward` ran over.
+        unread: calls that return a tensor they were given, and nobody reads what they return.
+        altering: calls that change a tensor they are given, which is read itself afterwards.
+    """
 
     model: str
     values: tuple[Value, ...]
@@ -173,6 +192,11 @@ class Trace:
     outputs: tuple[int, ...]
     returned: tuple[tuple[int, ...], ...] = ()
     stopped: str = ""
+    ahead: frozenset[str] = frozenset()
+    positions_read: frozenset[str] = frozenset()
+    children_run: frozenset[str] = frozenset()
+    unread: frozenset[int] = frozenset()
+    altering: frozenset[int] = frozenset()
     _users: dict[int, tuple[int, ...]] = field(default_factory=dict, repr=False)
 
     @property
@@ -211,6 +235,7 @@ class Trace:
                 f"{call.path!r} ({call.type}) {verb} {shapes}: a site needs exactly one feature "
                 f"map (N, C, H, W)."
             )
+        self._check_read(call, where)
         value = self.values[maps[0]]
         return Site(
             path=call.path,
@@ -225,6 +250,19 @@ class Trace:
             value=maps[0],
         )
 
+    def _check_read(self, call: Call, where: Where) -> None:
+        """Whether an attended map would be seen where the map is seen now."""
+        if where != "before" and call.index in self.unread:
+            raise SiteError(
+                f"{call.path!r} ({call.type}) returns the tensor it is given, and what it returns "
+                f"is not read: attention there would do nothing. Name the module before it."
+            )
+        if where != "after" and call.index in self.altering:
+            raise SiteError(
+                f"{call.path!r} ({call.type}) changes the tensor it is given, which is read itself "
+                f"later: attention there would undo that. Name the module that makes the tensor."
+            )
+
     # --- relations --------------------------------------------------------------------------
 
     def users(self, value: int) -> tuple[int, ...]:
@@ -232,7 +270,7 @@ class Trace:
         return self._users.get(value, ())
 
     def returning(self, value: int) -> list[Call]:
-        """The calls that return exactly `value`, in the order in which they begin."""
+        """The calls that return exactly `value`, to be read, in the order in which they begin."""
         return self._by_value[0].get(value, [])
 
     def taking(self, value: int) -> list[Call]:
@@ -244,7 +282,7 @@ class Trace:
         returning: dict[int, list[Call]] = {}
         taking: dict[int, list[Call]] = {}
         for call in self.calls:
-            if call.returns_tensor and call.outputs:
+            if call.returns_tensor and call.outputs and call.index not in self.unread:
                 returning.setdefault(call.outputs[0], []).append(call)
             if call.takes_tensor and call.inputs:
                 taking.setdefault(call.inputs[0], []).append(call)
@@ -277,8 +315,11 @@ class Trace:
 
     @cached_property
     def times_called(self) -> Counter[str]:
-        """Path → how often the module was called."""
-        return Counter(call.path for call in self.calls)
+        """Path → how often the module was called, or would be, with what may lie ahead."""
+        times = Counter(call.path for call in self.calls)
+        if self.ahead:
+            times.update([path for path in times if not self.ahead.isdisjoint(_around(path))])
+        return times
 
     def input_map(self, call: Call) -> Value | None:
         """The feature map `call` is given first, or None."""

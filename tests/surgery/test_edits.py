@@ -14,7 +14,9 @@ from zoo import PlainVGG, Residual, example, outputs, same_bits, snapshot
 
 from attnzoo.blocks import SqueezeExcitation
 from attnzoo.hosts.attention import Attended, Attention, Replaced
+from attnzoo.surgery.changes import Changes
 from attnzoo.surgery.edits import Edit, Hook, Insert, Replace, Slot, Subclass, Wrap
+from attnzoo.surgery.removal import take_out
 
 
 class Model(nn.Module):
@@ -53,6 +55,20 @@ EDITS: list[tuple[Edit, str]] = [
 ]
 
 
+def _apply(edit: Edit, model: nn.Module, attention: Attention) -> None:
+    changes = Changes(model)
+    edit.apply(changes, attention)
+    changes.commit()
+
+
+def _undo(edit: Edit, model: nn.Module) -> None:
+    attention = model.get_submodule(edit.path)
+    assert isinstance(attention, Attention)
+    changes = Changes(model)
+    take_out(changes, [attention])
+    changes.commit()
+
+
 def _attention(edit: Edit, *, gamma: bool = True) -> Attention:
     channels = 3 if isinstance(edit, Insert) and edit.anchor == "0" else 8
     return Attention(SqueezeExcitation(channels), "se", channels, gamma=gamma)
@@ -66,7 +82,7 @@ def test_every_edit_applies_runs_once_and_undoes_itself(edit: Edit, path: str, g
     attention = _attention(edit, gamma=gamma)
     ran = []
     attention.register_forward_hook(lambda *_: ran.append(1))
-    edit.apply(model, attention)
+    _apply(edit, model, attention)
     assert edit.path == path
     assert model.get_submodule(path) is attention
     after = outputs(model)
@@ -74,7 +90,7 @@ def test_every_edit_applies_runs_once_and_undoes_itself(edit: Edit, path: str, g
     assert same_bits(after, before) == gamma
     kept = [key for key in model.state_dict() if key in keys]
     assert kept == [key for key in keys if key in kept]
-    edit.undo(model)
+    _undo(edit, model)
     assert snapshot(model) == untouched
     assert same_bits(outputs(model), before)
 
@@ -84,9 +100,9 @@ def test_an_edit_undoes_itself_in_a_copy(edit: Edit, path: str) -> None:
     model = Model()
     before, keys = outputs(model), list(model.state_dict())
     types = {name: type(module) for name, module in model.named_modules()}
-    edit.apply(model, _attention(edit))
+    _apply(edit, model, _attention(edit))
     for copied in (copy.deepcopy(model), pickle.loads(pickle.dumps(model))):
-        edit.undo(copied)
+        _undo(edit, copied)
         assert {name: type(module) for name, module in copied.named_modules()} == types
         assert list(copied.state_dict()) == keys
         assert same_bits(outputs(copied), before)
@@ -98,13 +114,13 @@ def test_two_hooks_on_one_host_are_undone_one_by_one() -> None:
     model = Model()
     untouched = snapshot(model)
     before, after = Hook("block", "before"), Hook("block", "after")
-    before.apply(model, _attention(before))
-    after.apply(model, _attention(after))
-    before.undo(model)
+    _apply(before, model, _attention(before))
+    _apply(after, model, _attention(after))
+    _undo(before, model)
     assert not hasattr(model.block, "attn_in")
     assert model.block.attn_out.name == "se"
     outputs(model)
-    after.undo(model)
+    _undo(after, model)
     assert snapshot(model) == untouched
 
 
@@ -113,11 +129,11 @@ def test_the_hooks_of_others_stay() -> None:
     seen: list[int] = []
     model.block.register_forward_hook(lambda *_: seen.append(1))
     edit = Hook("block", "after")
-    edit.apply(model, _attention(edit))
+    _apply(edit, model, _attention(edit))
     model.block.register_forward_hook(lambda *_: seen.append(2))
     outputs(model)
     assert seen == [1, 2]
-    edit.undo(model)
+    _undo(edit, model)
     outputs(model)
     assert seen == [1, 2, 1, 2]
 
@@ -156,7 +172,7 @@ def test_modes_of_wrappers() -> None:
         model.features[2].train(training)
         edit = Wrap(("features.2",), "before")
         attention = Attention(SqueezeExcitation(8), "se", 8).train(not training)
-        edit.apply(model, attention)
+        _apply(edit, model, attention)
         assert model.features[2].training is training
         assert attention.training is not training
         assert model.training

@@ -16,6 +16,7 @@ from attnzoo.errors import NotWrappedError, UnsupportedModelError
 from attnzoo.hosts.attention import Attended, Attention
 from attnzoo.kernels import calls, dispatch, joinable
 from attnzoo.surgery import fusing
+from attnzoo.surgery.changes import Changes
 from attnzoo.surgery.edits import Hook
 from attnzoo.surgery.fusing import Joined
 
@@ -140,7 +141,9 @@ def test_a_hooked_block_before_a_pool() -> None:
     host = BACKBONES["resnet18"]().layer1[0]
     model = nn.Sequential(nn.Conv2d(3, 64, 1), host, nn.MaxPool2d(2)).eval()
     edit = Hook("1", "after")
-    edit.apply(model, Attention(attnzoo.create_block("se", 64), "se", 64).eval())
+    changes = Changes(model)
+    edit.apply(changes, Attention(attnzoo.create_block("se", 64), "se", 64).eval())
+    changes.commit()
     x = example()
     before = model(x)
     attnzoo.fuse(model)
