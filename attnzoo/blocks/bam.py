@@ -10,7 +10,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from attnzoo.blocks.parts import ConvNorm, Reduction, hidden_channels
+from attnzoo.blocks.parts import FLOOR, ConvNorm, Reduction, hidden_channels
 from attnzoo.checks import check_int
 from attnzoo.registry import register_block
 
@@ -51,6 +51,7 @@ class BamGate(nn.Module):
     year=2018,
     arxiv="1807.06514",
     maps={"gate": "both"},
+    former={"floor": 1},
 )
 class BAM(nn.Module):
     """Channel and spatial branch, summed, squashed, and added: the input is never lost.
@@ -68,13 +69,14 @@ class BAM(nn.Module):
     (the channel branch at N = 1) is normalised with the running statistics. All weights have
     PyTorch's default initialisation.
 
-    Parameters: 2·C·h + C + 18·h² + 9·h + 1 + C·h, with h = max(C // r, 1).
+    Parameters: 2·C·h + C + 18·h² + 9·h + 1 + C·h, with h = max(C // r, f).
     MACs: 2·C·h + H·W·(C·h + 18·h² + h).
 
     Args:
         channels: C, at least 1.
         reduction: r, an integer ≥ 1, or `"auto"` for a width that follows C.
         dilation: d of the 3×3 convolutions, an integer ≥ 1.
+        floor: f, the fewest hidden units, an integer ≥ 1.
 
     Raises:
         OptionError: if an argument is out of range.
@@ -86,9 +88,11 @@ class BAM(nn.Module):
         torch.Size([2, 64, 7, 7])
     """
 
-    def __init__(self, channels: int, reduction: Reduction = 16, dilation: int = 4) -> None:
+    def __init__(
+        self, channels: int, reduction: Reduction = 16, dilation: int = 4, floor: int = FLOOR
+    ) -> None:
         super().__init__()
-        hidden = hidden_channels("BAM", channels, reduction)
+        hidden = hidden_channels("BAM", channels, reduction, floor)
         self.gate = BamGate(channels, hidden, check_int("BAM", "dilation", dilation, minimum=1))
 
     def forward(self, x: Tensor) -> Tensor:

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from attnzoo import kernels
 from attnzoo.blocks.fusable import Fusable
-from attnzoo.blocks.parts import Reduction, batch_norm, hidden_channels
+from attnzoo.blocks.parts import FLOOR, Reduction, batch_norm, hidden_channels
 from attnzoo.checks import check_int
 from attnzoo.registry import register_block
 
@@ -65,6 +65,7 @@ class SpatialGate(nn.Module):
     year=2018,
     arxiv="1807.06521",
     maps={"channel_gate": "channel", "spatial_gate": "spatial"},
+    former={"floor": 1},
 )
 class CBAM(Fusable):
     """Channel gate, then spatial gate; each looks at means and maxima.
@@ -84,13 +85,14 @@ class CBAM(Fusable):
     statistics, because it has no variance. All weights have PyTorch's default initialisation,
     as in timm.
 
-    Parameters: 2·C·h + 2·k² + 2, with h = max(C // r, 1).
+    Parameters: 2·C·h + 2·k² + 2, with h = max(C // r, f).
     MACs: 4·C·h + 2·k²·H·W.
 
     Args:
         channels: C, at least 1.
         reduction: r, an integer ≥ 1, or `"auto"` for a width that follows C.
         kernel_size: k of the spatial gate, an odd integer ≥ 1.
+        floor: f, the fewest hidden units, an integer ≥ 1.
 
     Raises:
         OptionError: if an argument is out of range.
@@ -104,9 +106,15 @@ class CBAM(Fusable):
 
     kind = "cbam"
 
-    def __init__(self, channels: int, reduction: Reduction = 16, kernel_size: int = 7) -> None:
+    def __init__(
+        self,
+        channels: int,
+        reduction: Reduction = 16,
+        kernel_size: int = 7,
+        floor: int = FLOOR,
+    ) -> None:
         super().__init__()
-        hidden = hidden_channels("CBAM", channels, reduction)
+        hidden = hidden_channels("CBAM", channels, reduction, floor)
         self.channel_gate = ChannelGate(channels, hidden)
         self.spatial_gate = SpatialGate(
             check_int("CBAM", "kernel_size", kernel_size, minimum=1, odd=True)

@@ -11,13 +11,11 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from attnzoo.blocks.parts import ConvNorm, Reduction, gate_twice, hidden_channels
+from attnzoo.blocks.parts import FLOOR, ConvNorm, Reduction, gate_twice, hidden_channels
 from attnzoo.kernels import is_watched
 from attnzoo.registry import register_block
 
 __all__ = ["CoordinateAttention"]
-
-NARROWEST = 8  # of the authors' code
 
 
 class CoordinateGate(nn.Module):
@@ -62,17 +60,18 @@ class CoordinateAttention(nn.Module):
 
     The gate, which is a map of its own when it is captured, is a_h · a_w.
 
-    The width h is at least 8, as in the authors' code. The bias before the BatchNorm, which
-    cancels it, is left out. With the same widths the arithmetic is that of
+    The width h is at least 8 by default, as in the authors' code. The bias before the BatchNorm,
+    which cancels it, is left out. With the same widths the arithmetic is that of
     `timm.layers.coord_attn.CoordAttn(bias=True)`, whose reduction is 24 by default. All weights
     have PyTorch's default initialisation.
 
-    Parameters: 3·C·h + 2·h + 2·C, with h = max(C // r, 8).
+    Parameters: 3·C·h + 2·h + 2·C, with h = max(C // r, f).
     MACs: 2·C·h·(H + W).
 
     Args:
         channels: C, at least 1.
         reduction: r, an integer ≥ 1, or `"auto"` for a width that follows C.
+        floor: f, the fewest hidden units, an integer ≥ 1.
 
     Raises:
         OptionError: if an argument is out of range.
@@ -84,10 +83,10 @@ class CoordinateAttention(nn.Module):
         torch.Size([2, 64, 14, 7])
     """
 
-    def __init__(self, channels: int, reduction: Reduction = 32) -> None:
+    def __init__(self, channels: int, reduction: Reduction = 32, floor: int = FLOOR) -> None:
         super().__init__()
-        hidden = hidden_channels("CoordinateAttention", channels, reduction)
-        self.gate = CoordinateGate(channels, max(hidden, NARROWEST))
+        hidden = hidden_channels("CoordinateAttention", channels, reduction, floor)
+        self.gate = CoordinateGate(channels, hidden)
 
     def forward(self, x: Tensor) -> Tensor:
         if is_watched(self.gate):  # who captures the map gets it whole

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from attnzoo.blocks.parts import ConvNorm, Reduction, hidden_channels, pointwise
+from attnzoo.blocks.parts import FLOOR, ConvNorm, Reduction, hidden_channels, pointwise
 from attnzoo.checks import check_int
 from attnzoo.registry import register_block
 
@@ -41,6 +41,7 @@ class WideSpatialGate(nn.Module):
     year=2021,
     arxiv="2112.05561",
     maps={"channel_gate": "both", "spatial_gate": "both"},
+    former={"floor": 1},
 )
 class GlobalAttentionMechanism(nn.Module):
     """Gates without pooling: a perceptron at each position, then two large convolutions.
@@ -56,13 +57,14 @@ class GlobalAttentionMechanism(nn.Module):
     training, a single value per channel is normalised with the running statistics. The
     perceptron is initialised as `se`, the convolutions as PyTorch does.
 
-    Parameters: 2·C·h + 2·k²·C·h + 3·h + 3·C, with h = max(C // r, 1).
+    Parameters: 2·C·h + 2·k²·C·h + 3·h + 3·C, with h = max(C // r, f).
     MACs: H·W·(2·C·h + 2·k²·C·h).
 
     Args:
         channels: C, at least 1.
         reduction: r, an integer ≥ 1, or `"auto"` for a width that follows C.
         kernel_size: k, an odd integer ≥ 1.
+        floor: f, the fewest hidden units, an integer ≥ 1.
 
     Raises:
         OptionError: if an argument is out of range.
@@ -74,10 +76,12 @@ class GlobalAttentionMechanism(nn.Module):
         torch.Size([2, 64, 7, 7])
     """
 
-    def __init__(self, channels: int, reduction: Reduction = 4, kernel_size: int = 7) -> None:
+    def __init__(
+        self, channels: int, reduction: Reduction = 4, kernel_size: int = 7, floor: int = FLOOR
+    ) -> None:
         super().__init__()
         owner = "GlobalAttentionMechanism"
-        hidden = hidden_channels(owner, channels, reduction)
+        hidden = hidden_channels(owner, channels, reduction, floor)
         check_int(owner, "kernel_size", kernel_size, minimum=1, odd=True)
         self.channel_gate = nn.Sequential(
             OrderedDict(

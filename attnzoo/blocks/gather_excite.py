@@ -15,7 +15,15 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from attnzoo.blocks.parts import ConvNorm, Reduction, batch_norm, hidden_channels, pointwise, wide
+from attnzoo.blocks.parts import (
+    FLOOR,
+    ConvNorm,
+    Reduction,
+    batch_norm,
+    hidden_channels,
+    pointwise,
+    wide,
+)
 from attnzoo.checks import check_choice, check_int
 from attnzoo.errors import OptionError
 from attnzoo.registry import register_block
@@ -121,6 +129,7 @@ class GatherExciteGate(nn.Module):
         "an extent, a program exported from a map larger than the extent on both sides takes all "
         "such maps, and no others; with the global extent, the default, it takes every size.",
     },
+    former={"floor": 1},
 )
 class GatherExcite(nn.Module):
     """Gate from context gathered per channel, over the whole map or over windows of an extent.
@@ -144,7 +153,7 @@ class GatherExcite(nn.Module):
     single value per channel (N = 1 with the global extent) is normalised with the running
     statistics, because it has no variance.
 
-    Parameters: s²·C + 2·C + 2·C·h + h + C, with h = max(C // r, 1).
+    Parameters: s²·C + 2·C + 2·C·h + h + C, with h = max(C // r, f).
     MACs: s²·C·H + s·C·H·W + 2·C·h.
 
     (Both for the defaults: θ+ and the global extent.)
@@ -155,6 +164,7 @@ class GatherExcite(nn.Module):
         extent: e, a power of 2 of at least 2, or `"global"`.
         reduction: r of θ+, an integer ≥ 1, or `"auto"` for a width that follows C.
         resolution: s, an integer ≥ 1; of the stored kernel for the global extent.
+        floor: f of θ+, the fewest hidden units, an integer ≥ 1.
 
     Raises:
         OptionError: if an argument is out of range.
@@ -177,9 +187,10 @@ class GatherExcite(nn.Module):
         extent: Extent = "global",
         reduction: Reduction = 16,
         resolution: int = 7,
+        floor: int = FLOOR,
     ) -> None:
         super().__init__()
-        hidden = hidden_channels(OWNER, channels, reduction)
+        hidden = hidden_channels(OWNER, channels, reduction, floor)
         check_choice(OWNER, "variant", variant, ("minus", "theta", "plus"))
         check_int(OWNER, "resolution", resolution, minimum=1)
         if extent != "global":

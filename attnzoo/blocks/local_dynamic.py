@@ -15,7 +15,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from attnzoo.blocks.parts import NEAR_UNIFORM, Reduction, hidden_channels, pointwise
+from attnzoo.blocks.parts import FLOOR, NEAR_UNIFORM, Reduction, hidden_channels, pointwise
 from attnzoo.registry import register_block
 
 __all__ = ["GatedUnits", "LocalDynamicAttention"]
@@ -84,6 +84,7 @@ class GatedUnits(nn.Module):
     year=2017,
     arxiv="1708.06519",
     maps={"channel_attention": "channel", "spatial_attention": "spatial"},
+    former={"floor": 1},
 )
 class LocalDynamicAttention(nn.Module):
     """LocalAttention that learns how wide it should be.
@@ -102,12 +103,13 @@ class LocalDynamicAttention(nn.Module):
     cutting them changes nothing. A gate that has closed gets no gradient and stays closed.
     h is where training starts from, so the default is twice LocalAttention's width.
 
-    Parameters: 3·C·h + 5·h + C + 1, with h = max(C // r, 1).
+    Parameters: 3·C·h + 5·h + C + 1, with h = max(C // r, f).
     MACs: H·W·(C·h + h) + 2·C·h.
 
     Args:
         channels: C, at least 1.
         reduction: r, an integer ≥ 1, or `"auto"` for a width that follows C.
+        floor: f, the fewest hidden units, an integer ≥ 1.
 
     Raises:
         OptionError: if an argument is out of range.
@@ -120,9 +122,9 @@ class LocalDynamicAttention(nn.Module):
         (torch.Size([2, 64, 14, 14]), (16, 16))
     """
 
-    def __init__(self, channels: int, reduction: Reduction = 4) -> None:
+    def __init__(self, channels: int, reduction: Reduction = 4, floor: int = FLOOR) -> None:
         super().__init__()
-        hidden = hidden_channels("LocalDynamicAttention", channels, reduction)
+        hidden = hidden_channels("LocalDynamicAttention", channels, reduction, floor)
         self.channel_attention = nn.Sequential(
             OrderedDict(
                 pool=nn.AdaptiveAvgPool2d(1),

@@ -48,6 +48,7 @@ SYMBOLS = {
     "G": "groups",
     "M": "heads",
     "R": "recurrence",
+    "f": "floor",
     "S": "span",
     "s": "resolution",
     "like": "like",
@@ -65,6 +66,7 @@ BAD_VALUES = {
     "dilation": (0, -4, 2.0, True, None, "four"),
     "e_lambda": (0, -1e-4, True, None, "small", math.nan),
     "extent": (0, 1, -2, 3, 6, 2.0, True, None, "local"),
+    "floor": (0, -8, 8.0, True, None, "eight"),
     "groups": (0, -8, 2.0, True, None, "many"),
     "heads": (0, -4, 2.0, True, None, "auto"),
     "kernel_size": (0, -3, 2, 3.0, True, None, "seven"),
@@ -502,7 +504,7 @@ def test_drawn_weights_of_other_types(dtype: torch.dtype) -> None:
 @pytest.mark.parametrize("channels", [3, 64, 128, 200])
 @pytest.mark.parametrize("name", ["se", "eca", "cbam"])
 def test_equal_to_timm_on_copied_weights(name: str, channels: int) -> None:
-    hidden = max(channels // 16, 1)
+    hidden = max(channels // 16, 8)
     if name == "se":
         block = SqueezeExcitation(channels)
         twin = timm.layers.SEModule(channels, rd_channels=hidden)
@@ -526,7 +528,7 @@ def test_equal_to_timm_on_copied_weights(name: str, channels: int) -> None:
 
 
 def test_timm_and_the_paper_agree_on_the_width_where_the_docstring_says() -> None:
-    for channels in (128, 256, 512):
+    for channels in (8, 64, 128, 256, 512):
         own, other = SqueezeExcitation(channels), timm.layers.SEModule(channels)
         assert own.gate.fc1.weight.shape == other.fc1.weight.shape
 
