@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from attnzoo import kernels
-from attnzoo.blocks.fusable import Fusable
+from attnzoo.blocks.gated import Gated
 from attnzoo.blocks.parts import FLOOR, Reduction, batch_norm, hidden_channels
 from attnzoo.checks import check_int
 from attnzoo.registry import register_block
@@ -42,19 +42,34 @@ class ChannelGate(nn.Module):
 
 
 class SpatialGate(nn.Module):
-    """x (N, C, H, W) → spatial gate (N, 1, H, W): k×k convolution on mean and maximum over C."""
+    """x (N, C, H, W) → spatial gate (N, 1, H, W): k×k convolution on mean and maximum over C.
+
+    With a channel gate: of x times that, which is a map that nobody keeps.
+    """
 
     def __init__(self, kernel_size: int) -> None:
         super().__init__()
         self.conv = nn.Conv2d(2, 1, kernel_size, padding=kernel_size // 2, bias=False)
         self.norm = nn.BatchNorm2d(1)
 
-    def forward(self, x: Tensor) -> Tensor:
-        return self.gate(torch.cat([x.mean(1, keepdim=True), x.amax(1, keepdim=True)], dim=1))
+    def forward(self, x: Tensor, channel: Tensor | None = None) -> Tensor:
+        if channel is None:
+            return self.gate(pixel_statistics(x))
+        return self.gate(kernels.recomputed(gated_statistics, x, channel))
 
     def gate(self, statistics: Tensor) -> Tensor:
         """From mean and maximum over C, (N, 2, H, W)."""
         return torch.sigmoid(batch_norm(self.norm, self.conv(statistics)))
+
+
+def pixel_statistics(x: Tensor) -> Tensor:
+    """Mean and maximum over C, (N, 2, H, W)."""
+    return torch.cat([x.mean(1, keepdim=True), x.amax(1, keepdim=True)], dim=1)
+
+
+def gated_statistics(x: Tensor, channel: Tensor) -> Tensor:
+    """The same of x times a channel gate."""
+    return pixel_statistics((x * channel).to(x.dtype))
 
 
 @register_block(
@@ -67,7 +82,7 @@ class SpatialGate(nn.Module):
     maps={"channel_gate": "channel", "spatial_gate": "spatial"},
     former={"floor": 1},
 )
-class CBAM(Fusable):
+class CBAM(Gated):
     """Channel gate, then spatial gate; each looks at means and maxima.
 
         channel = σ(mlp(mean of x over H, W) + mlp(maximum of x over H, W))    (N, C, 1, 1)
@@ -120,9 +135,9 @@ class CBAM(Fusable):
             check_int("CBAM", "kernel_size", kernel_size, minimum=1, odd=True)
         )
 
-    def formula(self, x: Tensor) -> Tensor:
-        x = x * self.channel_gate(x)
-        return x * self.spatial_gate(x)
+    def gates(self, x: Tensor) -> list[Tensor]:
+        channel = self.channel_gate(x)
+        return [channel, self.spatial_gate(x, channel)]
 
     def run_kernels(self, x: Tensor, gamma: Tensor | None, pool: tuple[str, bool]) -> Tensor:
         mean, maximum, later = kernels.reduce_planes(x)
@@ -141,7 +156,7 @@ class CBAM(Fusable):
     arxiv="1807.06521",
     maps={"gate": "spatial"},
 )
-class SpatialAttention(Fusable):
+class SpatialAttention(Gated):
     """The spatial gate of CBAM alone.
 
         gate = σ(bn(conv_k×k([mean of x over C; maximum of x over C])))     (N, 1, H, W)
@@ -175,8 +190,8 @@ class SpatialAttention(Fusable):
         check_int("SpatialAttention", "kernel_size", kernel_size, minimum=1, odd=True)
         self.gate = SpatialGate(kernel_size)
 
-    def formula(self, x: Tensor) -> Tensor:
-        return x * self.gate(x)
+    def gates(self, x: Tensor) -> list[Tensor]:
+        return [self.gate(x)]
 
     def run_kernels(self, x: Tensor, gamma: Tensor | None, pool: tuple[str, bool]) -> Tensor:
         statistics, later = kernels.reduce_pixels(x, None, None)

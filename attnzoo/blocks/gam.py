@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from attnzoo.blocks.gated import Gated
 from attnzoo.blocks.parts import FLOOR, ConvNorm, Reduction, hidden_channels, pointwise
 from attnzoo.checks import check_int
 from attnzoo.registry import register_block
@@ -43,7 +44,7 @@ class WideSpatialGate(nn.Module):
     maps={"channel_gate": "both", "spatial_gate": "both"},
     former={"floor": 1},
 )
-class GlobalAttentionMechanism(nn.Module):
+class GlobalAttentionMechanism(Gated):
     """Gates without pooling: a perceptron at each position, then two large convolutions.
 
         channel = σ(W₂ relu(W₁ x + b₁) + b₂) at each position                (N, C, H, W)
@@ -93,6 +94,6 @@ class GlobalAttentionMechanism(nn.Module):
         )
         self.spatial_gate = WideSpatialGate(channels, hidden, kernel_size)
 
-    def forward(self, x: Tensor) -> Tensor:
-        x = x * self.channel_gate(x)
-        return x * self.spatial_gate(x)
+    def gates(self, x: Tensor) -> list[Tensor]:
+        channel = self.channel_gate(x)
+        return [channel, self.spatial_gate((x * channel).to(x.dtype))]

@@ -9,12 +9,16 @@ Shapes: x (N, C, H, W); gathered (N, C, H', W'); gate (N, C, 1, 1) for the globa
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
+from functools import partial
 from typing import Literal
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from attnzoo import kernels
+from attnzoo.blocks.gated import GatedByMap, MapGate
 from attnzoo.blocks.parts import (
     FLOOR,
     ConvNorm,
@@ -71,12 +75,15 @@ class GlobalGather(nn.Module):
         nn.init.uniform_(self.weight, -bound, bound)
 
     def forward(self, x: Tensor) -> Tensor:
+        return batch_norm(self.norm, kernels.recomputed(self._weighted, x, self.weight))
+
+    def _weighted(self, x: Tensor, weight: Tensor) -> Tensor:
+        """Sums over the map, weighted by the kernel at its size, which nobody keeps."""
         height, width = x.shape[2:]
         rows, columns = self._resampling(height), self._resampling(width)
-        kernel = rows @ self.weight[:, 0] @ columns.t()
+        kernel = rows @ weight[:, 0] @ columns.t()
         # A mean times the area of the stored kernel: at that size the plain sum, elsewhere as large
-        mean = (x * kernel).mean((2, 3), keepdim=True)
-        return batch_norm(self.norm, mean * self.weight[0].numel())
+        return (x * kernel).mean((2, 3), keepdim=True) * weight[0].numel()
 
     def _resampling(self, size: int) -> Tensor:
         """Bilinear interpolation of the stored kernel at `size` points, as a (size, stored) matrix.
@@ -91,7 +98,7 @@ class GlobalGather(nn.Module):
         return (1 - (places[:, None] - stored).abs()).clamp(min=0).to(self.weight.dtype)
 
 
-class GatherExciteGate(nn.Module):
+class GatherExciteGate(MapGate):
     """x (N, C, H, W) → gate, (N, C, 1, 1) for the global extent, else (N, C, H, W)."""
 
     def __init__(
@@ -111,9 +118,11 @@ class GatherExciteGate(nn.Module):
             self.excite.append(nn.ReLU(inplace=True))
             self.excite.append(pointwise(hidden, channels))
 
-    def forward(self, x: Tensor) -> Tensor:
+    def recipe(self, x: Tensor) -> tuple[Callable[..., Tensor], list[Tensor]]:
         gate = torch.sigmoid(self.excite(self.gather(x)))
-        return gate if self.extent == "global" else F.interpolate(gate, size=x.shape[2:])
+        if self.extent == "global":
+            return kernels.times, [gate]
+        return partial(F.interpolate, size=x.shape[2:]), [gate]
 
 
 @register_block(
@@ -131,7 +140,7 @@ class GatherExciteGate(nn.Module):
     },
     former={"floor": 1},
 )
-class GatherExcite(nn.Module):
+class GatherExcite(GatedByMap):
     """Gate from context gathered per channel, over the whole map or over windows of an extent.
 
         gate = σ(interpolate(excite(gather(x))))
@@ -198,6 +207,3 @@ class GatherExcite(nn.Module):
             if extent & (extent - 1):
                 raise OptionError(f"{OWNER}: extent={extent} must be a power of 2, or 'global'.")
         self.gate = GatherExciteGate(channels, hidden, variant, extent, resolution)
-
-    def forward(self, x: Tensor) -> Tensor:
-        return x * self.gate(x).to(x.dtype)

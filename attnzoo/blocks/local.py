@@ -15,7 +15,6 @@ from attnzoo.blocks.parts import (
     FLOOR,
     NEAR_UNIFORM,
     Reduction,
-    gate_twice,
     hidden_channels,
     pointwise,
 )
@@ -70,8 +69,8 @@ class LocalAttention(Gated):
             nn.Sigmoid(),
         )
 
-    def formula(self, x: Tensor) -> Tensor:
-        return gate_twice(x, self.channel_attention(x), self.spatial_attention(x))
+    def gates(self, x: Tensor) -> list[Tensor]:
+        return [self.channel_attention(x), self.spatial_attention(x)]
 
     def layers(self) -> tuple[Any, ...]:
         channel, spatial = self.channel_attention, self.spatial_attention

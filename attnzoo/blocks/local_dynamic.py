@@ -15,6 +15,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from attnzoo.blocks.gated import Gated
 from attnzoo.blocks.parts import FLOOR, NEAR_UNIFORM, Reduction, hidden_channels, pointwise
 from attnzoo.registry import register_block
 
@@ -86,12 +87,12 @@ class GatedUnits(nn.Module):
     maps={"channel_attention": "channel", "spatial_attention": "spatial"},
     former={"floor": 1},
 )
-class LocalDynamicAttention(nn.Module):
+class LocalDynamicAttention(Gated):
     """LocalAttention that learns how wide it should be.
 
         channel = σ(W₂ (g · relu(W₁ (mean of x over H, W) + b₁)) + b₂)    (N, C, 1, 1), C → h → C
         spatial = σ(W₄ (q · relu(W₃ x + b₃)) + b₄)                        (N, 1, H, W), C → h → 1
-        y = x · (channel · spatial)
+        y = x · channel · spatial
         g, q = relu of one learned number per hidden unit, starting at 1
 
     Train with `attnzoo.sparsity_penalty(model)` times a factor added to the loss: it pulls all
@@ -142,5 +143,5 @@ class LocalDynamicAttention(nn.Module):
         channel = self.channel_attention.get_parameter("units.openness")
         return channel.numel(), self.spatial_attention.get_parameter("units.openness").numel()
 
-    def forward(self, x: Tensor) -> Tensor:
-        return x * (self.channel_attention(x) * self.spatial_attention(x))
+    def gates(self, x: Tensor) -> list[Tensor]:
+        return [self.channel_attention(x), self.spatial_attention(x)]

@@ -19,7 +19,6 @@ __all__ = [
     "batch_norm",
     "channel_groups",
     "draw_uniform",
-    "gate_twice",
     "group_norm",
     "hidden_channels",
     "pointwise",
@@ -90,15 +89,6 @@ def saturate(x: Tensor) -> Tensor:
         return x
     largest = torch.finfo(torch.float16).max
     return x.clamp(-largest, largest)
-
-
-def gate_twice(x: Tensor, first: Tensor, second: Tensor) -> Tensor:
-    """`x · first · second`, with one new map of the size of x where no gradient is wanted."""
-    y = x * first
-    # A trace checks itself in the other mode, and must find the same operations.
-    if torch.is_grad_enabled() or torch.jit.is_tracing():
-        return y * second
-    return y.mul_(second)
 
 
 def batch_norm(norm: nn.BatchNorm2d, x: Tensor) -> Tensor:

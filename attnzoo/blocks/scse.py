@@ -58,6 +58,7 @@ class ConcurrentSqueezeExcitation(Gated):
     """
 
     kind = "scse"
+    added = True
 
     def __init__(self, channels: int, reduction: Reduction = 2, floor: int = FLOOR) -> None:
         super().__init__()
@@ -75,8 +76,8 @@ class ConcurrentSqueezeExcitation(Gated):
             OrderedDict(conv=pointwise(channels, 1), sigmoid=nn.Sigmoid())
         )
 
-    def formula(self, x: Tensor) -> Tensor:
-        return x * (self.channel_gate(x) + self.spatial_gate(x))
+    def gates(self, x: Tensor) -> list[Tensor]:
+        return [self.channel_gate(x), self.spatial_gate(x)]
 
     def layers(self) -> tuple[Any, ...]:
         return self.channel_gate.fc1, self.channel_gate.fc2, self.spatial_gate.conv

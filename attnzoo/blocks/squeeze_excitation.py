@@ -77,8 +77,8 @@ class SqueezeExcitation(Gated):
             )
         )
 
-    def formula(self, x: Tensor) -> Tensor:
-        return x * self.gate(x)
+    def gates(self, x: Tensor) -> list[Tensor]:
+        return [self.gate(x)]
 
     def layers(self) -> tuple[Any, ...]:
         return self.gate.fc1, self.gate.fc2
@@ -93,7 +93,7 @@ class SqueezeExcitation(Gated):
     arxiv="1911.06667",
     maps={"gate": "channel"},
 )
-class EffectiveSqueezeExcitation(nn.Module):
+class EffectiveSqueezeExcitation(Gated):
     """Channel gate from one layer on the channel means: no bottleneck loses information.
 
         gate = hard σ(W (mean of x over H, W) + b)     (N, C, 1, 1), C → C
@@ -130,5 +130,5 @@ class EffectiveSqueezeExcitation(nn.Module):
             )
         )
 
-    def forward(self, x: Tensor) -> Tensor:
-        return x * self.gate(x)
+    def gates(self, x: Tensor) -> list[Tensor]:
+        return [self.gate(x)]
