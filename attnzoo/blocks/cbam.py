@@ -53,23 +53,11 @@ class SpatialGate(nn.Module):
         self.norm = nn.BatchNorm2d(1)
 
     def forward(self, x: Tensor, channel: Tensor | None = None) -> Tensor:
-        if channel is None:
-            return self.gate(pixel_statistics(x))
-        return self.gate(kernels.recomputed(gated_statistics, x, channel))
+        return self.gate(kernels.pixel_statistics(x, channel))
 
     def gate(self, statistics: Tensor) -> Tensor:
         """From mean and maximum over C, (N, 2, H, W)."""
         return torch.sigmoid(batch_norm(self.norm, self.conv(statistics)))
-
-
-def pixel_statistics(x: Tensor) -> Tensor:
-    """Mean and maximum over C, (N, 2, H, W)."""
-    return torch.cat([x.mean(1, keepdim=True), x.amax(1, keepdim=True)], dim=1)
-
-
-def gated_statistics(x: Tensor, channel: Tensor) -> Tensor:
-    """The same of x times a channel gate."""
-    return pixel_statistics((x * channel).to(x.dtype))
 
 
 @register_block(

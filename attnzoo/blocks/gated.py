@@ -54,9 +54,9 @@ class Gated(nn.Module, ABC):
                 gate = soft * gate + (1 - soft)
             return (x * gate).to(x.dtype)
         y = self.fused(x, gamma)
-        return self.apply_gates(x, gamma) if y is None else y
+        return self.formula(x, gamma) if y is None else y
 
-    def apply_gates(self, x: Tensor, gamma: Tensor | None) -> Tensor:
+    def formula(self, x: Tensor, gamma: Tensor | None = None) -> Tensor:
         """The same without kernels."""
         make = kernels.plus if self.added else kernels.times
         return kernels.gated_map(x, self.gates(x), gamma, make=make, scale=self.scale)
@@ -71,10 +71,14 @@ class Gated(nn.Module, ABC):
         self, x: Tensor, gamma: Tensor | None = None, pool: nn.Module | None = None
     ) -> Tensor | None:
         """The result from the kernels, γ and a pool included; None where they can't run."""
-        if not kernels.takes(x) or "kind" not in type(self).__dict__:
+        if not kernels.takes(x) or not self.has_kernels():
             return None
         how = kernels.permits(self, x, gamma, pool)
         return None if how is None else self.run_kernels(x, gamma, how)
+
+    def has_kernels(self) -> bool:
+        """Whether there are fused kernels for this class."""
+        return "kind" in type(self).__dict__
 
     def run_kernels(self, x: Tensor, gamma: Tensor | None, pool: tuple[str, bool]) -> Tensor | None:
         """The result from the kernels, with γ and a pool; None where they don't take the layers."""
@@ -116,9 +120,9 @@ class GatedByMap(Gated):
     def gates(self, x: Tensor) -> list[Tensor]:
         return [self.gate(x)]
 
-    def apply_gates(self, x: Tensor, gamma: Tensor | None) -> Tensor:
+    def formula(self, x: Tensor, gamma: Tensor | None = None) -> Tensor:
         if any(map(kernels.is_watched, self.gate.modules())):
-            return super().apply_gates(x, gamma)
+            return super().formula(x, gamma)
         make, parts = self.recipe(x)
         groups = self.gate.groups
         return kernels.gated_map(x, parts, gamma, make=make, scale=self.scale, groups=groups)

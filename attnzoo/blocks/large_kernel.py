@@ -55,8 +55,8 @@ class LargeKernelGated(Gated):
     def gates(self, x: Tensor) -> list[Tensor]:
         return [self.attention(x)]
 
-    def apply_gates(self, x: Tensor, gamma: Tensor | None) -> Tensor:
-        y = super().apply_gates(x, gamma)
+    def formula(self, x: Tensor, gamma: Tensor | None = None) -> Tensor:
+        y = super().formula(x, gamma)
         if x.dtype != torch.float16:
             return y
         return torch.where(x.isfinite(), saturate(y), y)

@@ -33,6 +33,7 @@ from attnzoo.kernels.calls import (
 )
 from attnzoo.kernels.dispatch import is_watched, joinable, permits, takes
 from attnzoo.kernels.gating import gated_map, plus, times
+from attnzoo.kernels.pixels import pixel_statistics
 from attnzoo.kernels.recompute import recomputed
 from attnzoo.kernels.softening import softened
 
@@ -44,6 +45,7 @@ __all__ = [
     "is_watched",
     "joinable",
     "permits",
+    "pixel_statistics",
     "plus",
     "recomputed",
     "reduce_pixels",

@@ -26,7 +26,7 @@ from attnzoo.kernels.dispatch import is_exported, is_recorded
 from attnzoo.kernels.recompute import Autocast, gradients
 from attnzoo.kernels.shapes import wide_dtype
 
-__all__ = ["gated_map", "plus", "times"]
+__all__ = ["gated_map", "plus", "summed", "times"]
 
 #: From the parts of a gate to the gate.
 Make = Callable[..., Tensor]
@@ -165,34 +165,39 @@ def _times_factor(
         q: a gate, or what is left of it.
         r: what γ leaves of x.
         shut: where γ is zero.
-        own: whether q may be written over.
+        own: whether q is a map that may be written over.
     """
-    order, back = _order(x)
-    x, given, p, q, r, shut = (
-        t.permute(order) if isinstance(t, Tensor) else t for t in (x, given, p, q, r, shut)
+    axes = _axes_in_memory(x)
+    fits = own and q.shape == x.shape and q.dtype == given.dtype and q.stride() == x.stride()
+    y = q if fits else torch.empty_like(x, dtype=given.dtype)
+    out, given, p, q, r, shut = (
+        t.permute(axes) if axes and isinstance(t, Tensor) else t for t in (y, given, p, q, r, shut)
     )
+
+    def place(one: Tensor, other: Term) -> Tensor | None:
+        """Where their product or sum goes: into y if it is as large, and of its dtype."""
+        size = torch.broadcast_shapes(one.shape, other.shape if isinstance(other, Tensor) else ())
+        whole = size == out.shape and torch.result_type(one, other) == out.dtype
+        return out if whole else None
+
     factor = q
     if p is not None:
-        factor, own = p * q, True
+        factor = torch.mul(q, p, out=place(q, p))
     if r is not None:
-        whole = own and torch.broadcast_shapes(factor.shape, r.shape) == factor.shape
-        factor, own = (factor.add_(r) if whole else factor + r), True
+        factor = torch.add(factor, r, out=place(factor, r))
     if shut is not None and _may_be_wild(shut, p, q):
-        factor, own = torch.where(shut, 1, factor), True
-    own = own and factor.shape == x.shape and factor.stride() == x.stride()
-    if own and factor.dtype == given.dtype:
-        y = factor.mul_(given)
-    else:
-        y = (given * factor).to(given.dtype)
-    return y.permute(back)
+        factor = torch.where(shut, 1, factor)
+    torch.mul(given, factor, out=out)
+    return y
 
 
-def _order(x: Tensor) -> tuple[tuple[int, ...], tuple[int, ...]]:
-    """The axes as they lie in memory, and back: gates that broadcast do not say how they lie."""
-    if x.ndim == 4 and not x.is_contiguous() and x.is_contiguous(memory_format=torch.channels_last):
-        return (0, 2, 3, 1), (0, 3, 1, 2)
-    same = tuple(range(x.ndim))
-    return same, same
+def _axes_in_memory(x: Tensor) -> tuple[int, ...] | None:
+    """The axes as they lie in memory where that is not their order.
+
+    Gates that broadcast do not say how they lie, and what is made of them would lie otherwise.
+    """
+    last = x.ndim == 4 and x.is_contiguous(memory_format=torch.channels_last)
+    return (0, 2, 3, 1) if last and not x.is_contiguous() else None
 
 
 def _may_be_wild(shut: Tensor, *terms: Term) -> bool:
@@ -218,7 +223,7 @@ class _Gating(torch.autograd.Function):
         ctx.save_for_backward(x, p if isinstance(p, Tensor) else None, r, shut, *parts)
 
     @staticmethod
-    def backward(ctx: Any, g: Tensor) -> tuple[Tensor | None, ...]:  # ty: ignore[invalid-method-override]
+    def backward(ctx: Any, g: Tensor) -> tuple[Tensor | None, ...]:  # ty: ignore[incompatible-method-override]
         x, p, r, shut, *parts = ctx.saved_tensors
         make = ctx.autocast.again(ctx.make)
         if torch.is_grad_enabled():
@@ -234,16 +239,16 @@ class _Gating(torch.autograd.Function):
         q = make(*parts)
         dx = _times_factor(x, g, number, q, r, shut) if wanted["x"] else None
         whole = x * g
-        dp = _summed(whole, q, p) if wanted["p"] else None
-        dr = _summed(whole, None, r) if wanted["r"] else None
+        dp = summed(whole, q, p) if wanted["p"] else None
+        dr = summed(whole, None, r) if wanted["r"] else None
         if not any(ctx.needs_input_grad[5:]):
             return None, dx, dp, dr, None, *(None for _ in parts)
-        dq = _summed(whole, number, q)
+        dq = summed(whole, number, q)
         dparts = [dq] if ctx.make is times else gradients(make, parts, dq)
         return None, dx, dp, dr, None, *dparts
 
 
-def _summed(whole: Tensor, factor: Term, like: Tensor) -> Tensor:
+def summed(whole: Tensor, factor: Term, like: Tensor) -> Tensor:
     """The gradient of `like`, if `like · factor` has the gradient `whole`, a map."""
     if isinstance(factor, Tensor):
         factor = factor.to(whole.dtype)

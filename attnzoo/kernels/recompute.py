@@ -61,7 +61,7 @@ class _Recomputed(torch.autograd.Function):
         ctx.save_for_backward(*tensors)
 
     @staticmethod
-    def backward(ctx: Any, g: Tensor) -> tuple[Tensor | None, ...]:  # ty: ignore[invalid-method-override]
+    def backward(ctx: Any, g: Tensor) -> tuple[Tensor | None, ...]:  # ty: ignore[incompatible-method-override]
         return None, *gradients(ctx.autocast.again(ctx.function), ctx.saved_tensors, g)
 
 

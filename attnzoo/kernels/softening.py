@@ -54,7 +54,7 @@ class _Softening(torch.autograd.Function):
         ctx.save_for_backward(*inputs)
 
     @staticmethod
-    def backward(ctx: Any, g: Tensor) -> tuple[Tensor | None, ...]:  # ty: ignore[invalid-method-override]
+    def backward(ctx: Any, g: Tensor) -> tuple[Tensor | None, ...]:  # ty: ignore[incompatible-method-override]
         base, y, gamma = ctx.saved_tensors
         if torch.is_grad_enabled():
             return tuple(
