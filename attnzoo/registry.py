@@ -59,6 +59,8 @@ class BlockSpec:
         limits: what the block does not keep of that which blocks promise (any shape, working
             options, identical gradients in every run, torch.compile, torch.export, ONNX, a
             submodule that returns the attention map) → why, in a sentence or two.
+        former: option → what was built before there was this option, or this default. A recipe
+            from that time, which does not name it, means that.
     """
 
     name: str
@@ -71,6 +73,7 @@ class BlockSpec:
     maps: Mapping[str, MapKind] = field(default_factory=lambda: MappingProxyType({}))
     identity_at_init: bool = False
     limits: Mapping[Limit, str] = field(default_factory=lambda: MappingProxyType({}))
+    former: Mapping[str, Any] = field(default_factory=lambda: MappingProxyType({}))
 
     @property
     def options(self) -> dict[str, Any]:
@@ -251,6 +254,7 @@ def register_block(
     maps: Mapping[str, MapKind] | None = None,
     identity_at_init: bool = False,
     limits: Mapping[Limit, str] | None = None,
+    former: Mapping[str, Any] | None = None,
     overwrite: bool = False,
 ) -> Callable[[Decorated], Decorated]:
     """Register an `nn.Module` class (or function) as the block `name`.
@@ -293,6 +297,7 @@ def register_block(
             maps=MappingProxyType(dict(maps or {})),
             identity_at_init=identity_at_init,
             limits=MappingProxyType(dict(limits or {})),
+            former=MappingProxyType(dict(former or {})),
         )
         BLOCKS.add(spec, overwrite=overwrite)
         return factory

@@ -36,7 +36,7 @@ import torchvision
 from torch import Tensor, nn
 
 import attnzoo
-from attnzoo.blocks.fusable import Fusable
+from attnzoo.blocks.gated import Gated
 from attnzoo.hosts.attention import Attention
 from attnzoo.kernels import shapes
 from attnzoo.kernels.operators import gated
@@ -207,13 +207,13 @@ def attention(channels: int, name: str = "local") -> Attention:
 def plain_only(module: nn.Module) -> nn.Module:
     """The plain formula: a class that derives from a block is not given to the kernels."""
     for block in module.modules():
-        if isinstance(block, Fusable):
+        if isinstance(block, Gated):
             block.__class__ = without_kernels(type(block))
     return module
 
 
 @functools.cache
-def without_kernels(cls: type[Fusable]) -> type[Fusable]:
+def without_kernels(cls: type[Gated]) -> type[Gated]:
     return type(f"Plain{cls.__name__}", (cls,), {})
 
 

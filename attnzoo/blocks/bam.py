@@ -7,17 +7,27 @@ Shapes: x and gate (N, C, H, W); channel branch (N, C, 1, 1); spatial branch (N,
 
 from __future__ import annotations
 
-import torch
+from collections.abc import Callable
+
 from torch import Tensor, nn
 
-from attnzoo.blocks.parts import ConvNorm, Reduction, hidden_channels
+from attnzoo.blocks.gated import GatedByMap, MapGate
+from attnzoo.blocks.parts import FLOOR, ConvNorm, Reduction, hidden_channels
 from attnzoo.checks import check_int
 from attnzoo.registry import register_block
 
 __all__ = ["BAM"]
 
 
-class BamGate(nn.Module):
+def sigmoid_of_sum(channel: Tensor, spatial: Tensor) -> Tensor:
+    return (channel + spatial).sigmoid_()
+
+
+def one_and_sigmoid_of_sum(channel: Tensor, spatial: Tensor) -> Tensor:
+    return sigmoid_of_sum(channel, spatial) + 1
+
+
+class BamGate(MapGate):
     """x (N, C, H, W) → gate of the same shape."""
 
     def __init__(self, channels: int, hidden: int, dilation: int) -> None:
@@ -39,8 +49,8 @@ class BamGate(nn.Module):
             nn.Conv2d(hidden, 1, 1),
         )
 
-    def forward(self, x: Tensor) -> Tensor:
-        return torch.sigmoid(self.channel(x) + self.spatial(x))
+    def recipe(self, x: Tensor) -> tuple[Callable[..., Tensor], list[Tensor]]:
+        return sigmoid_of_sum, [self.channel(x), self.spatial(x)]
 
 
 @register_block(
@@ -51,8 +61,9 @@ class BamGate(nn.Module):
     year=2018,
     arxiv="1807.06514",
     maps={"gate": "both"},
+    former={"floor": 1},
 )
-class BAM(nn.Module):
+class BAM(GatedByMap):
     """Channel and spatial branch, summed, squashed, and added: the input is never lost.
 
         channel = W₂ relu(bn(W₁ (mean of x over H, W))) + b₂                 (N, C, 1, 1)
@@ -68,13 +79,14 @@ class BAM(nn.Module):
     (the channel branch at N = 1) is normalised with the running statistics. All weights have
     PyTorch's default initialisation.
 
-    Parameters: 2·C·h + C + 18·h² + 9·h + 1 + C·h, with h = max(C // r, 1).
+    Parameters: 2·C·h + C + 18·h² + 9·h + 1 + C·h, with h = max(C // r, f).
     MACs: 2·C·h + H·W·(C·h + 18·h² + h).
 
     Args:
         channels: C, at least 1.
         reduction: r, an integer ≥ 1, or `"auto"` for a width that follows C.
         dilation: d of the 3×3 convolutions, an integer ≥ 1.
+        floor: f, the fewest hidden units, an integer ≥ 1.
 
     Raises:
         OptionError: if an argument is out of range.
@@ -86,10 +98,16 @@ class BAM(nn.Module):
         torch.Size([2, 64, 7, 7])
     """
 
-    def __init__(self, channels: int, reduction: Reduction = 16, dilation: int = 4) -> None:
+    def __init__(
+        self, channels: int, reduction: Reduction = 16, dilation: int = 4, floor: int = FLOOR
+    ) -> None:
         super().__init__()
-        hidden = hidden_channels("BAM", channels, reduction)
+        hidden = hidden_channels("BAM", channels, reduction, floor)
         self.gate = BamGate(channels, hidden, check_int("BAM", "dilation", dilation, minimum=1))
 
-    def forward(self, x: Tensor) -> Tensor:
-        return torch.addcmul(x, x, self.gate(x).to(x.dtype))
+    def gates(self, x: Tensor) -> list[Tensor]:
+        return [1 + self.gate(x)]
+
+    def recipe(self, x: Tensor) -> tuple[Callable[..., Tensor], list[Tensor]]:
+        _, parts = self.gate.recipe(x)
+        return one_and_sigmoid_of_sum, parts

@@ -13,8 +13,8 @@ import torch
 from torch import Tensor, nn
 
 from attnzoo import kernels
-from attnzoo.blocks.fusable import Fusable
-from attnzoo.blocks.parts import Reduction, batch_norm, hidden_channels
+from attnzoo.blocks.gated import Gated
+from attnzoo.blocks.parts import FLOOR, Reduction, batch_norm, hidden_channels
 from attnzoo.checks import check_int
 from attnzoo.registry import register_block
 
@@ -42,15 +42,18 @@ class ChannelGate(nn.Module):
 
 
 class SpatialGate(nn.Module):
-    """x (N, C, H, W) → spatial gate (N, 1, H, W): k×k convolution on mean and maximum over C."""
+    """x (N, C, H, W) → spatial gate (N, 1, H, W): k×k convolution on mean and maximum over C.
+
+    With a channel gate: of x times that, which is a map that nobody keeps.
+    """
 
     def __init__(self, kernel_size: int) -> None:
         super().__init__()
         self.conv = nn.Conv2d(2, 1, kernel_size, padding=kernel_size // 2, bias=False)
         self.norm = nn.BatchNorm2d(1)
 
-    def forward(self, x: Tensor) -> Tensor:
-        return self.gate(torch.cat([x.mean(1, keepdim=True), x.amax(1, keepdim=True)], dim=1))
+    def forward(self, x: Tensor, channel: Tensor | None = None) -> Tensor:
+        return self.gate(kernels.pixel_statistics(x, channel))
 
     def gate(self, statistics: Tensor) -> Tensor:
         """From mean and maximum over C, (N, 2, H, W)."""
@@ -65,8 +68,9 @@ class SpatialGate(nn.Module):
     year=2018,
     arxiv="1807.06521",
     maps={"channel_gate": "channel", "spatial_gate": "spatial"},
+    former={"floor": 1},
 )
-class CBAM(Fusable):
+class CBAM(Gated):
     """Channel gate, then spatial gate; each looks at means and maxima.
 
         channel = σ(mlp(mean of x over H, W) + mlp(maximum of x over H, W))    (N, C, 1, 1)
@@ -84,13 +88,14 @@ class CBAM(Fusable):
     statistics, because it has no variance. All weights have PyTorch's default initialisation,
     as in timm.
 
-    Parameters: 2·C·h + 2·k² + 2, with h = max(C // r, 1).
+    Parameters: 2·C·h + 2·k² + 2, with h = max(C // r, f).
     MACs: 4·C·h + 2·k²·H·W.
 
     Args:
         channels: C, at least 1.
         reduction: r, an integer ≥ 1, or `"auto"` for a width that follows C.
         kernel_size: k of the spatial gate, an odd integer ≥ 1.
+        floor: f, the fewest hidden units, an integer ≥ 1.
 
     Raises:
         OptionError: if an argument is out of range.
@@ -104,17 +109,23 @@ class CBAM(Fusable):
 
     kind = "cbam"
 
-    def __init__(self, channels: int, reduction: Reduction = 16, kernel_size: int = 7) -> None:
+    def __init__(
+        self,
+        channels: int,
+        reduction: Reduction = 16,
+        kernel_size: int = 7,
+        floor: int = FLOOR,
+    ) -> None:
         super().__init__()
-        hidden = hidden_channels("CBAM", channels, reduction)
+        hidden = hidden_channels("CBAM", channels, reduction, floor)
         self.channel_gate = ChannelGate(channels, hidden)
         self.spatial_gate = SpatialGate(
             check_int("CBAM", "kernel_size", kernel_size, minimum=1, odd=True)
         )
 
-    def formula(self, x: Tensor) -> Tensor:
-        x = x * self.channel_gate(x)
-        return x * self.spatial_gate(x)
+    def gates(self, x: Tensor) -> list[Tensor]:
+        channel = self.channel_gate(x)
+        return [channel, self.spatial_gate(x, channel)]
 
     def run_kernels(self, x: Tensor, gamma: Tensor | None, pool: tuple[str, bool]) -> Tensor:
         mean, maximum, later = kernels.reduce_planes(x)
@@ -133,7 +144,7 @@ class CBAM(Fusable):
     arxiv="1807.06521",
     maps={"gate": "spatial"},
 )
-class SpatialAttention(Fusable):
+class SpatialAttention(Gated):
     """The spatial gate of CBAM alone.
 
         gate = σ(bn(conv_k×k([mean of x over C; maximum of x over C])))     (N, 1, H, W)
@@ -167,8 +178,8 @@ class SpatialAttention(Fusable):
         check_int("SpatialAttention", "kernel_size", kernel_size, minimum=1, odd=True)
         self.gate = SpatialGate(kernel_size)
 
-    def formula(self, x: Tensor) -> Tensor:
-        return x * self.gate(x)
+    def gates(self, x: Tensor) -> list[Tensor]:
+        return [self.gate(x)]
 
     def run_kernels(self, x: Tensor, gamma: Tensor | None, pool: tuple[str, bool]) -> Tensor:
         statistics, later = kernels.reduce_pixels(x, None, None)

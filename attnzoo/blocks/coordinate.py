@@ -7,20 +7,21 @@ Shapes: x and gate (N, C, H, W); row gates (N, C, H, 1); column gates (N, C, 1, 
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from attnzoo.blocks.parts import ConvNorm, Reduction, gate_twice, hidden_channels
-from attnzoo.kernels import is_watched
+from attnzoo import kernels
+from attnzoo.blocks.gated import GatedByMap, MapGate
+from attnzoo.blocks.parts import FLOOR, ConvNorm, Reduction, hidden_channels
 from attnzoo.registry import register_block
 
 __all__ = ["CoordinateAttention"]
 
-NARROWEST = 8  # of the authors' code
 
-
-class CoordinateGate(nn.Module):
+class CoordinateGate(MapGate):
     """x (N, C, H, W) → gate of the same shape, the product of row and column gates."""
 
     def __init__(self, channels: int, hidden: int) -> None:
@@ -29,18 +30,14 @@ class CoordinateGate(nn.Module):
         self.row_expand = nn.Conv2d(hidden, channels, 1)
         self.column_expand = nn.Conv2d(hidden, channels, 1)
 
-    def forward(self, x: Tensor) -> Tensor:
-        rows, columns = self.strips(x)
-        return rows * columns
-
-    def strips(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """The gates of rows (N, C, H, 1) and of columns (N, C, 1, W)."""
+    def recipe(self, x: Tensor) -> tuple[Callable[..., Tensor], list[Tensor]]:
         height = x.shape[2]
         rows, columns = x.mean(3, keepdim=True), x.mean(2, keepdim=True)
         strips = torch.cat([rows, columns.transpose(2, 3)], dim=2)  # (N, C, H + W, 1)
         strips = F.hardswish(self.reduce(strips))
         rows, columns = strips[:, :, :height], strips[:, :, height:].transpose(2, 3)
-        return torch.sigmoid(self.row_expand(rows)), torch.sigmoid(self.column_expand(columns))
+        rows, columns = self.row_expand(rows), self.column_expand(columns)
+        return kernels.times, [torch.sigmoid(rows), torch.sigmoid(columns)]
 
 
 @register_block(
@@ -52,27 +49,28 @@ class CoordinateGate(nn.Module):
     arxiv="2103.02907",
     maps={"gate": "both"},
 )
-class CoordinateAttention(nn.Module):
+class CoordinateAttention(GatedByMap):
     """Gates that know the row and the column, from means along each axis.
 
         f = hard swish(bn(W [means over each row; means over each column]))   (N, h, H + W)
         rows, columns = the two parts of f
         a_h = σ(W_h rows + b_h), a_w = σ(W_w columns + b_w)     (N, C, H, 1), (N, C, 1, W)
-        y = x · a_w · a_h
+        y = x · a_h · a_w
 
     The gate, which is a map of its own when it is captured, is a_h · a_w.
 
-    The width h is at least 8, as in the authors' code. The bias before the BatchNorm, which
-    cancels it, is left out. With the same widths the arithmetic is that of
+    The width h is at least 8 by default, as in the authors' code. The bias before the BatchNorm,
+    which cancels it, is left out. With the same widths the arithmetic is that of
     `timm.layers.coord_attn.CoordAttn(bias=True)`, whose reduction is 24 by default. All weights
     have PyTorch's default initialisation.
 
-    Parameters: 3·C·h + 2·h + 2·C, with h = max(C // r, 8).
+    Parameters: 3·C·h + 2·h + 2·C, with h = max(C // r, f).
     MACs: 2·C·h·(H + W).
 
     Args:
         channels: C, at least 1.
         reduction: r, an integer ≥ 1, or `"auto"` for a width that follows C.
+        floor: f, the fewest hidden units, an integer ≥ 1.
 
     Raises:
         OptionError: if an argument is out of range.
@@ -84,13 +82,7 @@ class CoordinateAttention(nn.Module):
         torch.Size([2, 64, 14, 7])
     """
 
-    def __init__(self, channels: int, reduction: Reduction = 32) -> None:
+    def __init__(self, channels: int, reduction: Reduction = 32, floor: int = FLOOR) -> None:
         super().__init__()
-        hidden = hidden_channels("CoordinateAttention", channels, reduction)
-        self.gate = CoordinateGate(channels, max(hidden, NARROWEST))
-
-    def forward(self, x: Tensor) -> Tensor:
-        if is_watched(self.gate):  # who captures the map gets it whole
-            return x * self.gate(x)
-        rows, columns = self.gate.strips(x)
-        return gate_twice(x, columns, rows)
+        hidden = hidden_channels("CoordinateAttention", channels, reduction, floor)
+        self.gate = CoordinateGate(channels, hidden)

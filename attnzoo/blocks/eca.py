@@ -93,8 +93,8 @@ class EfficientChannelAttention(Gated):
             )
         self.gate = EcaGate(size)
 
-    def formula(self, x: Tensor) -> Tensor:
-        return x * self.gate(x)
+    def gates(self, x: Tensor) -> list[Tensor]:
+        return [self.gate(x)]
 
     def layers(self) -> tuple[Any, ...]:
         return (self.gate.conv,)

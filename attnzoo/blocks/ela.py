@@ -7,9 +7,13 @@ Shapes: x and gate (N, C, H, W); row gates (N, C, H); column gates (N, C, W).
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
 from torch import Tensor, nn
 
+from attnzoo import kernels
+from attnzoo.blocks.gated import GatedByMap, MapGate
 from attnzoo.blocks.parts import channel_groups, group_norm
 from attnzoo.checks import check_int
 from attnzoo.registry import register_block
@@ -17,7 +21,7 @@ from attnzoo.registry import register_block
 __all__ = ["EfficientLocalAttention"]
 
 
-class StripGate(nn.Module):
+class StripGate(MapGate):
     """x (N, C, H, W) → gate of the same shape, the product of row and column gates."""
 
     def __init__(self, channels: int, kernel_size: int, groups: int) -> None:
@@ -32,9 +36,9 @@ class StripGate(nn.Module):
         )
         self.norm = nn.GroupNorm(groups, channels)
 
-    def forward(self, x: Tensor) -> Tensor:
+    def recipe(self, x: Tensor) -> tuple[Callable[..., Tensor], list[Tensor]]:
         rows, columns = self._along(x.mean(3)), self._along(x.mean(2))
-        return (rows.unsqueeze(3) * columns.unsqueeze(2)).to(x.dtype)
+        return kernels.times, [rows.unsqueeze(3), columns.unsqueeze(2)]
 
     def _along(self, means: Tensor) -> Tensor:
         return torch.sigmoid(group_norm(self.norm, self.conv(means)))
@@ -49,7 +53,7 @@ class StripGate(nn.Module):
     arxiv="2403.01123",
     maps={"gate": "both"},
 )
-class EfficientLocalAttention(nn.Module):
+class EfficientLocalAttention(GatedByMap):
     """Row and column gates without a bottleneck and without BatchNorm.
 
         rows = σ(gn(conv_k(means of x over each row)))           (N, C, H)
@@ -87,6 +91,3 @@ class EfficientLocalAttention(nn.Module):
         count = channel_groups(owner, channels, groups)
         check_int(owner, "kernel_size", kernel_size, minimum=1, odd=True)
         self.gate = StripGate(channels, kernel_size, count)
-
-    def forward(self, x: Tensor) -> Tensor:
-        return x * self.gate(x)

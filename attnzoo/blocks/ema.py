@@ -7,16 +7,20 @@ Shapes: x and gate (N, C, H, W); the gate is the same for all channels of a grou
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
 from torch import Tensor, nn
 
+from attnzoo import kernels
+from attnzoo.blocks.gated import GatedByMap, MapGate
 from attnzoo.blocks.parts import channel_groups, group_norm, saturate
 from attnzoo.registry import register_block
 
 __all__ = ["EfficientMultiScaleAttention"]
 
 
-class CrossSpatialGate(nn.Module):
+class CrossSpatialGate(MapGate):
     """x (N, C, H, W) → gate of the same shape, one map for each group of channels."""
 
     def __init__(self, groups: int, width: int) -> None:
@@ -26,14 +30,14 @@ class CrossSpatialGate(nn.Module):
         self.local_conv = nn.Conv2d(width, width, 3, padding=1)
         self.norm = nn.GroupNorm(width, width)
 
-    def forward(self, x: Tensor) -> Tensor:
+    def recipe(self, x: Tensor) -> tuple[Callable[..., Tensor], list[Tensor]]:
         grouped = x.unflatten(1, (self.groups, -1))  # (N, g, C/g, H, W)
         shape = grouped.shape
         grouped = grouped.flatten(0, 1)  # (N·g, C/g, H, W)
         coarse, fine = self._strips(grouped), saturate(self.local_conv(grouped)).to(x.dtype)
         logits = self._weigh(coarse, fine) + self._weigh(fine, coarse)  # (N·g, 1, H·W)
         gate = torch.sigmoid(logits).view(shape[0], self.groups, 1, *shape[3:])
-        return gate.expand(shape).flatten(1, 2).to(x.dtype)
+        return kernels.times, [gate.to(x.dtype)]
 
     def _strips(self, x: Tensor) -> Tensor:
         height = x.shape[2]
@@ -58,7 +62,7 @@ class CrossSpatialGate(nn.Module):
     arxiv="2305.13563",
     maps={"gate": "both"},
 )
-class EfficientMultiScaleAttention(nn.Module):
+class EfficientMultiScaleAttention(GatedByMap):
     """Spatial gate for each group of channels, from a strip branch and a 3×3 branch.
 
         rows, columns = σ(conv1×1([means over each row; means over each column]))
@@ -95,6 +99,3 @@ class EfficientMultiScaleAttention(nn.Module):
         super().__init__()
         count = channel_groups("EfficientMultiScaleAttention", channels, groups)
         self.gate = CrossSpatialGate(count, channels // count)
-
-    def forward(self, x: Tensor) -> Tensor:
-        return x * self.gate(x)

@@ -13,7 +13,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from attnzoo.blocks.parts import ConvNorm, Reduction, hidden_channels, pointwise
+from attnzoo.blocks.gated import Gated
+from attnzoo.blocks.parts import FLOOR, ConvNorm, Reduction, hidden_channels, pointwise
 from attnzoo.checks import check_int
 from attnzoo.registry import register_block
 
@@ -41,8 +42,9 @@ class WideSpatialGate(nn.Module):
     year=2021,
     arxiv="2112.05561",
     maps={"channel_gate": "both", "spatial_gate": "both"},
+    former={"floor": 1},
 )
-class GlobalAttentionMechanism(nn.Module):
+class GlobalAttentionMechanism(Gated):
     """Gates without pooling: a perceptron at each position, then two large convolutions.
 
         channel = σ(W₂ relu(W₁ x + b₁) + b₂) at each position                (N, C, H, W)
@@ -56,13 +58,14 @@ class GlobalAttentionMechanism(nn.Module):
     training, a single value per channel is normalised with the running statistics. The
     perceptron is initialised as `se`, the convolutions as PyTorch does.
 
-    Parameters: 2·C·h + 2·k²·C·h + 3·h + 3·C, with h = max(C // r, 1).
+    Parameters: 2·C·h + 2·k²·C·h + 3·h + 3·C, with h = max(C // r, f).
     MACs: H·W·(2·C·h + 2·k²·C·h).
 
     Args:
         channels: C, at least 1.
         reduction: r, an integer ≥ 1, or `"auto"` for a width that follows C.
         kernel_size: k, an odd integer ≥ 1.
+        floor: f, the fewest hidden units, an integer ≥ 1.
 
     Raises:
         OptionError: if an argument is out of range.
@@ -74,10 +77,12 @@ class GlobalAttentionMechanism(nn.Module):
         torch.Size([2, 64, 7, 7])
     """
 
-    def __init__(self, channels: int, reduction: Reduction = 4, kernel_size: int = 7) -> None:
+    def __init__(
+        self, channels: int, reduction: Reduction = 4, kernel_size: int = 7, floor: int = FLOOR
+    ) -> None:
         super().__init__()
         owner = "GlobalAttentionMechanism"
-        hidden = hidden_channels(owner, channels, reduction)
+        hidden = hidden_channels(owner, channels, reduction, floor)
         check_int(owner, "kernel_size", kernel_size, minimum=1, odd=True)
         self.channel_gate = nn.Sequential(
             OrderedDict(
@@ -89,6 +94,6 @@ class GlobalAttentionMechanism(nn.Module):
         )
         self.spatial_gate = WideSpatialGate(channels, hidden, kernel_size)
 
-    def forward(self, x: Tensor) -> Tensor:
-        x = x * self.channel_gate(x)
-        return x * self.spatial_gate(x)
+    def gates(self, x: Tensor) -> list[Tensor]:
+        channel = self.channel_gate(x)
+        return [channel, self.spatial_gate((x * channel).to(x.dtype))]

@@ -1,27 +1,132 @@
-"""The base of blocks that are x times a channel and a spatial gate from 1×1 convolutions."""
+"""The base of blocks that are their map times gates, `y = x · g₁ · g₂ …`.
+
+A block says how its gates are made. Here is what is done with them, for all blocks: x times the
+gates, softened by γ where there is one, in the fused kernels where they can run.
+"""
 
 from __future__ import annotations
 
-from abc import abstractmethod
-from typing import Any
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, ClassVar
 
-from torch import Tensor
+import torch
+from torch import Tensor, nn
 
 from attnzoo import kernels
-from attnzoo.blocks.fusable import Fusable
 
-__all__ = ["Gated"]
+__all__ = ["Gated", "GatedByMap", "MapGate"]
 
 
-class Gated(Fusable):
-    """A block whose gates the kernels compute themselves, from the weights of its layers.
+class Gated(nn.Module, ABC):
+    """A block that is its map times gates, `y = x · g₁ · g₂ …`.
 
-    Its `kind` is a name of `attnzoo.kernels.shapes.KINDS`.
+    With γ, `y = x · (1 + γ·(g − 1))`. Kept for the backward pass are x, the gates and γ.
+
+    `kind` names the fused kernels that compute the block: one of `attnzoo.kernels.shapes.KINDS`
+    for gates from 1×1 convolutions, given by `layers`; others say by `run_kernels` how. A class
+    that derives from a block has no kernels unless it names them itself, since it may have changed
+    the formula.
     """
 
+    if TYPE_CHECKING:
+        kind: ClassVar[str]
+    #: Whether the gates are added, `y = x · (g₁ + g₂)`, instead of multiplied.
+    added = False
+    #: Times the gates.
+    scale = 1.0
+
+    def __init__(self) -> None:
+        super().__init__()
+        # TorchScript sees what an instance has, not what its class has.
+        self.added, self.scale = type(self).added, type(self).scale
+
     @abstractmethod
-    def layers(self) -> tuple[Any, ...]:
-        """The convolutions of the gates, in the order that the kind says."""
+    def gates(self, x: Tensor) -> list[Tensor]:
+        """The gates of x (N, C, H, W): (N, C, 1, 1), (N, 1, H, W), or whatever broadcasts."""
+
+    def forward(self, x: Tensor, gamma: Tensor | None = None) -> Tensor:
+        """X times its gates; with γ (C,), how far they are let in per channel."""
+        if torch.jit.is_scripting():
+            gate = self._combined(self.gates(x)) * self.scale
+            if gamma is not None:
+                soft = gamma.view(1, -1, 1, 1)
+                gate = soft * gate + (1 - soft)
+            return (x * gate).to(x.dtype)
+        y = self.fused(x, gamma)
+        return self.formula(x, gamma) if y is None else y
+
+    def formula(self, x: Tensor, gamma: Tensor | None = None) -> Tensor:
+        """The same without kernels."""
+        make = kernels.plus if self.added else kernels.times
+        return kernels.gated_map(x, self.gates(x), gamma, make=make, scale=self.scale)
+
+    def _combined(self, gates: list[Tensor]) -> Tensor:
+        gate = gates[0]
+        for other in gates[1:]:
+            gate = gate + other if self.added else gate * other
+        return gate
+
+    def fused(
+        self, x: Tensor, gamma: Tensor | None = None, pool: nn.Module | None = None
+    ) -> Tensor | None:
+        """The result from the kernels, γ and a pool included; None where they can't run."""
+        if not kernels.takes(x) or not self.has_kernels():
+            return None
+        how = kernels.permits(self, x, gamma, pool)
+        return None if how is None else self.run_kernels(x, gamma, how)
+
+    def has_kernels(self) -> bool:
+        """Whether there are fused kernels for this class."""
+        return "kind" in type(self).__dict__
 
     def run_kernels(self, x: Tensor, gamma: Tensor | None, pool: tuple[str, bool]) -> Tensor | None:
+        """The result from the kernels, with γ and a pool; None where they don't take the layers."""
         return kernels.apply_layers(self.kind, self.layers(), x, gamma, pool)
+
+    def layers(self) -> tuple[Any, ...]:
+        """The convolutions of the gates, in the order that the kind says."""
+        raise NotImplementedError
+
+
+class MapGate(nn.Module, ABC):
+    """A gate that is a map (N, C, H, W), made of parts that are smaller or kept anyway.
+
+    Called, as by who watches it, it returns the map. `GatedByMap` has it made of the parts where
+    it is applied, and once more in the backward pass, and keeps the parts alone.
+    """
+
+    #: Of channels that share one gate; the gate is then made as (N, groups, 1, H, W).
+    groups = None
+
+    @abstractmethod
+    def recipe(self, x: Tensor) -> tuple[Callable[..., Tensor], list[Tensor]]:
+        """How the gate is made, and of what: see `attnzoo.kernels.gated_map`."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        make, parts = self.recipe(x)
+        gate = make(*parts)
+        if self.groups is None:
+            return gate.to(x.dtype)
+        return gate.expand_as(x.unflatten(1, (self.groups, -1))).flatten(1, 2).to(x.dtype)
+
+
+class GatedByMap(Gated):
+    """A block with one gate, `gate`, that is a map."""
+
+    if TYPE_CHECKING:
+        gate: MapGate
+
+    def gates(self, x: Tensor) -> list[Tensor]:
+        return [self.gate(x)]
+
+    def formula(self, x: Tensor, gamma: Tensor | None = None) -> Tensor:
+        if any(map(kernels.is_watched, self.gate.modules())):
+            return super().formula(x, gamma)
+        make, parts = self.recipe(x)
+        groups = self.gate.groups
+        return kernels.gated_map(x, parts, gamma, make=make, scale=self.scale, groups=groups)
+
+    def recipe(self, x: Tensor) -> tuple[Callable[..., Tensor], list[Tensor]]:
+        """What x is multiplied by: the gate, unless the block says otherwise."""
+        return self.gate.recipe(x)

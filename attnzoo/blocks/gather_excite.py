@@ -9,13 +9,25 @@ Shapes: x (N, C, H, W); gathered (N, C, H', W'); gate (N, C, 1, 1) for the globa
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
+from functools import partial
 from typing import Literal
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from attnzoo.blocks.parts import ConvNorm, Reduction, batch_norm, hidden_channels, pointwise, wide
+from attnzoo import kernels
+from attnzoo.blocks.gated import GatedByMap, MapGate
+from attnzoo.blocks.parts import (
+    FLOOR,
+    ConvNorm,
+    Reduction,
+    batch_norm,
+    hidden_channels,
+    pointwise,
+    wide,
+)
 from attnzoo.checks import check_choice, check_int
 from attnzoo.errors import OptionError
 from attnzoo.registry import register_block
@@ -63,12 +75,15 @@ class GlobalGather(nn.Module):
         nn.init.uniform_(self.weight, -bound, bound)
 
     def forward(self, x: Tensor) -> Tensor:
+        return batch_norm(self.norm, kernels.recomputed(self._weighted, x, self.weight))
+
+    def _weighted(self, x: Tensor, weight: Tensor) -> Tensor:
+        """Sums over the map, weighted by the kernel at its size, which nobody keeps."""
         height, width = x.shape[2:]
         rows, columns = self._resampling(height), self._resampling(width)
-        kernel = rows @ self.weight[:, 0] @ columns.t()
+        kernel = rows @ weight[:, 0] @ columns.t()
         # A mean times the area of the stored kernel: at that size the plain sum, elsewhere as large
-        mean = (x * kernel).mean((2, 3), keepdim=True)
-        return batch_norm(self.norm, mean * self.weight[0].numel())
+        return (x * kernel).mean((2, 3), keepdim=True) * weight[0].numel()
 
     def _resampling(self, size: int) -> Tensor:
         """Bilinear interpolation of the stored kernel at `size` points, as a (size, stored) matrix.
@@ -83,7 +98,7 @@ class GlobalGather(nn.Module):
         return (1 - (places[:, None] - stored).abs()).clamp(min=0).to(self.weight.dtype)
 
 
-class GatherExciteGate(nn.Module):
+class GatherExciteGate(MapGate):
     """x (N, C, H, W) → gate, (N, C, 1, 1) for the global extent, else (N, C, H, W)."""
 
     def __init__(
@@ -103,9 +118,11 @@ class GatherExciteGate(nn.Module):
             self.excite.append(nn.ReLU(inplace=True))
             self.excite.append(pointwise(hidden, channels))
 
-    def forward(self, x: Tensor) -> Tensor:
+    def recipe(self, x: Tensor) -> tuple[Callable[..., Tensor], list[Tensor]]:
         gate = torch.sigmoid(self.excite(self.gather(x)))
-        return gate if self.extent == "global" else F.interpolate(gate, size=x.shape[2:])
+        if self.extent == "global":
+            return kernels.times, [gate]
+        return partial(F.interpolate, size=x.shape[2:]), [gate]
 
 
 @register_block(
@@ -121,8 +138,9 @@ class GatherExciteGate(nn.Module):
         "an extent, a program exported from a map larger than the extent on both sides takes all "
         "such maps, and no others; with the global extent, the default, it takes every size.",
     },
+    former={"floor": 1},
 )
-class GatherExcite(nn.Module):
+class GatherExcite(GatedByMap):
     """Gate from context gathered per channel, over the whole map or over windows of an extent.
 
         gate = σ(interpolate(excite(gather(x))))
@@ -144,7 +162,7 @@ class GatherExcite(nn.Module):
     single value per channel (N = 1 with the global extent) is normalised with the running
     statistics, because it has no variance.
 
-    Parameters: s²·C + 2·C + 2·C·h + h + C, with h = max(C // r, 1).
+    Parameters: s²·C + 2·C + 2·C·h + h + C, with h = max(C // r, f).
     MACs: s²·C·H + s·C·H·W + 2·C·h.
 
     (Both for the defaults: θ+ and the global extent.)
@@ -155,6 +173,7 @@ class GatherExcite(nn.Module):
         extent: e, a power of 2 of at least 2, or `"global"`.
         reduction: r of θ+, an integer ≥ 1, or `"auto"` for a width that follows C.
         resolution: s, an integer ≥ 1; of the stored kernel for the global extent.
+        floor: f of θ+, the fewest hidden units, an integer ≥ 1.
 
     Raises:
         OptionError: if an argument is out of range.
@@ -177,9 +196,10 @@ class GatherExcite(nn.Module):
         extent: Extent = "global",
         reduction: Reduction = 16,
         resolution: int = 7,
+        floor: int = FLOOR,
     ) -> None:
         super().__init__()
-        hidden = hidden_channels(OWNER, channels, reduction)
+        hidden = hidden_channels(OWNER, channels, reduction, floor)
         check_choice(OWNER, "variant", variant, ("minus", "theta", "plus"))
         check_int(OWNER, "resolution", resolution, minimum=1)
         if extent != "global":
@@ -187,6 +207,3 @@ class GatherExcite(nn.Module):
             if extent & (extent - 1):
                 raise OptionError(f"{OWNER}: extent={extent} must be a power of 2, or 'global'.")
         self.gate = GatherExciteGate(channels, hidden, variant, extent, resolution)
-
-    def forward(self, x: Tensor) -> Tensor:
-        return x * self.gate(x).to(x.dtype)

@@ -10,6 +10,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+from attnzoo.blocks.gated import Gated
 from attnzoo.blocks.parts import wide
 from attnzoo.checks import check_int
 from attnzoo.registry import register_block
@@ -45,7 +46,7 @@ class GctGate(nn.Module):
     maps={"gate": "channel"},
     identity_at_init=True,
 )
-class GatedChannelTransformation(nn.Module):
+class GatedChannelTransformation(Gated):
     """Channel gate from the energy of each channel, normalised over the channels.
 
         s = α · √(sum of x² over H, W + ε)     (N, C, 1, 1)
@@ -79,5 +80,5 @@ class GatedChannelTransformation(nn.Module):
         check_int("GatedChannelTransformation", "channels", channels, minimum=1)
         self.gate = GctGate(channels)
 
-    def forward(self, x: Tensor) -> Tensor:
-        return x * self.gate(x)
+    def gates(self, x: Tensor) -> list[Tensor]:
+        return [self.gate(x)]

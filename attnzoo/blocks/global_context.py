@@ -18,9 +18,6 @@ from attnzoo.registry import register_block
 
 __all__ = ["GlobalContext"]
 
-# LayerNorm over one unit is a constant, over two a pair of signs: neither lets the context through.
-_MINIMUM_WIDTH = 4
-
 
 class PositionWeights(nn.Module):
     """x (N, C, H, W) → weights (N, 1, H, W) that sum to 1 over the positions."""
@@ -55,15 +52,16 @@ class GlobalContext(nn.Module):
     fuse_scale=False)` is the same but for the ε of its layer norm, which here is PyTorch's, as in
     the authors' code. (timm's `gc` fuses by a sigmoid gate instead: here that is `timm:gc`.) The
     last layer starts at zero, weight and bias, as in the authors' code, so the block starts as the
-    identity. W_k has no bias, since the softmax would cancel it, and the width is never below 4,
-    since a layer norm over one or two units leaves of the context nothing or a sign.
+    identity. W_k has no bias, since the softmax would cancel it, and the width is at least 4 by
+    default, since a layer norm over one or two units leaves of the context nothing or a sign.
 
-    Parameters: 2·C·h + 3·h + 2·C, with h = max(C // r, 4).
+    Parameters: 2·C·h + 3·h + 2·C, with h = max(C // r, f).
     MACs: 2·C·H·W + 2·C·h.
 
     Args:
         channels: C, at least 1.
         reduction: r, an integer ≥ 1, or `"auto"` for a width that follows C.
+        floor: f, the fewest hidden units, an integer ≥ 1.
 
     Raises:
         OptionError: if an argument is out of range.
@@ -76,9 +74,9 @@ class GlobalContext(nn.Module):
         True
     """
 
-    def __init__(self, channels: int, reduction: Reduction = 16) -> None:
+    def __init__(self, channels: int, reduction: Reduction = 16, floor: int = 4) -> None:
         super().__init__()
-        hidden = max(hidden_channels("GlobalContext", channels, reduction), _MINIMUM_WIDTH)
+        hidden = hidden_channels("GlobalContext", channels, reduction, floor)
         self.attention = PositionWeights(channels)
         last = nn.Linear(hidden, channels)
         self.transform = nn.Sequential(

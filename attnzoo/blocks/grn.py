@@ -76,5 +76,5 @@ class GlobalResponseNorm(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         gate = 1 + self.weight.view(-1, 1, 1) * self.response(x)
-        bias = self.bias.view(-1, 1, 1).to(gate.dtype)
-        return torch.addcmul(bias, x.to(gate.dtype), gate).to(x.dtype)
+        y = (x.to(gate.dtype) * gate).add_(self.bias.view(-1, 1, 1))
+        return y.to(x.dtype)

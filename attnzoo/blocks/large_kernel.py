@@ -9,9 +9,12 @@ Shapes: x and attention (N, C, H, W). The attention is not squashed: it may be n
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import torch
 from torch import Tensor, nn
 
+from attnzoo.blocks.gated import Gated
 from attnzoo.blocks.parts import saturate, wide
 from attnzoo.checks import check_int
 from attnzoo.registry import register_block
@@ -43,6 +46,22 @@ class LargeKernel(nn.Module):
         return saturate(self.mix(context)).to(x.dtype)
 
 
+class LargeKernelGated(Gated):
+    """x times an attention that is not squashed."""
+
+    if TYPE_CHECKING:
+        attention: nn.Module
+
+    def gates(self, x: Tensor) -> list[Tensor]:
+        return [self.attention(x)]
+
+    def formula(self, x: Tensor, gamma: Tensor | None = None) -> Tensor:
+        y = super().formula(x, gamma)
+        if x.dtype != torch.float16:
+            return y
+        return torch.where(x.isfinite(), saturate(y), y)
+
+
 @register_block(
     "lka",
     kind="both",
@@ -52,7 +71,7 @@ class LargeKernel(nn.Module):
     arxiv="2202.09741",
     maps={"attention": "both"},
 )
-class LargeKernelAttention(nn.Module):
+class LargeKernelAttention(LargeKernelGated):
     """The map times its own convolution with a 21×21 kernel, decomposed in three.
 
         attention = conv1×1(dilated 7×7 depthwise(5×5 depthwise(x)))     (N, C, H, W)
@@ -83,9 +102,6 @@ class LargeKernelAttention(nn.Module):
         super().__init__()
         check_int("LargeKernelAttention", "channels", channels, minimum=1)
         self.attention = LargeKernel(channels)
-
-    def forward(self, x: Tensor) -> Tensor:
-        return saturate(x * self.attention(x))
 
 
 class SelectiveKernel(nn.Module):
@@ -121,7 +137,7 @@ class SelectiveKernel(nn.Module):
     arxiv="2303.09030",
     maps={"attention": "both"},
 )
-class LargeSelectiveKernel(nn.Module):
+class LargeSelectiveKernel(LargeKernelGated):
     """The map times a convolution of it, near and far context weighed at each position.
 
         near = 5×5 depthwise(x)
@@ -155,6 +171,3 @@ class LargeSelectiveKernel(nn.Module):
         super().__init__()
         check_int("LargeSelectiveKernel", "channels", channels, minimum=1)
         self.attention = SelectiveKernel(channels, max(channels // 2, 1))
-
-    def forward(self, x: Tensor) -> Tensor:
-        return saturate(x * self.attention(x))

@@ -10,6 +10,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+from attnzoo.blocks.gated import Gated
 from attnzoo.blocks.parts import channel_groups, group_norm
 from attnzoo.registry import register_block
 
@@ -40,7 +41,7 @@ class LinearContextGate(nn.Module):
     arxiv="1909.03834",
     maps={"gate": "channel"},
 )
-class LinearContextTransform(nn.Module):
+class LinearContextTransform(Gated):
     """Channel gate from channel means that are normalised within groups of channels.
 
         z = mean of x over H, W                        (N, C)
@@ -77,5 +78,5 @@ class LinearContextTransform(nn.Module):
         count = channel_groups("LinearContextTransform", channels, groups, smallest=SMALLEST_GROUP)
         self.gate = LinearContextGate(channels, count)
 
-    def forward(self, x: Tensor) -> Tensor:
-        return x * self.gate(x)
+    def gates(self, x: Tensor) -> list[Tensor]:
+        return [self.gate(x)]

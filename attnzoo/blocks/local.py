@@ -11,7 +11,13 @@ from typing import Any
 from torch import Tensor, nn
 
 from attnzoo.blocks.gated import Gated
-from attnzoo.blocks.parts import NEAR_UNIFORM, Reduction, gate_twice, hidden_channels, pointwise
+from attnzoo.blocks.parts import (
+    FLOOR,
+    NEAR_UNIFORM,
+    Reduction,
+    hidden_channels,
+    pointwise,
+)
 from attnzoo.registry import register_block
 
 __all__ = ["LocalAttention"]
@@ -24,13 +30,15 @@ class LocalAttention(Gated):
         spatial = σ(conv1×1(relu(conv1×1(x))))                       (N, 1, H, W), C → C//r → 1
         y = x · channel · spatial
 
-    The submodules and their order are those of the published code, so its checkpoints load.
-    Parameters: 3·C·h + 3·h + C + 1, with h = max(C // r, 1).
+    The submodules and their order are those of the published code, so its checkpoints load, and so
+    is the width. The block `local` has 8 hidden units at least.
+    Parameters: 3·C·h + 3·h + C + 1, with h = max(C // r, f).
     MACs: H·W·(C·h + h) + 2·C·h.
 
     Args:
         in_channels: C, at least 1.
         reduction_ratio: r, an integer ≥ 1, or `"auto"` for a width that follows C.
+        floor: f, the fewest hidden units, an integer ≥ 1.
 
     Raises:
         OptionError: if an argument is out of range.
@@ -44,9 +52,9 @@ class LocalAttention(Gated):
 
     kind = "local"
 
-    def __init__(self, in_channels: int, reduction_ratio: Reduction = 8) -> None:
+    def __init__(self, in_channels: int, reduction_ratio: Reduction = 8, floor: int = 1) -> None:
         super().__init__()
-        hidden = hidden_channels("LocalAttention", in_channels, reduction_ratio)
+        hidden = hidden_channels("LocalAttention", in_channels, reduction_ratio, floor)
         self.channel_attention = nn.Sequential(
             nn.AdaptiveAvgPool2d(1),
             pointwise(in_channels, hidden),
@@ -61,8 +69,8 @@ class LocalAttention(Gated):
             nn.Sigmoid(),
         )
 
-    def formula(self, x: Tensor) -> Tensor:
-        return gate_twice(x, self.channel_attention(x), self.spatial_attention(x))
+    def gates(self, x: Tensor) -> list[Tensor]:
+        return [self.channel_attention(x), self.spatial_attention(x)]
 
     def layers(self) -> tuple[Any, ...]:
         channel, spatial = self.channel_attention, self.spatial_attention
@@ -75,7 +83,8 @@ class LocalAttention(Gated):
     title="LocalAttention",
     paper="VGG16 with attention before every pool (article, no paper)",
     maps={"channel_attention": "channel", "spatial_attention": "spatial"},
+    former={"floor": 1},
 )
-def local(channels: int, reduction: Reduction = 8) -> LocalAttention:
+def local(channels: int, reduction: Reduction = 8, floor: int = FLOOR) -> LocalAttention:
     """Channel gate times spatial gate; the reference block."""
-    return LocalAttention(channels, reduction_ratio=reduction)
+    return LocalAttention(channels, reduction_ratio=reduction, floor=floor)

@@ -15,7 +15,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from attnzoo.blocks.parts import NEAR_UNIFORM, Reduction, hidden_channels, pointwise
+from attnzoo.blocks.gated import Gated
+from attnzoo.blocks.parts import FLOOR, NEAR_UNIFORM, Reduction, hidden_channels, pointwise
 from attnzoo.registry import register_block
 
 __all__ = ["GatedUnits", "LocalDynamicAttention"]
@@ -84,13 +85,14 @@ class GatedUnits(nn.Module):
     year=2017,
     arxiv="1708.06519",
     maps={"channel_attention": "channel", "spatial_attention": "spatial"},
+    former={"floor": 1},
 )
-class LocalDynamicAttention(nn.Module):
+class LocalDynamicAttention(Gated):
     """LocalAttention that learns how wide it should be.
 
         channel = σ(W₂ (g · relu(W₁ (mean of x over H, W) + b₁)) + b₂)    (N, C, 1, 1), C → h → C
         spatial = σ(W₄ (q · relu(W₃ x + b₃)) + b₄)                        (N, 1, H, W), C → h → 1
-        y = x · (channel · spatial)
+        y = x · channel · spatial
         g, q = relu of one learned number per hidden unit, starting at 1
 
     Train with `attnzoo.sparsity_penalty(model)` times a factor added to the loss: it pulls all
@@ -102,12 +104,13 @@ class LocalDynamicAttention(nn.Module):
     cutting them changes nothing. A gate that has closed gets no gradient and stays closed.
     h is where training starts from, so the default is twice LocalAttention's width.
 
-    Parameters: 3·C·h + 5·h + C + 1, with h = max(C // r, 1).
+    Parameters: 3·C·h + 5·h + C + 1, with h = max(C // r, f).
     MACs: H·W·(C·h + h) + 2·C·h.
 
     Args:
         channels: C, at least 1.
         reduction: r, an integer ≥ 1, or `"auto"` for a width that follows C.
+        floor: f, the fewest hidden units, an integer ≥ 1.
 
     Raises:
         OptionError: if an argument is out of range.
@@ -120,9 +123,9 @@ class LocalDynamicAttention(nn.Module):
         (torch.Size([2, 64, 14, 14]), (16, 16))
     """
 
-    def __init__(self, channels: int, reduction: Reduction = 4) -> None:
+    def __init__(self, channels: int, reduction: Reduction = 4, floor: int = FLOOR) -> None:
         super().__init__()
-        hidden = hidden_channels("LocalDynamicAttention", channels, reduction)
+        hidden = hidden_channels("LocalDynamicAttention", channels, reduction, floor)
         self.channel_attention = nn.Sequential(
             OrderedDict(
                 pool=nn.AdaptiveAvgPool2d(1),
@@ -140,5 +143,5 @@ class LocalDynamicAttention(nn.Module):
         channel = self.channel_attention.get_parameter("units.openness")
         return channel.numel(), self.spatial_attention.get_parameter("units.openness").numel()
 
-    def forward(self, x: Tensor) -> Tensor:
-        return x * (self.channel_attention(x) * self.spatial_attention(x))
+    def gates(self, x: Tensor) -> list[Tensor]:
+        return [self.channel_attention(x), self.spatial_attention(x)]

@@ -10,6 +10,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+from attnzoo.blocks.gated import Gated
 from attnzoo.blocks.parts import batch_norm
 from attnzoo.checks import check_int
 from attnzoo.registry import register_block
@@ -40,7 +41,7 @@ class NormalizationGate(nn.Module):
     arxiv="2111.12419",
     maps={"gate": "both"},
 )
-class NormalizationAttention(nn.Module):
+class NormalizationAttention(Gated):
     """Gate for every value: its normalised value, weighted by its channel's share of the scales.
 
         share = |γ| / sum of |γ| over C,  γ the weights of bn
@@ -75,5 +76,5 @@ class NormalizationAttention(nn.Module):
         check_int("NormalizationAttention", "channels", channels, minimum=1)
         self.gate = NormalizationGate(channels)
 
-    def forward(self, x: Tensor) -> Tensor:
-        return x * self.gate(x)
+    def gates(self, x: Tensor) -> list[Tensor]:
+        return [self.gate(x)]

@@ -12,13 +12,13 @@ from torch.nn import functional as F
 from attnzoo.checks import check_int
 
 __all__ = [
+    "FLOOR",
     "NEAR_UNIFORM",
     "ConvNorm",
     "Reduction",
     "batch_norm",
     "channel_groups",
     "draw_uniform",
-    "gate_twice",
     "group_norm",
     "hidden_channels",
     "pointwise",
@@ -28,6 +28,9 @@ __all__ = [
 
 Reduction = int | Literal["auto"]
 
+#: Fewest hidden units of a ReLU layer before a gate, as in timm.
+FLOOR = 8
+
 #: Values drawn at a time: what they are made from stays in the cache of a core.
 _PART = 2**15
 
@@ -35,23 +38,27 @@ _PART = 2**15
 NEAR_UNIFORM = 0.1
 
 
-def hidden_channels(owner: str, channels: int, reduction: Reduction) -> int:
-    """Width of a bottleneck: `channels // reduction`, never less than 1.
+def hidden_channels(owner: str, channels: int, reduction: Reduction, floor: int = 1) -> int:
+    """Width of a bottleneck: `channels // reduction`, never less than `floor`.
 
     `"auto"` lets the width follow the channel count without ever shrinking as C grows: all of
     C up to 4 channels, a quarter up to 64, an eighth at 128 and 256, a sixteenth from 512 on
-    (flat in between). Its floor of 4 is there because all units of a narrower ReLU layer can
-    easily be dead from the start, which makes the gate a constant.
+    (flat in between).
+
+    A floor is there for ReLU layers: all units of a narrow one can easily be dead from the start,
+    which makes the gate a constant that no image gives a gradient.
 
     Raises:
-        OptionError: if `reduction` is neither an integer ≥ 1 nor `"auto"`.
+        OptionError: if `reduction` is neither an integer ≥ 1 nor `"auto"`, or `floor` is no
+            integer ≥ 1.
     """
     check_int(owner, "channels", channels, minimum=1)
+    least = check_int(owner, "floor", floor, minimum=1)
     if reduction == "auto":
         quarter, eighth, sixteenth = channels // 4, channels // 8, channels // 16
-        return max(min(channels, 4), min(quarter, 16), min(eighth, 32), sixteenth)
+        return max(min(channels, 4), min(quarter, 16), min(eighth, 32), sixteenth, least)
     ratio = check_int(owner, "reduction", reduction, minimum=1, alternative="'auto'")
-    return max(channels // ratio, 1)
+    return max(channels // ratio, least)
 
 
 def channel_groups(owner: str, channels: int, groups: int, *, smallest: int = 1) -> int:
@@ -82,15 +89,6 @@ def saturate(x: Tensor) -> Tensor:
         return x
     largest = torch.finfo(torch.float16).max
     return x.clamp(-largest, largest)
-
-
-def gate_twice(x: Tensor, first: Tensor, second: Tensor) -> Tensor:
-    """`x · first · second`, with one new map of the size of x where no gradient is wanted."""
-    y = x * first
-    # A trace checks itself in the other mode, and must find the same operations.
-    if torch.is_grad_enabled() or torch.jit.is_tracing():
-        return y * second
-    return y.mul_(second)
 
 
 def batch_norm(norm: nn.BatchNorm2d, x: Tensor) -> Tensor:

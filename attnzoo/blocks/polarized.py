@@ -12,6 +12,7 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
+from attnzoo.blocks.gated import Gated
 from attnzoo.checks import check_choice, check_int
 from attnzoo.registry import register_block
 
@@ -37,18 +38,24 @@ class PolarizedChannelGate(nn.Module):
 
 
 class PolarizedSpatialGate(nn.Module):
-    """x (N, C, H, W) → spatial gate (N, 1, H, W): values summed with a softmax over channels."""
+    """x (N, C, H, W) → spatial gate (N, 1, H, W): values summed with a softmax over channels.
+
+    With a channel gate: of x times that, which goes into what is linear.
+    """
 
     def __init__(self, channels: int, hidden: int) -> None:
         super().__init__()
         self.query = nn.Conv2d(channels, hidden, 1, bias=False)
         self.value = nn.Conv2d(channels, hidden, 1, bias=False)
 
-    def forward(self, x: Tensor) -> Tensor:
-        query = self.query(x.mean((2, 3), keepdim=True)).flatten(1)  # (N, h)
+    def forward(self, x: Tensor, channel: Tensor | None = None) -> Tensor:
+        mean = x.mean((2, 3), keepdim=True)
+        query = self.query(mean if channel is None else mean * channel).flatten(1)  # (N, h)
         weights = query.softmax(1).to(x.dtype)
         # Likewise: first the product of the two layers, then one product with the map.
         combined = (weights @ self.value.weight.flatten(1).to(x.dtype)).unsqueeze(1)  # (N, 1, C)
+        if channel is not None:
+            combined = combined * channel.flatten(1).unsqueeze(1).to(x.dtype)
         return torch.sigmoid((combined @ x.flatten(2)).unflatten(2, x.shape[2:])).to(x.dtype)
 
 
@@ -61,7 +68,7 @@ class PolarizedSpatialGate(nn.Module):
     arxiv="2107.00782",
     maps={"channel_gate": "channel", "spatial_gate": "spatial"},
 )
-class PolarizedSelfAttention(nn.Module):
+class PolarizedSelfAttention(Gated):
     """Channel gate and spatial gate, each with a softmax over what the other keeps.
 
         channel = σ(ln(W_z (V_c x · softmax over H·W of (q_c x))))                  (N, C, 1, 1)
@@ -97,14 +104,13 @@ class PolarizedSelfAttention(nn.Module):
         owner = "PolarizedSelfAttention"
         hidden = max(check_int(owner, "channels", channels, minimum=1) // 2, 1)
         self.mode = check_choice(owner, "mode", mode, ("parallel", "sequential"))
+        self.added = mode == "parallel"
         self.channel_gate = PolarizedChannelGate(channels, hidden)
         self.spatial_gate = PolarizedSpatialGate(channels, hidden)
 
-    def forward(self, x: Tensor) -> Tensor:
-        if self.mode == "parallel":
-            return x * (self.channel_gate(x) + self.spatial_gate(x))
-        x = x * self.channel_gate(x)
-        return x * self.spatial_gate(x)
+    def gates(self, x: Tensor) -> list[Tensor]:
+        channel = self.channel_gate(x)
+        return [channel, self.spatial_gate(x, None if self.added else channel)]
 
     def extra_repr(self) -> str:
         return f"mode={self.mode!r}"

@@ -13,7 +13,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from attnzoo.blocks.gated import Gated
-from attnzoo.blocks.parts import Reduction, hidden_channels, pointwise
+from attnzoo.blocks.parts import FLOOR, Reduction, hidden_channels, pointwise
 from attnzoo.registry import register_block
 
 __all__ = ["ConcurrentSqueezeExcitation"]
@@ -27,6 +27,7 @@ __all__ = ["ConcurrentSqueezeExcitation"]
     year=2018,
     arxiv="1803.02579",
     maps={"channel_gate": "channel", "spatial_gate": "spatial"},
+    former={"floor": 1},
 )
 class ConcurrentSqueezeExcitation(Gated):
     """Squeeze-and-Excitation over channels plus the same over space.
@@ -38,12 +39,13 @@ class ConcurrentSqueezeExcitation(Gated):
     The sum is computed as x · (channel + spatial). r is 2 in the paper. Initialised as `se`:
     He et al., biases at zero.
 
-    Parameters: 2·C·h + h + 2·C + 1, with h = max(C // r, 1).
+    Parameters: 2·C·h + h + 2·C + 1, with h = max(C // r, f).
     MACs: 2·C·h + C·H·W.
 
     Args:
         channels: C, at least 1.
         reduction: r, an integer ≥ 1, or `"auto"` for a width that follows C.
+        floor: f, the fewest hidden units, an integer ≥ 1.
 
     Raises:
         OptionError: if an argument is out of range.
@@ -56,10 +58,11 @@ class ConcurrentSqueezeExcitation(Gated):
     """
 
     kind = "scse"
+    added = True
 
-    def __init__(self, channels: int, reduction: Reduction = 2) -> None:
+    def __init__(self, channels: int, reduction: Reduction = 2, floor: int = FLOOR) -> None:
         super().__init__()
-        hidden = hidden_channels("ConcurrentSqueezeExcitation", channels, reduction)
+        hidden = hidden_channels("ConcurrentSqueezeExcitation", channels, reduction, floor)
         self.channel_gate = nn.Sequential(
             OrderedDict(
                 pool=nn.AdaptiveAvgPool2d(1),
@@ -73,8 +76,8 @@ class ConcurrentSqueezeExcitation(Gated):
             OrderedDict(conv=pointwise(channels, 1), sigmoid=nn.Sigmoid())
         )
 
-    def formula(self, x: Tensor) -> Tensor:
-        return x * (self.channel_gate(x) + self.spatial_gate(x))
+    def gates(self, x: Tensor) -> list[Tensor]:
+        return [self.channel_gate(x), self.spatial_gate(x)]
 
     def layers(self) -> tuple[Any, ...]:
         return self.channel_gate.fc1, self.channel_gate.fc2, self.spatial_gate.conv

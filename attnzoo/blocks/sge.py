@@ -7,9 +7,13 @@ Shapes: x and gate (N, C, H, W); the gate is the same for all channels of a grou
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
 from torch import Tensor, nn
 
+from attnzoo import kernels
+from attnzoo.blocks.gated import GatedByMap, MapGate
 from attnzoo.blocks.parts import channel_groups, wide
 from attnzoo.registry import register_block
 
@@ -18,7 +22,7 @@ __all__ = ["SpatialGroupEnhance"]
 EPSILON = 1e-5  # of the authors' code
 
 
-class SimilarityGate(nn.Module):
+class SimilarityGate(MapGate):
     """x (N, C, H, W) → gate of the same shape, one map for each group of channels."""
 
     def __init__(self, groups: int) -> None:
@@ -27,14 +31,13 @@ class SimilarityGate(nn.Module):
         self.weight = nn.Parameter(torch.zeros(groups, 1, 1))
         self.bias = nn.Parameter(torch.ones(groups, 1, 1))
 
-    def forward(self, x: Tensor) -> Tensor:
+    def recipe(self, x: Tensor) -> tuple[Callable[..., Tensor], list[Tensor]]:
         values = wide(x).unflatten(1, (self.groups, -1))  # (N, G, C/G, H, W)
         similarity = (values * values.mean((3, 4), keepdim=True)).sum(2)
         centred = similarity - similarity.mean((2, 3), keepdim=True)
         deviation = centred.std((2, 3), correction=0, keepdim=True)
         logits = centred / (deviation + EPSILON) * self.weight + self.bias
-        gate = torch.sigmoid(logits).to(x.dtype)
-        return gate.unsqueeze(2).expand_as(values).flatten(1, 2)
+        return kernels.times, [torch.sigmoid(logits).to(x.dtype).unsqueeze(2)]
 
 
 @register_block(
@@ -46,7 +49,7 @@ class SimilarityGate(nn.Module):
     arxiv="1905.09646",
     maps={"gate": "both"},
 )
-class SpatialGroupEnhance(nn.Module):
+class SpatialGroupEnhance(GatedByMap):
     """Spatial gate for each group of channels: how like the group's mean each position is.
 
         c = ⟨mean of x over H, W; x⟩, the scalar product over the channels of a group
@@ -79,6 +82,3 @@ class SpatialGroupEnhance(nn.Module):
     def __init__(self, channels: int, groups: int = 64) -> None:
         super().__init__()
         self.gate = SimilarityGate(channel_groups("SpatialGroupEnhance", channels, groups))
-
-    def forward(self, x: Tensor) -> Tensor:
-        return x * self.gate(x)

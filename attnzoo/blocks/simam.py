@@ -7,11 +7,12 @@ Shapes: x and gate (N, C, H, W).
 
 from __future__ import annotations
 
-import torch
-from torch import Tensor, nn
+from collections.abc import Callable
+
+from torch import Tensor
 
 from attnzoo import kernels
-from attnzoo.blocks.fusable import Fusable
+from attnzoo.blocks.gated import GatedByMap, MapGate
 from attnzoo.blocks.parts import wide
 from attnzoo.checks import check_int, check_number
 from attnzoo.registry import register_block
@@ -19,7 +20,12 @@ from attnzoo.registry import register_block
 __all__ = ["SimAM"]
 
 
-class EnergyGate(nn.Module):
+def energy_gate(x: Tensor, mean: Tensor, spread: Tensor) -> Tensor:
+    distance = wide(x) - mean
+    return (distance * distance / spread).add_(0.5).sigmoid_()
+
+
+class EnergyGate(MapGate):
     """x (N, C, H, W) → gate of the same shape, between 0.62 and 1."""
 
     def __init__(self, e_lambda: float) -> None:
@@ -27,13 +33,20 @@ class EnergyGate(nn.Module):
         self.e_lambda = e_lambda
 
     def forward(self, x: Tensor) -> Tensor:
+        mean, spread = self.statistics(x)
+        return energy_gate(x, mean, spread).to(x.dtype)
+
+    def recipe(self, x: Tensor) -> tuple[Callable[..., Tensor], list[Tensor]]:
+        return energy_gate, [x, *self.statistics(x)]
+
+    def statistics(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """The mean of each channel, and what its distances are measured by, (N, C, 1, 1)."""
         size = x.shape[2] * x.shape[3]
-        # size − 1, and 1 at 1×1, where the sum below is 0: without a branch on the size
+        # size − 1, and 1 at 1×1, where the variance is 0: without a branch on the size
         others = size - 1 + 1 // size
         values = wide(x)
-        distance = (values - values.mean((2, 3), keepdim=True)).square()
-        variance = distance.sum((2, 3), keepdim=True) / others
-        return torch.sigmoid(distance / (4 * (variance + self.e_lambda)) + 0.5).to(x.dtype)
+        variance = values.var((2, 3), correction=0, keepdim=True) * (size / others)
+        return values.mean((2, 3), keepdim=True), 4 * (variance + self.e_lambda)
 
     def extra_repr(self) -> str:
         return f"e_lambda={self.e_lambda}"
@@ -47,7 +60,7 @@ class EnergyGate(nn.Module):
     year=2021,
     maps={"gate": "both"},
 )
-class SimAM(Fusable):
+class SimAM(GatedByMap):
     """Gate for every value from its energy: what differs from its channel counts.
 
         d = (x − mean of x over H, W)²
@@ -81,9 +94,6 @@ class SimAM(Fusable):
         super().__init__()
         check_int("SimAM", "channels", channels, minimum=1)
         self.gate = EnergyGate(check_number("SimAM", "e_lambda", e_lambda, minimum=1e-12))
-
-    def formula(self, x: Tensor) -> Tensor:
-        return x * self.gate(x)
 
     def run_kernels(self, x: Tensor, gamma: Tensor | None, pool: tuple[str, bool]) -> Tensor:
         return kernels.apply_energy(x, gamma, self.gate.e_lambda, pool)

@@ -15,7 +15,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from attnzoo.blocks.gated import Gated
-from attnzoo.blocks.parts import Reduction, hidden_channels, pointwise
+from attnzoo.blocks.parts import FLOOR, Reduction, hidden_channels, pointwise
 from attnzoo.checks import check_int
 from attnzoo.registry import register_block
 
@@ -30,6 +30,7 @@ __all__ = ["EffectiveSqueezeExcitation", "SqueezeExcitation"]
     year=2018,
     arxiv="1709.01507",
     maps={"gate": "channel"},
+    former={"floor": 1},
 )
 class SqueezeExcitation(Gated):
     """Channel gate from a bottleneck perceptron on the channel means.
@@ -38,16 +39,18 @@ class SqueezeExcitation(Gated):
         y = x · gate
 
     The formula is that of the paper and of `timm.layers.SEModule` (1×1 convolutions stand for
-    the fully connected layers). The width is the paper's C // r, at least 1; timm rounds it to
-    a multiple of 8, so at r = 16 the two agree where 128 divides C. Initialised as the paper
-    says (He et al.), biases at zero; timm leaves PyTorch's default.
+    the fully connected layers). The width is the paper's C // r, and at least 8, below which
+    a gate is often dead from the start (`floor=1` is the paper's); timm rounds it to a multiple
+    of 8, so at r = 16 the two agree up to 128 channels and where 128 divides C. Initialised as
+    the paper says (He et al.), biases at zero; timm leaves PyTorch's default.
 
-    Parameters: 2·C·h + h + C, with h = max(C // r, 1).
+    Parameters: 2·C·h + h + C, with h = max(C // r, f).
     MACs: 2·C·h.
 
     Args:
         channels: C, at least 1.
         reduction: r, an integer ≥ 1, or `"auto"` for a width that follows C.
+        floor: f, the fewest hidden units, an integer ≥ 1.
 
     Raises:
         OptionError: if an argument is out of range.
@@ -61,9 +64,9 @@ class SqueezeExcitation(Gated):
 
     kind = "se"
 
-    def __init__(self, channels: int, reduction: Reduction = 16) -> None:
+    def __init__(self, channels: int, reduction: Reduction = 16, floor: int = FLOOR) -> None:
         super().__init__()
-        hidden = hidden_channels("SqueezeExcitation", channels, reduction)
+        hidden = hidden_channels("SqueezeExcitation", channels, reduction, floor)
         self.gate = nn.Sequential(
             OrderedDict(
                 pool=nn.AdaptiveAvgPool2d(1),
@@ -74,8 +77,8 @@ class SqueezeExcitation(Gated):
             )
         )
 
-    def formula(self, x: Tensor) -> Tensor:
-        return x * self.gate(x)
+    def gates(self, x: Tensor) -> list[Tensor]:
+        return [self.gate(x)]
 
     def layers(self) -> tuple[Any, ...]:
         return self.gate.fc1, self.gate.fc2
@@ -90,7 +93,7 @@ class SqueezeExcitation(Gated):
     arxiv="1911.06667",
     maps={"gate": "channel"},
 )
-class EffectiveSqueezeExcitation(nn.Module):
+class EffectiveSqueezeExcitation(Gated):
     """Channel gate from one layer on the channel means: no bottleneck loses information.
 
         gate = hard σ(W (mean of x over H, W) + b)     (N, C, 1, 1), C → C
@@ -127,5 +130,5 @@ class EffectiveSqueezeExcitation(nn.Module):
             )
         )
 
-    def forward(self, x: Tensor) -> Tensor:
-        return x * self.gate(x)
+    def gates(self, x: Tensor) -> list[Tensor]:
+        return [self.gate(x)]

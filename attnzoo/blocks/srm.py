@@ -10,6 +10,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+from attnzoo.blocks.gated import Gated
 from attnzoo.blocks.parts import batch_norm, wide
 from attnzoo.checks import check_int
 from attnzoo.registry import register_block
@@ -43,7 +44,7 @@ class StyleGate(nn.Module):
     arxiv="1903.10829",
     maps={"gate": "channel"},
 )
-class StyleRecalibration(nn.Module):
+class StyleRecalibration(Gated):
     """Channel gate from the style of each channel: its mean and its standard deviation.
 
         μ, σ² = mean and variance of x over H, W
@@ -76,5 +77,5 @@ class StyleRecalibration(nn.Module):
         check_int("StyleRecalibration", "channels", channels, minimum=1)
         self.gate = StyleGate(channels)
 
-    def forward(self, x: Tensor) -> Tensor:
-        return x * self.gate(x)
+    def gates(self, x: Tensor) -> list[Tensor]:
+        return [self.gate(x)]

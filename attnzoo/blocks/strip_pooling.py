@@ -7,10 +7,12 @@ Shapes: x and gate (N, C, H, W); strips (N, C, H, 1) and (N, C, 1, W).
 
 from __future__ import annotations
 
-import torch
+from collections.abc import Callable
+
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from attnzoo.blocks.gated import GatedByMap, MapGate
 from attnzoo.blocks.parts import ConvNorm
 from attnzoo.checks import check_int
 from attnzoo.registry import register_block
@@ -18,7 +20,11 @@ from attnzoo.registry import register_block
 __all__ = ["StripPooling"]
 
 
-class StripPoolingGate(nn.Module):
+def fused_strips(rows: Tensor, columns: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
+    return F.conv2d((rows + columns).relu_(), weight, bias).sigmoid_()
+
+
+class StripPoolingGate(MapGate):
     """x (N, C, H, W) → gate of the same shape."""
 
     def __init__(self, channels: int) -> None:
@@ -27,9 +33,9 @@ class StripPoolingGate(nn.Module):
         self.columns = ConvNorm(channels, channels, (1, 3), padding=(0, 1))
         self.fuse = nn.Conv2d(channels, channels, 1)
 
-    def forward(self, x: Tensor) -> Tensor:
+    def recipe(self, x: Tensor) -> tuple[Callable[..., Tensor], list[Tensor]]:
         rows, columns = self.rows(x.mean(3, keepdim=True)), self.columns(x.mean(2, keepdim=True))
-        return torch.sigmoid(self.fuse(F.relu(rows + columns)))
+        return fused_strips, [rows, columns, self.fuse.weight, self.fuse.bias]
 
 
 @register_block(
@@ -41,7 +47,7 @@ class StripPoolingGate(nn.Module):
     arxiv="2003.13328",
     maps={"gate": "both"},
 )
-class StripPooling(nn.Module):
+class StripPooling(GatedByMap):
     """Gate from row means and column means, each convolved along its axis, then added.
 
         rows = bn(conv3×1(means of x over each row))           (N, C, H, 1)
@@ -73,6 +79,3 @@ class StripPooling(nn.Module):
     def __init__(self, channels: int) -> None:
         super().__init__()
         self.gate = StripPoolingGate(check_int("StripPooling", "channels", channels, minimum=1))
-
-    def forward(self, x: Tensor) -> Tensor:
-        return x * self.gate(x)

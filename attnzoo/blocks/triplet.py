@@ -7,9 +7,12 @@ Shapes: x and gate (N, C, H, W); branch gates (N, 1, H, W), (N, C, 1, W), (N, C,
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
 from torch import Tensor, nn
 
+from attnzoo.blocks.gated import GatedByMap, MapGate
 from attnzoo.blocks.parts import batch_norm
 from attnzoo.checks import check_int
 from attnzoo.registry import register_block
@@ -33,7 +36,11 @@ class PlaneGate(nn.Module):
         return gate.squeeze(1).unsqueeze(self.axis)
 
 
-class TripletGate(nn.Module):
+def mean_of_three(first: Tensor, second: Tensor, third: Tensor) -> Tensor:
+    return (first + second).add_(third).div_(3)
+
+
+class TripletGate(MapGate):
     """x (N, C, H, W) → gate of the same shape, the mean of the three branches."""
 
     def __init__(self, kernel_size: int) -> None:
@@ -42,8 +49,9 @@ class TripletGate(nn.Module):
         self.channel_width = PlaneGate(2, kernel_size)
         self.channel_height = PlaneGate(3, kernel_size)
 
-    def forward(self, x: Tensor) -> Tensor:
-        return (self.height_width(x) + self.channel_width(x) + self.channel_height(x)) / 3
+    def recipe(self, x: Tensor) -> tuple[Callable[..., Tensor], list[Tensor]]:
+        branches = (self.height_width, self.channel_width, self.channel_height)
+        return mean_of_three, [branch(x) for branch in branches]
 
 
 @register_block(
@@ -55,7 +63,7 @@ class TripletGate(nn.Module):
     arxiv="2010.03045",
     maps={"gate": "both"},
 )
-class TripletAttention(nn.Module):
+class TripletAttention(GatedByMap):
     """Mean of three gates, over (H, W), (C, W) and (C, H).
 
         branch(axis) = σ(bn(conv_k×k([maximum of x over axis; mean of x over axis])))
@@ -90,6 +98,3 @@ class TripletAttention(nn.Module):
         check_int("TripletAttention", "channels", channels, minimum=1)
         check_int("TripletAttention", "kernel_size", kernel_size, minimum=1, odd=True)
         self.gate = TripletGate(kernel_size)
-
-    def forward(self, x: Tensor) -> Tensor:
-        return x * self.gate(x)

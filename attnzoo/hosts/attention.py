@@ -23,11 +23,11 @@ class Attention(nn.Module):
     """A block at its place in a network.
 
     With a γ (`start="identity"`): `y = x + γ·(block(x) − x)`, γ per channel and zero at first, so
-    that the network computes bit for bit what it did; without one: `y = block(x)`. The sum is
-    taken as `x − γ·(x − block(x))`, which leaves a negative zero in x as it is.
+    that the network computes bit for bit what it did; without one: `y = block(x)`.
 
-    Where the block has fused kernels and they can run, γ is part of them, and so is `pool`: the
-    pool behind this place, which `attnzoo.fuse` moves here.
+    A block that is x times its gates is given γ and softens them. Where it has fused kernels and
+    they can run, γ is part of them, and so is `pool`: the pool behind this place, which
+    `attnzoo.fuse` moves here.
 
     Args:
         block: maps `(N, C, H, W)` to the same shape.
@@ -82,26 +82,37 @@ class Attention(nn.Module):
         if fused is None or not kernels.takes(x):
             return None
         if self.axes == "NHWC":
-            y = fused(x.permute(0, 3, 1, 2), self.gamma)
-            return None if y is None else y.permute(0, 2, 3, 1)
+            y = fused(self._images(x), self.gamma)
+            return None if y is None else self._back(y, x)
         return fused(x, self.gamma, self.pool)
 
     def _attended(self, x: Tensor, base: Tensor | None) -> Tensor:
-        nhwc, video = self.axes == "NHWC", self.axes == "NCDHW"
-        if nhwc:
-            y = self.block(x.permute(0, 3, 1, 2)).permute(0, 2, 3, 1)
-        elif video:
-            frames = x.transpose(1, 2)
-            y = self.block(frames.flatten(0, 1)).unflatten(0, frames.shape[:2]).transpose(1, 2)
-        else:
-            y = self.block(x)
+        images = self._images(x)
         if self.gamma is None:
-            return y
-        base = x if base is None else base
-        gamma = self.gamma.to(base.dtype)
-        if not nhwc:
-            gamma = gamma.view(1, -1, 1, 1, 1) if video else gamma.view(1, -1, 1, 1)
-        return torch.addcmul(base, gamma, base - y.to(base.dtype), value=-1)
+            return self._back(self.block(images), x)
+        if hasattr(self.block, "gates") and base is None:  # it takes γ itself
+            return self._back(self.block(images, self.gamma), x)
+        bases = images if base is None else self._images(base)
+        y = self.block(images).to(bases.dtype)
+        gamma = self.gamma.to(bases.dtype).view(1, -1, 1, 1)
+        return self._back(kernels.softened(bases, y, gamma), x)
+
+    def _images(self, x: Tensor) -> Tensor:
+        """The map as (N, C, H, W), every frame of a video by itself."""
+        if self.axes == "NHWC":
+            return x.permute(0, 3, 1, 2)
+        if self.axes == "NCDHW":
+            return x.transpose(1, 2).flatten(0, 1)
+        return x
+
+    def _back(self, y: Tensor, x: Tensor) -> Tensor:
+        """Images with the axes of x, which was made into them."""
+        if self.axes == "NHWC":
+            return y.permute(0, 2, 3, 1)
+        if self.axes == "NCDHW":
+            # Dense again: what comes behind may look at x through a view.
+            return y.unflatten(0, (x.shape[0], x.shape[2])).transpose(1, 2).contiguous()
+        return y
 
     def extra_repr(self) -> str:
         start = "paper" if self.gamma is None else "identity"

@@ -32,15 +32,25 @@ from attnzoo.kernels.calls import (
     reduce_planes,
 )
 from attnzoo.kernels.dispatch import is_watched, joinable, permits, takes
+from attnzoo.kernels.gating import gated_map, plus, times
+from attnzoo.kernels.pixels import pixel_statistics
+from attnzoo.kernels.recompute import recomputed
+from attnzoo.kernels.softening import softened
 
 __all__ = [
     "apply_energy",
     "apply_gates",
     "apply_layers",
+    "gated_map",
     "is_watched",
     "joinable",
     "permits",
+    "pixel_statistics",
+    "plus",
+    "recomputed",
     "reduce_pixels",
     "reduce_planes",
+    "softened",
     "takes",
+    "times",
 ]

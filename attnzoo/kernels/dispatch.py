@@ -21,7 +21,7 @@ from torch.autograd import forward_ad
 from torch.nn.modules import module as torch_module
 from torch.utils._python_dispatch import is_traceable_wrapper_subclass
 
-__all__ = ["fit", "is_watched", "joinable", "permits", "takes"]
+__all__ = ["fit", "is_exported", "is_recorded", "is_watched", "joinable", "permits", "takes"]
 
 #: Off by the environment, or without triton.
 ENABLED = (
@@ -134,9 +134,33 @@ def fit(x: Tensor, weights: Sequence[Tensor | None]) -> bool:
     )
 
 
+def is_exported(x: object) -> bool:
+    """Whether a program is made of what is computed, to run elsewhere."""
+    # Not torch.compiler.is_exporting(), which in torch 2.11 is true under torch.compile as well.
+    return (
+        not isinstance(x, Tensor)  # the proxy of torch.fx
+        or torch.compiler._is_exporting_flag
+        or torch.jit.is_tracing()
+    )
+
+
+def is_recorded(*values: object) -> bool:
+    """Whether an operation that is differentiated by hand would be in the way.
+
+    That is so for compilers, exporters, the transforms of `torch.func`, forward-mode
+    differentiation, and tensors that are made of other tensors.
+    """
+    return (
+        torch.compiler.is_compiling()
+        or _is_traced()
+        or torch._C._get_dispatch_mode(torch._C._TorchDispatchModeKey.PROXY) is not None
+        or not isinstance(values[0], Tensor)
+        or any(isinstance(v, Tensor) and is_traceable_wrapper_subclass(v) for v in values)
+    )
+
+
 def _is_traced() -> bool:
     """Whether something records or transforms what is computed, which an operator would stop."""
-    # Not torch.compiler.is_exporting(), which in torch 2.11 is true under torch.compile as well.
     if torch.compiler._is_exporting_flag or torch.jit.is_tracing():
         return True
     if torch.compiler.is_compiling():

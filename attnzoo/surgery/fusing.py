@@ -66,7 +66,7 @@ def fuse(model: nn.Module) -> nn.Module:
     changes = Changes(model)
     for attention, holder, name in _followed(model):
         joins = attention.pool is None and attention.axes == "NCHW"
-        if joins and hasattr(attention.block, "fused") and not kernels.is_watched(attention):
+        if joins and _has_kernels(attention.block) and not kernels.is_watched(attention):
             changes.put(attention, "pool", holder._modules[name])
             changes.put(holder, name, Joined())
     if _has_compiler():
@@ -153,6 +153,11 @@ def _last(module: nn.Module) -> Attention | None:
     if type(module) is nn.Sequential and len(module):
         return _last(module[-1])
     return None
+
+
+def _has_kernels(block: nn.Module) -> bool:
+    has_kernels = getattr(block, "has_kernels", None)
+    return has_kernels is not None and has_kernels()
 
 
 def _has_compiler() -> bool:

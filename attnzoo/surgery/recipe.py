@@ -14,6 +14,10 @@ from attnzoo.registry import BLOCKS
 
 __all__ = ["Recipe", "parse_recipe"]
 
+#: Of what `to_dict` gives. Those of format 1 do not name it, and were made when the hidden layers
+#: of blocks had no floor.
+_FORMAT = 2
+
 
 @dataclass(frozen=True)
 class Recipe:
@@ -37,6 +41,7 @@ class Recipe:
     def to_dict(self) -> dict[str, Any]:
         """As plain JSON types."""
         return {
+            "format": _FORMAT,
             "policy": [[call.name, _plain(call.options)] for call in self.policies],
             "block": self.block,
             "options": _plain(self.options),
@@ -46,12 +51,15 @@ class Recipe:
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> Recipe:
-        """The inverse of `to_dict`."""
+        """The inverse of `to_dict`, also of what an older version wrote."""
         size = data.get("input_size")
+        block, options = data["block"], dict(data["options"])
+        if data.get("format", 1) < _FORMAT and block in BLOCKS:
+            options = {**BLOCKS[block].former, **options}
         return cls(
             policies=parse_policies([tuple(pair) for pair in data["policy"]]),
-            block=data["block"],
-            options=dict(data["options"]),
+            block=block,
+            options=options,
             start=data["start"],
             input_size=None if size is None else tuple(size),
         )

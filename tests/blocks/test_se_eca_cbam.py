@@ -13,7 +13,7 @@ from attnzoo.blocks import CBAM, EfficientChannelAttention, SqueezeExcitation
 @pytest.mark.parametrize("channels", [3, 64, 128, 200])
 @pytest.mark.parametrize("name", ["se", "eca", "cbam"])
 def test_equal_to_timm_on_copied_weights(name: str, channels: int) -> None:
-    hidden = max(channels // 16, 1)
+    hidden = max(channels // 16, 8)
     if name == "se":
         block = SqueezeExcitation(channels)
         twin = timm.layers.SEModule(channels, rd_channels=hidden)
@@ -37,7 +37,7 @@ def test_equal_to_timm_on_copied_weights(name: str, channels: int) -> None:
 
 
 def test_timm_and_the_paper_agree_on_the_width_where_the_docstring_says() -> None:
-    for channels in (128, 256, 512):
+    for channels in (8, 64, 128, 256, 512):
         own, other = SqueezeExcitation(channels), timm.layers.SEModule(channels)
         assert own.gate.fc1.weight.shape == other.fc1.weight.shape
 

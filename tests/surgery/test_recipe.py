@@ -40,6 +40,22 @@ def test_round_trip_through_json(policy: Any, start: str) -> None:
     assert attnzoo.recipes(other) == [recipe]
 
 
+def test_a_recipe_of_the_first_format_means_the_widths_of_its_time() -> None:
+    old = {"policy": [["pre-pool", {}]], "block": "se", "options": {}, "start": "paper"}
+    recipe = Recipe.from_dict(old)
+    assert recipe.options == {"floor": 1}
+    assert Recipe.from_dict({**old, "options": {"reduction": 4}}).options == {
+        "floor": 1, "reduction": 4
+    }  # fmt: skip
+    model = attnzoo.wrap(PlainVGG(), recipe, example=SIZE)
+    widths = [block.gate.fc1.out_channels for block in attnzoo.attention_modules(model).values()]
+    assert widths == [1, 1]
+    assert Recipe.from_dict(recipe.to_dict()) == recipe
+    # a block without such an option, and one that is not installed here
+    assert Recipe.from_dict({**old, "block": "coord"}).options == {}
+    assert Recipe.from_dict({**old, "block": "elsewhere"}).options == {}
+
+
 def test_tuples_sets_and_ranges_become_lists() -> None:
     for stages in ((1, 2), {1, 2}, range(1, 3)):
         recipe = parse_recipe(("pre-pool", {"stages": stages}), "se", "paper", {})

@@ -1,0 +1,275 @@
+"""A map times its gates, with γ or without, in little memory.
+
+    y = x · g                        g = g₁ · g₂ …, their sum, or made of its parts in another way
+    y = x · (1 + γ·(g − 1))          with γ (C,)
+
+Both are `y = x · (p·q + r)`: p and r are much smaller than x, and come from γ and the gates by
+ordinary operations; so does q, or it is made of parts. The backward pass keeps x, p, r and the
+parts, and computes the rest again. γ = 0 gives x bit for bit, whatever x and the gates are: where
+0·q is no number, the factor is 1 all the same.
+
+What records operations (a compiler, an exporter, `torch.func`) is given them one by one, with the
+same numbers; it would stop at an operation that is differentiated by hand.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from attnzoo.kernels.common import through_formula
+from attnzoo.kernels.dispatch import is_exported, is_recorded
+from attnzoo.kernels.recompute import Autocast, gradients
+from attnzoo.kernels.shapes import wide_dtype
+
+__all__ = ["gated_map", "plus", "summed", "times"]
+
+#: From the parts of a gate to the gate.
+Make = Callable[..., Tensor]
+Term = Tensor | float | None
+
+
+def times(*gates: Tensor) -> Tensor:
+    """Gates that are multiplied."""
+    product = gates[0]
+    for gate in gates[1:]:
+        product = product * gate
+    return product
+
+
+def plus(*gates: Tensor) -> Tensor:
+    """Gates that are added."""
+    total = gates[0]
+    for gate in gates[1:]:
+        total = total + gate
+    return total
+
+
+def gated_map(
+    x: Tensor,
+    parts: Sequence[Tensor],
+    gamma: Tensor | None = None,
+    *,
+    make: Make = times,
+    scale: float = 1.0,
+    groups: int | None = None,
+) -> Tensor:
+    """`x` times the gate that `make` makes of the parts, softened by γ.
+
+    Args:
+        x: (N, C, H, W).
+        parts: gates that broadcast with x; for another `make` than `times` and `plus` whatever it
+            takes.
+        gamma: (C,), or None for x times its gate.
+        make: from the parts to a new tensor that broadcasts with x. It may be called again in the
+            backward pass, and must not look at other tensors that want a gradient.
+        scale: times the gate.
+        groups: of channels, where each has one gate: that is (N, groups, 1, H, W) then.
+    """
+    if groups is not None:
+        return _in_groups(x, parts, gamma, groups, scale)
+    soft = None if gamma is None else gamma.view(1, -1, 1, 1)
+    return _softened(x, parts, soft, make, scale)
+
+
+def _in_groups(
+    x: Tensor, gates: Sequence[Tensor], gamma: Tensor | None, groups: int, scale: float
+) -> Tensor:
+    soft = None if gamma is None else gamma.view(1, groups, -1, 1, 1)
+    return _softened(x.unflatten(1, (groups, -1)), gates, soft, times, scale).flatten(1, 2)
+
+
+def _softened(
+    x: Tensor, parts: Sequence[Tensor], soft: Tensor | None, make: Make, scale: float
+) -> Tensor:
+    """The same, with γ shaped as x is."""
+    shut = None if soft is None else soft == 0
+    p, parts, r = _terms(x, parts, soft, make, scale)
+    if make is plus:
+        make = times  # of the one that is left
+    if is_recorded(x, p, r, *parts):
+        return _formula(x, p, make(*parts), r, None if is_exported(x) else shut)
+    tensors = [t for t in (x, p, r, *parts) if isinstance(t, Tensor)]
+    learns = torch.is_grad_enabled() and any(t.requires_grad for t in tensors)
+    if learns and make is times and _is_small(p, r, *parts):
+        return _formula(x, p, parts[0], r, shut)
+    if learns:
+        return _Gating.apply(make, x, p, r, shut, *parts)
+    return _result(x, p, make, parts, r, shut)
+
+
+def _terms(
+    x: Tensor, parts: Sequence[Tensor], soft: Tensor | None, make: Make, scale: float
+) -> tuple[Term, Sequence[Tensor], Tensor | None]:
+    """p, what q is made of, and r."""
+    p: Term = None if scale == 1.0 else scale
+    r = None
+    if soft is not None:
+        if isinstance(x, Tensor):  # beside 1, a small γ would be lost in half precision
+            soft = soft.to(wide_dtype(x.dtype))
+        p, r = (soft if p is None else soft * p), 1 - soft
+    if len(parts) == 1 or make not in (times, plus):
+        return p, parts, r
+    first = make(*parts[:-1])
+    first = first if p is None else p * first
+    if make is times:
+        return first, parts[-1:], r
+    return p, parts[-1:], first if r is None else first + r
+
+
+def _is_small(*terms: Term) -> bool:
+    """Whether there is one number a channel, so that what it is made of need not be kept instead.
+
+    In float16 and bfloat16 the product would still be as wide as γ.
+    """
+    return all(t.shape[2:].numel() == 1 for t in terms if isinstance(t, Tensor))
+
+
+def _formula(x: Tensor, p: Term, q: Tensor, r: Tensor | None, shut: Tensor | None) -> Tensor:
+    """y, in operations that can be recorded and differentiated."""
+    factor = q if p is None else p * q
+    if r is not None:
+        factor = factor + r
+    if shut is not None:
+        factor = torch.where(shut & ~factor.isfinite(), 1, factor)
+    return (x * factor).to(x.dtype)
+
+
+def _result(
+    x: Tensor, p: Term, make: Make, parts: Sequence[Tensor], r: Tensor | None, shut: Tensor | None
+) -> Tensor:
+    """Y without a backward pass, in the place of the factor where that is a map of its own."""
+    return _times_factor(x, x, p, make(*parts), r, shut, own=make is not times)
+
+
+def _times_factor(
+    x: Tensor,
+    given: Tensor,
+    p: Term,
+    q: Tensor,
+    r: Tensor | None,
+    shut: Tensor | None,
+    *,
+    own: bool = False,
+) -> Tensor:
+    """`given · (p·q + r)`, laid out as x and of the dtype of `given`.
+
+    Args:
+        x: the map that the factor is for.
+        given: x, or the gradient of y.
+        p: of the factor, as q and r.
+        q: a gate, or what is left of it.
+        r: what γ leaves of x.
+        shut: where γ is zero.
+        own: whether q is a map that may be written over.
+    """
+    axes = _axes_in_memory(x)
+    fits = own and q.shape == x.shape and q.dtype == given.dtype and q.stride() == x.stride()
+    y = q if fits else torch.empty_like(x, dtype=given.dtype)
+    out, given, p, q, r, shut = (
+        t.permute(axes) if axes and isinstance(t, Tensor) else t for t in (y, given, p, q, r, shut)
+    )
+
+    def place(one: Tensor, other: Term) -> Tensor | None:
+        """Where their product or sum goes: into y if it is as large, and of its dtype."""
+        size = torch.broadcast_shapes(one.shape, other.shape if isinstance(other, Tensor) else ())
+        whole = size == out.shape and torch.result_type(one, other) == out.dtype
+        return out if whole else None
+
+    factor = q
+    if p is not None:
+        factor = torch.mul(q, p, out=place(q, p))
+    if r is not None:
+        factor = torch.add(factor, r, out=place(factor, r))
+    if shut is not None and _may_be_wild(shut, p, q):
+        factor = torch.where(shut, 1, factor)
+    torch.mul(given, factor, out=out)
+    return y
+
+
+def _axes_in_memory(x: Tensor) -> tuple[int, ...] | None:
+    """The axes as they lie in memory where that is not their order.
+
+    Gates that broadcast do not say how they lie, and what is made of them would lie otherwise.
+    """
+    last = x.ndim == 4 and x.is_contiguous(memory_format=torch.channels_last)
+    return (0, 2, 3, 1) if last and not x.is_contiguous() else None
+
+
+def _may_be_wild(shut: Tensor, *terms: Term) -> bool:
+    """Whether a factor may be no number where γ is zero. Only of a CPU's tensors that is asked."""
+    tensors = [t for t in (shut, *terms) if isinstance(t, Tensor)]
+    if any(type(t) not in (Tensor, nn.Parameter) or t.device.type != "cpu" for t in tensors):
+        return True
+    return bool(shut.any()) and not all(math.isfinite(t.sum().item()) for t in tensors[1:])
+
+
+class _Gating(torch.autograd.Function):
+    @staticmethod
+    def forward(
+        make: Make, x: Tensor, p: Term, r: Tensor | None, shut: Tensor | None, *parts: Tensor
+    ) -> Tensor:
+        return _result(x, p, make, parts, r, shut)
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
+        ctx.make, x, p, r, shut, *parts = inputs
+        ctx.number = None if isinstance(p, Tensor) else p
+        ctx.autocast = Autocast(x.device.type)
+        ctx.save_for_backward(x, p if isinstance(p, Tensor) else None, r, shut, *parts)
+
+    @staticmethod
+    def backward(ctx: Any, g: Tensor) -> tuple[Tensor | None, ...]:  # ty: ignore[incompatible-method-override]
+        x, p, r, shut, *parts = ctx.saved_tensors
+        make = ctx.autocast.again(ctx.make)
+        if torch.is_grad_enabled():
+
+            def formula(x: Tensor, p: Term, r: Tensor | None, *parts: Tensor) -> list[Tensor]:
+                p = ctx.number if p is None else p
+                return [_formula(x, p, make(*parts), r, shut)]
+
+            dx, dp, dr, *dparts = through_formula(formula, (x, p, r, *parts), [g])
+            return None, dx, dp, dr, None, *dparts
+        wanted = dict(zip(("make", "x", "p", "r", "shut"), ctx.needs_input_grad, strict=False))
+        number = ctx.number if p is None else p
+        q = make(*parts)
+        dx = _times_factor(x, g, number, q, r, shut) if wanted["x"] else None
+        whole = x * g
+        dp = summed(whole, q, p) if wanted["p"] else None
+        dr = summed(whole, None, r) if wanted["r"] else None
+        if not any(ctx.needs_input_grad[5:]):
+            return None, dx, dp, dr, None, *(None for _ in parts)
+        dq = summed(whole, number, q)
+        dparts = [dq] if ctx.make is times else gradients(make, parts, dq)
+        return None, dx, dp, dr, None, *dparts
+
+
+def summed(whole: Tensor, factor: Term, like: Tensor) -> Tensor:
+    """The gradient of `like`, if `like · factor` has the gradient `whole`, a map."""
+    if isinstance(factor, Tensor):
+        factor = factor.to(whole.dtype)
+        if whole.is_cpu and like.shape != whole.shape and factor.shape != whole.shape:
+            return _contracted(whole, factor, like).to(like.dtype)
+        whole = whole * factor
+    elif factor is not None:
+        whole = whole * factor
+    return whole.sum_to_size(like.shape).to(like.dtype)
+
+
+def _contracted(whole: Tensor, factor: Tensor, like: Tensor) -> Tensor:
+    """`(whole · factor).sum_to_size(like.shape)` without a map for the product.
+
+    On a CPU only: CUDA's matrix products may be rounded otherwise, or not be the same twice.
+    """
+    letters = "abcde"[: whole.ndim]
+    of_factor, of_like = (
+        "".join(letter for letter, size in zip(letters, t.shape, strict=True) if size != 1)
+        for t in (factor, like)
+    )
+    squeezed = factor.reshape([size for size in factor.shape if size != 1])
+    result = torch.einsum(f"{letters},{of_factor}->{of_like}", whole, squeezed)
+    return result.reshape(like.shape)

@@ -1,0 +1,71 @@
+"""A block's result softened by γ: `base + γ·(y − base)`, for blocks that are no gates.
+
+γ = 0 gives the base bit for bit, whatever the block returns: an overflow of the block is not let
+in as 0·∞. Without γ nothing of this is needed.
+
+Shapes: base and y (N, C, H, W) or with the axes elsewhere; γ as broadcasts with them.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from attnzoo.kernels.common import through_formula
+from attnzoo.kernels.dispatch import is_exported, is_recorded
+
+__all__ = ["softened"]
+
+
+def softened(base: Tensor, y: Tensor, gamma: Tensor) -> Tensor:
+    """`base + γ·(y − base)` in the dtype and layout of the base."""
+    if not torch.jit.is_scripting():
+        return _softened(base, y, gamma)
+    return base - gamma * (base - y)
+
+
+@torch.jit.unused
+def _softened(base: Tensor, y: Tensor, gamma: Tensor) -> Tensor:
+    if is_recorded(base, y, gamma):
+        return _formula(base, y, gamma, None if is_exported(base) else gamma == 0)
+    return _Softening.apply(base, y, gamma)
+
+
+def _formula(base: Tensor, y: Tensor, gamma: Tensor, shut: Tensor | None) -> Tensor:
+    change = gamma * (base - y)
+    if shut is not None:
+        # A zero of either sign, or no number; base − 0 is base bit for bit, base − (−0) is not.
+        change = torch.where(shut & ((change == 0) | ~change.isfinite()), 0.0, change)
+    return base - change
+
+
+class _Softening(torch.autograd.Function):
+    @staticmethod
+    def forward(base: Tensor, y: Tensor, gamma: Tensor) -> Tensor:
+        change = torch.sub(base, y).mul_(gamma)
+        result = torch.sub(base, change, out=change)
+        shut = gamma == 0
+        return torch.where(shut, base, result) if _matters(shut) else result
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Tensor, ...], output: Tensor) -> None:
+        ctx.save_for_backward(*inputs)
+
+    @staticmethod
+    def backward(ctx: Any, g: Tensor) -> tuple[Tensor | None, ...]:  # ty: ignore[incompatible-method-override]
+        base, y, gamma = ctx.saved_tensors
+        if torch.is_grad_enabled():
+            return tuple(
+                through_formula(lambda *given: [_formula(*given, None)], (base, y, gamma), [g])
+            )
+        dy = g * gamma
+        dgamma = ((y - base).mul_(g)).sum_to_size(gamma.shape) if ctx.needs_input_grad[2] else None
+        return (g - dy if ctx.needs_input_grad[0] else None), dy, dgamma
+
+
+def _matters(shut: Tensor) -> bool:
+    """Whether γ is zero anywhere, which only a CPU is asked: others would have to be waited for."""
+    plain = type(shut) is Tensor and shut.device.type == "cpu"
+    return not plain or bool(shut.any())
