@@ -59,6 +59,8 @@ class BlockSpec:
         limits: what the block does not keep of that which blocks promise (any shape, working
             options, identical gradients in every run, torch.compile, torch.export, ONNX, a
             submodule that returns the attention map) → why, in a sentence or two.
+        limited_with: limit → options that show it, for limits that the default options do not
+            have.
     """
 
     name: str
@@ -71,6 +73,9 @@ class BlockSpec:
     maps: Mapping[str, MapKind] = field(default_factory=lambda: MappingProxyType({}))
     identity_at_init: bool = False
     limits: Mapping[Limit, str] = field(default_factory=lambda: MappingProxyType({}))
+    limited_with: Mapping[Limit, Mapping[str, Any]] = field(
+        default_factory=lambda: MappingProxyType({})
+    )
 
     @property
     def options(self) -> dict[str, Any]:
@@ -254,6 +259,7 @@ def register_block(
     maps: Mapping[str, MapKind] | None = None,
     identity_at_init: bool = False,
     limits: Mapping[Limit, str] | None = None,
+    limited_with: Mapping[Limit, Mapping[str, Any]] | None = None,
     overwrite: bool = False,
 ) -> Callable[[Decorated], Decorated]:
     """Register an `nn.Module` class (or function) as the block `name`.
@@ -263,7 +269,7 @@ def register_block(
 
     Raises:
         OptionError: if the name is taken (and `overwrite` is false), or a kind or a limit is
-            unknown.
+            unknown, or `limited_with` has a limit that `limits` has not.
 
     Example:
         >>> import torch, attnzoo
@@ -283,6 +289,8 @@ def register_block(
         check_choice(owner, f"maps[{emitter!r}]", map_kind, get_args(MapKind))
     for limit in limits or {}:
         check_choice(owner, "limits", limit, get_args(Limit))
+    for limit in limited_with or {}:
+        check_choice(owner, "limited_with", limit, limits or {})
 
     def decorate(factory: Decorated) -> Decorated:
         spec = BlockSpec(
@@ -296,6 +304,7 @@ def register_block(
             maps=MappingProxyType(dict(maps or {})),
             identity_at_init=identity_at_init,
             limits=MappingProxyType(dict(limits or {})),
+            limited_with=MappingProxyType(dict(limited_with or {})),
         )
         BLOCKS.add(spec, overwrite=overwrite)
         return factory

@@ -121,6 +121,7 @@ class GatherExciteGate(nn.Module):
         "an extent, a program exported from a map larger than the extent on both sides takes all "
         "such maps, and no others; with the global extent, the default, it takes every size.",
     },
+    limited_with={"export": {"extent": 4}},
 )
 class GatherExcite(nn.Module):
     """Gate from context gathered per channel, over the whole map or over windows of an extent.

@@ -77,5 +77,10 @@ class LocalAttention(Gated):
     maps={"channel_attention": "channel", "spatial_attention": "spatial"},
 )
 def local(channels: int, reduction: Reduction = 8) -> LocalAttention:
-    """Channel gate times spatial gate; the reference block."""
+    """Channel gate times spatial gate; the reference block.
+
+    Args:
+        channels: C, at least 1.
+        reduction: r, an integer ≥ 1, or `"auto"` for a width that follows C.
+    """
     return LocalAttention(channels, reduction_ratio=reduction)
