@@ -101,22 +101,20 @@ def check_block(
 def run_checks(subject: BlockSubject, chosen: Iterable[Check[BlockSubject]]) -> Report:
     """A row for each check that is chosen, then one for each limit that they show."""
     chosen, limits = list(chosen), subject.limits
-    built = attempt(_BUILDS, subject, limits)
-    rows = [] if built.outcome == "passed" and _BUILDS not in chosen else [built]
-    for check in chosen:
-        if built.outcome != "passed" and check is not _BUILDS:
-            alone = BlockSubject(subject.spec) if check.run is shapes.by_name else None
-            rows.append(
-                attempt(check, alone, limits)
-                if alone
-                else Row(check.name, "not run", "it cannot be built with these options")
-            )
-        elif check is not _BUILDS:
-            rows.append(attempt(check, subject, limits))
-    if built.outcome == "passed":
-        outcomes = {row.check: row for row in rows}
-        rows += [_limit(subject, limit, outcomes) for limit in _shown(subject, chosen)]
+    rows = [attempt(check, subject, limits) for check in chosen]
+    if any(row.outcome == "failed" for row in rows):
+        built = attempt(_BUILDS, subject, limits)
+        if built.outcome != "passed":  # nothing else can tell more than that
+            return Report(str(subject), (built, *_not_built(rows)))
+    outcomes = {row.check: row for row in rows}
+    rows += [_limit(subject, limit, outcomes) for limit in _shown(subject, chosen)]
     return Report(str(subject), tuple(rows))
+
+
+def _not_built(rows: list[Row]) -> list[Row]:
+    others = [row for row in rows if row.check != _BUILDS.name]
+    reason = "it cannot be built with these options"
+    return [Row(row.check, "not run", reason) if row.outcome == "failed" else row for row in others]
 
 
 def _shown(subject: BlockSubject, chosen: list[Check[BlockSubject]]) -> list[Limit]:

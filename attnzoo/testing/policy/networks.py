@@ -25,12 +25,12 @@ def small_networks() -> dict[str, nn.Module]:
         ),
         "dense": nn.Sequential(
             _conv(3, 8),
-            *_dense(8, 2),
-            *(_conv(16, 8, kernel_size=1), nn.AvgPool2d(2)),
-            *_dense(8, 2),
-            *(_conv(16, 8, kernel_size=1), nn.AvgPool2d(2)),
-            *_dense(8, 2),
-            *_head(16),
+            *_dense(8, 4),
+            *_transition(24, 8),
+            *_dense(8, 4),
+            *_transition(24, 8),
+            *_dense(8, 4),
+            *_head(24),
         ),
         "mbconv": nn.Sequential(
             _conv(3, 8, stride=2),
@@ -58,6 +58,11 @@ def _plain(given: int, made: int) -> tuple[nn.Module, ...]:
 
 def _dense(channels: int, layers: int) -> list[nn.Module]:
     return [DenseLayer(channels + 4 * i) for i in range(layers)]
+
+
+def _transition(given: int, made: int) -> tuple[nn.Module, ...]:
+    norm, conv = nn.BatchNorm2d(given), nn.Conv2d(given, made, 1, bias=False)
+    return norm, nn.ReLU(inplace=True), conv, nn.AvgPool2d(2)
 
 
 def _head(channels: int) -> tuple[nn.Module, ...]:

@@ -112,10 +112,11 @@ class PolicySubject:
     def selected(self, network: Network) -> Selection | NoSitesError:
         """The places in a network, or why there are none."""
         if network not in self._selected:
-            try:
-                self._selected[network] = select(network.trace, self.call)
-            except NoSitesError as error:
-                self._selected[network] = error
+            with network.named():
+                try:
+                    self._selected[network] = select(network.trace, self.call)
+                except NoSitesError as error:
+                    self._selected[network] = error
         return self._selected[network]
 
     @property
