@@ -6,6 +6,7 @@ import torch
 from torch import Tensor, nn
 
 import attnzoo
+from attnzoo.checks import check_number
 
 __all__ = ["PeakAttention", "after_stride"]
 
@@ -38,13 +39,20 @@ class PeakAttention(nn.Module):
         gate = σ(s · w · max over H, W of x + b)     (N, C, 1, 1)
         y = x · gate
 
+    Parameters: 2·C.
+    MACs: 0.
+
     Args:
         channels: C, at least 1.
         sharpness: s, how steep the gate is.
+
+    Raises:
+        OptionError: if `sharpness` is not a number.
     """
 
     def __init__(self, channels: int, sharpness: float = 1.0) -> None:
         super().__init__()
+        check_number("PeakAttention", "sharpness", sharpness)
         self.gate = PeakGate(channels, sharpness)
 
     def forward(self, x: Tensor) -> Tensor:

@@ -4,19 +4,29 @@ from __future__ import annotations
 
 import glob
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import docstring_parser
 
 from attnzoo.errors import NoSitesError, OptionError
 from attnzoo.policies import PolicyCall, Selection, parse_policies, select
+from attnzoo.registry import PolicySpec
 from attnzoo.testing.contract import BreachError
 from attnzoo.testing.policy.networks import SIZE, without_places
 from attnzoo.testing.policy.subject import Network, PolicySubject
 from attnzoo.tracing import Site, Skipped, Trace, probe
 
-__all__ = ["documented", "filters", "no_places", "options", "places", "pure"]
+__all__ = [
+    "documented",
+    "filters",
+    "find_twice",
+    "is_place",
+    "no_places",
+    "options",
+    "places",
+    "pure",
+]
 
 
 def documented(subject: PolicySubject) -> None:
@@ -49,12 +59,9 @@ def places(subject: PolicySubject) -> str:
     for network in subject.networks:
         with network.named():
             trace = network.trace
-            found = list(_find(subject, trace))
+            found = _find(subject.spec, subject.own, trace)
             for item in found:
-                if not isinstance(item, Skipped):
-                    _is_place(trace, item)
-                elif not item.reason:
-                    raise BreachError(f"leaves out {item.path} without a reason")
+                is_place(trace, item)
             counts[network.name] = sum(isinstance(item, Site) for item in found)
     if not any(counts.values()):
         raise BreachError(
@@ -63,7 +70,12 @@ def places(subject: PolicySubject) -> str:
     return ", ".join(f"{count} in {name}" for name, count in counts.items())
 
 
-def _is_place(trace: Trace, item: Any) -> None:
+def is_place(trace: Trace, item: Any) -> None:
+    """Raise unless it is a place of the trace, or one left out with a reason."""
+    if isinstance(item, Skipped):
+        if not item.reason:
+            raise BreachError(f"leaves out {item.path} without a reason")
+        return
     if not isinstance(item, Site) or not 0 <= item.call < len(trace.calls):
         raise BreachError(
             f"returns {item!r}; a policy returns sites made by trace.before(call), "
@@ -89,10 +101,8 @@ def pure(subject: PolicySubject) -> None:
     """The same trace, and another trace of the same network, give the same places."""
     for network in subject.networks:
         with network.named() as model:
-            first = list(_find(subject, network.trace))
-            if list(_find(subject, network.trace)) != first:
-                raise BreachError("it finds other places the second time")
-            if list(_find(subject, probe(model, network.example))) != first:
+            first = find_twice(subject.spec, subject.own, network.trace)
+            if _find(subject.spec, subject.own, probe(model, network.example)) != first:
                 raise BreachError("it finds other places in another trace of the same network")
 
 
@@ -151,6 +161,14 @@ def no_places(subject: PolicySubject) -> str | None:
     return f"none in {', '.join(refused)}"
 
 
-def _find(subject: PolicySubject, trace: Trace) -> Any:
-    found = subject.spec.find(trace, **subject.own)
-    return [found] if isinstance(found, Site) else found
+def find_twice(spec: PolicySpec, own: Mapping[str, Any], trace: Trace) -> list[Any]:
+    """What a policy finds, once it is sure to find the same again."""
+    first, second = (_find(spec, own, trace) for _ in range(2))
+    if first != second:
+        raise BreachError("it finds other places the second time")
+    return first
+
+
+def _find(spec: PolicySpec, own: Mapping[str, Any], trace: Trace) -> list[Any]:
+    found = spec.find(trace, **own)
+    return [found] if isinstance(found, Site) else list(found)
