@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import math
+
 import torch
 from torch import Tensor, nn
 
 import attnzoo
-from attnzoo.checks import check_number
+from attnzoo.errors import OptionError
 
 __all__ = ["PeakAttention", "after_stride"]
 
@@ -52,7 +54,9 @@ class PeakAttention(nn.Module):
 
     def __init__(self, channels: int, sharpness: float = 1.0) -> None:
         super().__init__()
-        check_number("PeakAttention", "sharpness", sharpness)
+        is_number = isinstance(sharpness, int | float) and not isinstance(sharpness, bool)
+        if not is_number or not math.isfinite(sharpness):
+            raise OptionError(f"PeakAttention: sharpness={sharpness!r} must be a number.")
         self.gate = PeakGate(channels, sharpness)
 
     def forward(self, x: Tensor) -> Tensor:

@@ -1,4 +1,4 @@
-"""The block and the policy keep what attnzoo's own keep. Run by: pytest test_attnzoo_peak.py"""
+"""The block and the policy keep what attnzoo's own keep."""
 
 import attnzoo.testing
 

@@ -31,7 +31,7 @@ BLOCK_CHECKS: Mapping[str, Check[BlockSubject]] = {
     check.name: check
     for check in (
         _BUILDS,
-        Check("by name", shapes.by_name, ("options",)),
+        Check("by name", shapes.by_name, ("options", "shapes")),
         Check("options", declared.options),
         Check("shapes", shapes.any_shape, ("shapes",)),
         Check("input kept", shapes.input_kept),

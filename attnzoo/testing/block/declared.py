@@ -119,10 +119,7 @@ def _refuses(subject: BlockSubject, channels: Any, wrong: dict[str, Any], says: 
             raise BreachError(f"the error for {asked} does not say so: {error}") from error
         return
     except Exception as error:
-        raise BreachError(
-            f"{asked} raises {type(error).__name__}, not OptionError; attnzoo.checks has check_int "
-            f"and others for it"
-        ) from error
+        raise BreachError(f"{asked} raises {type(error).__name__}, not OptionError") from error
     raise BreachError(f"takes {asked}; raise attnzoo.errors.OptionError where it is built")
 
 

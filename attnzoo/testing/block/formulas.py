@@ -39,6 +39,7 @@ SYMBOL = re.compile(r"(\w)(?:,| of )")
 
 def formulas(subject: BlockSubject) -> None:
     """Parameters and MACs are what the docstring's formulas give, with the default options."""
+    parameters, macs = _lines(subject)
     for asked in (1, 64, 96):
         _, channels, height, width = subject.fit(2, asked, 14, 10)
         chosen = _chosen(subject)
@@ -51,7 +52,6 @@ def formulas(subject: BlockSubject) -> None:
             symbol = SYMBOL.match(text)
             if symbol and option in chosen:
                 scope[symbol[1]] = chosen[option]
-        parameters, macs = _lines(subject, block)
         for definition in parameters[2].split(" and ") if parameters[2] else ():
             symbol, _, meaning = definition.partition(" = ")
             scope[symbol] = _value(meaning, scope)
@@ -75,7 +75,8 @@ def _chosen(subject: BlockSubject) -> dict[str, Any]:
     return chosen
 
 
-def _lines(subject: BlockSubject, block: nn.Module) -> tuple[re.Match[str], re.Match[str]]:
+def _lines(subject: BlockSubject) -> tuple[re.Match[str], re.Match[str]]:
+    block = subject.build(subject.fit(2, 64, 14, 10)[1])
     for source in (type(block), subject.spec.factory):
         text = f"{inspect.getdoc(source) or ''}\n"
         parameters, macs = PARAMETERS.search(text), MACS.search(text)

@@ -38,8 +38,8 @@ def exported(subject: BlockSubject) -> None:
     """`torch.export` gives a program for any batch, height and width."""
     block, program = subject.exported
     module = program.module()
-    for shape in ((3, 8, 9, 5), (1, 8, 1, 7), (1, 8, 1, 1)):
-        x = torch.randn(_same_channels(subject, shape))
+    for shape in subject.others_of(((3, 8, 9, 5), (1, 8, 1, 7), (1, 8, 1, 1))):
+        x = torch.randn(shape)
         torch.testing.assert_close(module(x), block(x))
 
 
@@ -59,16 +59,7 @@ def onnx(subject: BlockSubject) -> None:
     session = onnxruntime.InferenceSession(
         converted.model_proto.SerializeToString(), providers=["CPUExecutionProvider"]
     )
-    for shape in ((3, 8, 5, 9), (1, 8, 1, 1)):
-        x = torch.randn(_same_channels(subject, shape))
+    for shape in subject.others_of(((3, 8, 5, 9), (1, 8, 1, 1))):
+        x = torch.randn(shape)
         (y,) = session.run(None, {session.get_inputs()[0].name: x.numpy()})
         torch.testing.assert_close(torch.from_numpy(y), block(x), rtol=1e-5, atol=1e-5)
-
-
-def _same_channels(subject: BlockSubject, shape: tuple[int, int, int, int]) -> tuple[int, ...]:
-    """A map as near to `shape` as the block takes, of the channels that its program is for."""
-    n, c, h, w = shape
-    found = subject.fit(n, subject.fit(2, c, 6, 4)[1], h, w)
-    if found[1] != subject.fit(2, c, 6, 4)[1]:
-        raise NotRunError(f"no map like {shape} was found that the block takes")
-    return found

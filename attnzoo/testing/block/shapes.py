@@ -18,7 +18,7 @@ DTYPES = (torch.float64, torch.float32, torch.bfloat16, torch.float16)
 
 def builds(subject: BlockSubject) -> None:
     """A module is built with the options given."""
-    block = subject.build(64)
+    block = subject.build(_channels(subject))
     if not isinstance(block, torch.nn.Module):
         raise BreachError(f"builds a {type(block).__name__}, not an nn.Module", excusable=False)
 
@@ -28,7 +28,14 @@ def by_name(subject: BlockSubject) -> None:
     required = BlockSubject(subject.spec).missing
     if required:
         raise NotRunError(f"must be given: {', '.join(required)}")
-    subject.spec.build(64)
+    subject.spec.build(_channels(subject))
+
+
+def _channels(subject: BlockSubject) -> int:
+    try:
+        return subject.fit(2, 64, 8, 8)[1]
+    except NotRunError:
+        return 64  # what is raised says why
 
 
 @torch.no_grad()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 import itertools
-from collections.abc import Callable, Generator, Mapping
+from collections.abc import Callable, Generator, Iterable, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -109,6 +109,21 @@ class BlockSubject:
         found = self._fitting[asked]
         if found is None:
             raise NotRunError(f"no map like {asked} was found that the block takes")
+        return found
+
+    def others_of(self, shapes: Iterable[tuple[int, ...]]) -> list[tuple[int, ...]]:
+        """Shapes for a program that was made with a map like 8×6×4: these, or under a limit others.
+
+        Raises:
+            NotRunError: the block takes maps of one size only.
+        """
+        if "shapes" not in self.limits:
+            return list(shapes)
+        _, channels, *size = self.fit(2, 8, 6, 4)
+        others = ((3, channels, *other) for other in ((16, 12), (4, 4), *_SIZES))
+        found = [shape for shape in others if [*shape[2:]] != size and self._takes(shape)]
+        if not found:
+            raise NotRunError(f"no map was found that the block takes but {(channels, *size)}")
         return found
 
     def _takes(self, shape: tuple[int, ...]) -> bool:
