@@ -5,6 +5,7 @@ from __future__ import annotations
 __all__ = [
     "AttnzooError",
     "CheckpointError",
+    "ContractError",
     "DataError",
     "NoMapsError",
     "NoSitesError",
@@ -64,6 +65,10 @@ class NoMapsError(AttnzooError, ValueError):
 
 class CheckpointError(AttnzooError, ValueError):
     """A file of weights does not fit the model, or is not one attnzoo wrote."""
+
+
+class ContractError(AttnzooError, AssertionError):
+    """A block or a policy does not keep what it must; the message has every check that failed."""
 
 
 class DataError(AttnzooError, ValueError):

@@ -61,6 +61,8 @@ class BlockSpec:
             submodule that returns the attention map) → why, in a sentence or two.
         former: option → what was built before there was this option, or this default. A recipe
             from that time, which does not name it, means that.
+        limited_with: limit → options that show it, for limits that the default options do not
+            have.
     """
 
     name: str
@@ -74,6 +76,9 @@ class BlockSpec:
     identity_at_init: bool = False
     limits: Mapping[Limit, str] = field(default_factory=lambda: MappingProxyType({}))
     former: Mapping[str, Any] = field(default_factory=lambda: MappingProxyType({}))
+    limited_with: Mapping[Limit, Mapping[str, Any]] = field(
+        default_factory=lambda: MappingProxyType({})
+    )
 
     @property
     def options(self) -> dict[str, Any]:
@@ -255,6 +260,7 @@ def register_block(
     identity_at_init: bool = False,
     limits: Mapping[Limit, str] | None = None,
     former: Mapping[str, Any] | None = None,
+    limited_with: Mapping[Limit, Mapping[str, Any]] | None = None,
     overwrite: bool = False,
 ) -> Callable[[Decorated], Decorated]:
     """Register an `nn.Module` class (or function) as the block `name`.
@@ -264,7 +270,7 @@ def register_block(
 
     Raises:
         OptionError: if the name is taken (and `overwrite` is false), or a kind or a limit is
-            unknown.
+            unknown, or `limited_with` has a limit that `limits` has not.
 
     Example:
         >>> import torch, attnzoo
@@ -284,6 +290,8 @@ def register_block(
         check_choice(owner, f"maps[{emitter!r}]", map_kind, get_args(MapKind))
     for limit in limits or {}:
         check_choice(owner, "limits", limit, get_args(Limit))
+    for limit in limited_with or {}:
+        check_choice(owner, "limited_with", limit, limits or {})
 
     def decorate(factory: Decorated) -> Decorated:
         spec = BlockSpec(
@@ -298,6 +306,7 @@ def register_block(
             identity_at_init=identity_at_init,
             limits=MappingProxyType(dict(limits or {})),
             former=MappingProxyType(dict(former or {})),
+            limited_with=MappingProxyType(dict(limited_with or {})),
         )
         BLOCKS.add(spec, overwrite=overwrite)
         return factory

@@ -139,6 +139,7 @@ class GatherExciteGate(MapGate):
         "such maps, and no others; with the global extent, the default, it takes every size.",
     },
     former={"floor": 1},
+    limited_with={"export": {"extent": 4}},
 )
 class GatherExcite(GatedByMap):
     """Gate from context gathered per channel, over the whole map or over windows of an extent.

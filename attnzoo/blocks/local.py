@@ -86,5 +86,11 @@ class LocalAttention(Gated):
     former={"floor": 1},
 )
 def local(channels: int, reduction: Reduction = 8, floor: int = FLOOR) -> LocalAttention:
-    """Channel gate times spatial gate; the reference block."""
+    """Channel gate times spatial gate; the reference block.
+
+    Args:
+        channels: C, at least 1.
+        reduction: r, an integer ≥ 1, or `"auto"` for a width that follows C.
+        floor: f, the fewest hidden units, an integer ≥ 1.
+    """
     return LocalAttention(channels, reduction_ratio=reduction, floor=floor)

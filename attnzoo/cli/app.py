@@ -58,18 +58,32 @@ app.command(
     "attnzoo.cli.blocks:blocks",
     group=LOOK,
     sort_key=1,
-    help="""List the attention blocks, or explain one.
+    help="""List the attention blocks, or explain or check one.
 
     Parameters and MACs are those of one block with its default options on a map of 256 channels,
-    56 × 56. MACs count convolutions and matrix products, not element-wise operations.""",
-    help_epilogue=_examples("attnzoo blocks", "attnzoo blocks 'c*'", "attnzoo blocks cbam"),
+    56 × 56. MACs count convolutions and matrix products, not element-wise operations.
+
+    `--check` is for whoever writes a block: shapes, gradients, precision, maps, options, copies,
+    compile, export, and whatever else every block keeps, but for the limits that it declares.""",
+    help_epilogue=_examples(
+        "attnzoo blocks",
+        "attnzoo blocks 'c*'",
+        "attnzoo blocks cbam",
+        "attnzoo blocks cbam --check --option reduction=8",
+    ),
 )
 app.command(
     "attnzoo.cli.policies:policies",
     group=LOOK,
     sort_key=2,
-    help="""List the policies, which say where attention goes, or explain one.""",
-    help_epilogue=_examples("attnzoo policies", "attnzoo policies in-residual"),
+    help="""List the policies, which say where attention goes, or explain or check one.
+
+    `--check` is for whoever writes a policy: its places, its filters, and surgery there.""",
+    help_epilogue=_examples(
+        "attnzoo policies",
+        "attnzoo policies in-residual",
+        "attnzoo policies in-residual --check --backbone torchvision/resnet18",
+    ),
 )
 app.command(
     "attnzoo.cli.plan:plan",

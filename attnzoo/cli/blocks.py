@@ -19,7 +19,8 @@ from attnzoo.cli.catalogue import (
 )
 from attnzoo.cli.citation import bibtex
 from attnzoo.cli.console import WIDE, megas, result_console, show_json, show_table, working
-from attnzoo.cli.options import Json
+from attnzoo.cli.contract import CHECK, Check, show_reports
+from attnzoo.cli.options import Json, UsageError, parse_options
 from attnzoo.errors import AttnzooError
 
 if TYPE_CHECKING:
@@ -39,9 +40,24 @@ def blocks(
     ] = "*",
     /,
     *,
+    check: Check = False,
+    option: Annotated[
+        tuple[str, ...],
+        Parameter(
+            metavar="NAME=VALUE",
+            help="An option to check the block with. May be given several times.",
+            group=CHECK,
+            show_default=False,
+        ),
+    ] = (),
     json: Json = False,
 ) -> None:
-    """List the attention blocks, or explain one."""
+    """List the attention blocks, or explain or check one."""
+    if check:
+        _check(pattern, option, json)
+        return
+    if option:
+        raise UsageError("--option goes with --check.")
     with working("Counting"):
         import attnzoo.blocks  # registers them  # noqa: F401
         from attnzoo.registry import BLOCKS
@@ -54,6 +70,18 @@ def blocks(
         _explain(*counted[0])
     else:
         _show(counted)
+
+
+def _check(pattern: str, option: tuple[str, ...], json: bool) -> None:
+    with working("Checking"):
+        import attnzoo.blocks  # registers them  # noqa: F401
+        from attnzoo.registry import BLOCKS
+        from attnzoo.testing import check_block
+
+        options = parse_options("--option", option)
+        specs, _ = find(BLOCKS, pattern)
+        reports = [check_block(spec.name, **options) for spec in specs]
+    show_reports(reports, json=json)
 
 
 def _count(spec: BlockSpec) -> tuple[int | None, Count | None]:

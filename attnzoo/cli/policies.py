@@ -16,7 +16,8 @@ from attnzoo.cli.catalogue import (
     show_text,
 )
 from attnzoo.cli.console import WIDE, result_console, show_json, show_table, working
-from attnzoo.cli.options import Json
+from attnzoo.cli.contract import CHECK, Check, show_reports
+from attnzoo.cli.options import Json, UsageError, parse_options
 
 if TYPE_CHECKING:
     from attnzoo.registry import PolicySpec
@@ -31,9 +32,34 @@ def policies(
     ] = "*",
     /,
     *,
+    check: Check = False,
+    policy_option: Annotated[
+        tuple[str, ...],
+        Parameter(
+            metavar="NAME=VALUE",
+            help="An option or filter to check the policy with. May be given several times.",
+            group=CHECK,
+            show_default=False,
+        ),
+    ] = (),
+    backbone: Annotated[
+        tuple[str, ...],
+        Parameter(
+            metavar="BACKBONE",
+            help="A network to check the policy on, instead of small ones of several kinds. May be "
+            "given several times.",
+            group=CHECK,
+            show_default=False,
+        ),
+    ] = (),
     json: Json = False,
 ) -> None:
-    """List the policies, which say where attention goes, or explain one."""
+    """List the policies, which say where attention goes, or explain or check one."""
+    if check:
+        _check(pattern, policy_option, backbone, json)
+        return
+    if policy_option or backbone:
+        raise UsageError("--policy-option and --backbone go with --check.")
     with working("Reading the registry"):
         from attnzoo.policies import FILTERS
         from attnzoo.registry import POLICIES
@@ -45,6 +71,21 @@ def policies(
         _explain(specs[0], FILTERS)
     else:
         _show(specs, FILTERS)
+
+
+def _check(
+    pattern: str, policy_option: tuple[str, ...], backbones: tuple[str, ...], json: bool
+) -> None:
+    with working("Checking"):
+        from attnzoo.backbones import create_backbone
+        from attnzoo.registry import POLICIES
+        from attnzoo.testing import check_policy
+
+        options = parse_options("--policy-option", policy_option)
+        specs, _ = find(POLICIES, pattern)
+        models = {name: create_backbone(name) for name in backbones} or None
+        reports = [check_policy(spec.name, models, **options) for spec in specs]
+    show_reports(reports, json=json)
 
 
 def _as_dict(spec: PolicySpec) -> dict[str, Any]:

@@ -18,8 +18,13 @@ def match(
 ) -> list[Site]:
     """At every module whose path matches `pattern` and whose class is called `type`.
 
-    `pattern` is a glob on module paths (`*` also matches dots); `where` is `before`, `after` or
-    `replace`. At least one of `pattern` and `type` must be given.
+    At least one of `pattern` and `type` must be given.
+
+    Args:
+        trace: of the network.
+        pattern: a glob on module paths; `*` also matches dots.
+        type: name of a class, without its module; None for any.
+        where: `"before"`, `"after"` or `"replace"`.
     """
     check_choice("policy 'match'", "where", where, ("before", "after", "replace"))
     if pattern == "*" and type is None:

@@ -33,10 +33,14 @@ Found = list[Site | Skipped]
 def pre_pool(trace: Trace, trunk_only: bool = False) -> Found:
     """Before every spatial pooling layer.
 
-    `trunk_only=True` leaves out pools beside the main path, such as those in the shortcuts of
-    ResNet-D. A pool called as a function, or one module called for several pools, gets the block
-    after the module that made its input, where there is exactly one: before the `relu` of
+    A pool called as a function, or one module called for several pools, gets the block after the
+    module that made its input, where there is exactly one: before the `relu` of
     `F.max_pool2d(F.relu(conv(x)), 2)`. What else reads that map sees the attention, too.
+
+    Args:
+        trace: of the network.
+        trunk_only: whether to leave out pools beside the main path, such as those in the shortcuts
+            of ResNet-D.
     """
     found: Found = [
         _before_pool(trace, call)
@@ -107,8 +111,10 @@ def transition(trace: Trace) -> Found:
 def mbconv(trace: Trace, position: str = "after") -> Found:
     """After every MBConv block, or in its squeeze-excite slot.
 
-    `position="se"` takes the slot between the depthwise convolution and the projection: in place
-    of the squeeze-excite module, or where none is.
+    Args:
+        trace: of the network.
+        position: `"after"` the block, or `"se"`: in the slot between the depthwise convolution and
+            the projection, in place of the squeeze-excite module or where none is.
     """
     check_choice("policy 'mbconv'", "position", position, ("after", "se"))
     if position == "after":

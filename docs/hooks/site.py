@@ -36,6 +36,7 @@ from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from attnzoo.cli.app import main
+from attnzoo.cli.catalogue import describe
 from attnzoo.policies.selection import FILTERS
 from attnzoo.registry import BLOCKS, POLICIES, BlockSpec
 
@@ -171,7 +172,9 @@ def policies() -> str:
             inspect.cleandoc(spec.find.__doc__ or "").partition("\n\n")[2].partition("\nArgs:")[0]
         )
         lines += ["", f"## `{spec.name}` {{ #{anchor(spec.name)} }}", "", spec.summary]
-        lines += ["", body.strip(), "", options(spec)]
+        explained = describe(spec.find)[1]
+        lines += ["", body.strip(), "", options(spec), ""]
+        lines += [f"- `{name}`: {explained[name]}" for name in spec.options if name in explained]
     return "\n".join(lines)
 
 

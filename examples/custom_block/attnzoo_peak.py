@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import math
+
 import torch
 from torch import Tensor, nn
 
 import attnzoo
+from attnzoo.errors import OptionError
 
 __all__ = ["PeakAttention", "after_stride"]
 
@@ -38,13 +41,22 @@ class PeakAttention(nn.Module):
         gate = σ(s · w · max over H, W of x + b)     (N, C, 1, 1)
         y = x · gate
 
+    Parameters: 2·C.
+    MACs: 0.
+
     Args:
         channels: C, at least 1.
         sharpness: s, how steep the gate is.
+
+    Raises:
+        OptionError: if `sharpness` is not a number.
     """
 
     def __init__(self, channels: int, sharpness: float = 1.0) -> None:
         super().__init__()
+        is_number = isinstance(sharpness, int | float) and not isinstance(sharpness, bool)
+        if not is_number or not math.isfinite(sharpness):
+            raise OptionError(f"PeakAttention: sharpness={sharpness!r} must be a number.")
         self.gate = PeakGate(channels, sharpness)
 
     def forward(self, x: Tensor) -> Tensor:

@@ -23,6 +23,7 @@ from attnzoo.blocks.timm_bridge import TIMM_LAYERS, TIMM_LIMITS
 from attnzoo.cli import main
 from attnzoo.errors import OptionError, UnknownNameError
 from attnzoo.registry import BLOCKS
+from attnzoo.testing import check_block
 
 pytestmark = pytest.mark.no_cover
 
@@ -35,7 +36,6 @@ GIVEN: dict[str, dict[str, Any]] = {
     "ge": {"use_mlp": False},
     "halo": {"block_size": 4, "halo_size": 1},
 }
-DYNAMIC = dict.fromkeys((0, 2, 3), torch.export.Dim.DYNAMIC)
 every_layer = pytest.mark.parametrize("name", TIMM_LAYERS)
 
 
@@ -91,33 +91,12 @@ def test_the_layer_is_timms_own_and_keeps_the_shape(name: str) -> None:
 
 
 @every_layer
-def test_every_layer_learns(name: str) -> None:
-    block = build(name)
-    for parameter in block.parameters():
-        nn.init.normal_(parameter, std=0.5)
-    x = torch.randn(4, CHANNELS, 8, 8, requires_grad=True)
-    (block(x) * torch.randn_like(x)).sum().backward()
-    assert x.grad.abs().max() > 0
-    assert all(parameter.grad.isfinite().all() for parameter in block.parameters())
-
-
-@every_layer
-@torch.no_grad()
-def test_a_layer_that_refuses_a_shape_has_this_as_a_limit(name: str) -> None:
-    def takes_all() -> bool:
-        try:
-            for channels in (1, 3, 8, 17):
-                block = build(name, channels)
-                for training in (True, False):
-                    for shape in ((1, 1), (1, 7), (7, 5), (14, 14)):
-                        for batch in (1, 2):
-                            x = torch.randn(batch, channels, *shape)
-                            assert block.train(training)(x).shape == x.shape
-        except Exception:
-            return False
-        return True
-
-    assert takes_all() == (not limit(name, "shapes"))
+@pytest.mark.parametrize("check", ["shapes", "gradients", "compile", "export"])
+def test_what_a_layer_does_not_keep_is_a_limit(name: str, check: str) -> None:
+    report = check_block(f"timm:{name}", checks=[check], **GIVEN.get(name, {}))
+    report.raise_if_failed()
+    assert report[check].outcome == ("exempt" if limit(name, check) else "passed"), report
+    assert check != "compile" or not limit(name, check)
 
 
 def test_a_layer_that_its_name_alone_does_not_build_has_this_as_a_limit() -> None:
@@ -132,29 +111,6 @@ def test_a_layer_that_its_name_alone_does_not_build_has_this_as_a_limit() -> Non
     assert "pass False" in limit("ge", "options")
     for name, message in refused.items():
         assert message.endswith(" ".join(TIMM_LIMITS[name].values()))
-
-
-@every_layer
-@pytest.mark.filterwarnings("ignore")  # the exporter's own deprecations
-def test_compiled_and_exported_or_a_limit_says_why_not(name: str) -> None:
-    block = build(name).eval()
-    x = torch.randn(2, CHANNELS, 8, 8)
-    torch.compiler.reset()
-    compiled = torch.compile(block, fullgraph=True, backend="eager")
-    torch.testing.assert_close(compiled(x), block(x))
-    assert not limit(name, "compile")
-
-    def exports() -> bool:
-        try:
-            module = torch.export.export(block, (x,), dynamic_shapes=(DYNAMIC,)).module()
-            for shape in ((3, CHANNELS, 16, 12), (1, CHANNELS, 4, 4)):
-                larger = torch.randn(shape)
-                torch.testing.assert_close(module(larger), block(larger))
-        except Exception:
-            return False
-        return True
-
-    assert exports() == (not limit(name, "export"))
 
 
 @every_layer

@@ -44,10 +44,15 @@ assert main(["plan", "torchvision/resnet18", *names]) == 0
 
 
 @pytest.fixture(scope="module")
-def python(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., str]:
+def source(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A copy of the example, since a build leaves folders behind."""
+    return shutil.copytree(EXAMPLE, tmp_path_factory.mktemp("source") / "custom_block")
+
+
+@pytest.fixture(scope="module")
+def python(tmp_path_factory: pytest.TempPathFactory, source: Path) -> Callable[..., str]:
     """Run Python where the example is installed: what it prints."""
-    # A copy, since a build leaves folders behind; and no network: the backend is there already.
-    source = shutil.copytree(EXAMPLE, tmp_path_factory.mktemp("source") / "custom_block")
+    # No network: the backend is there already.
     target, elsewhere = tmp_path_factory.mktemp("target"), tmp_path_factory.mktemp("elsewhere")
     pip = [sys.executable, "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
     offline = ["--no-index", "--no-deps", "--no-build-isolation", "--target", target, source]
@@ -86,3 +91,10 @@ def test_the_command_line_knows_the_example(python: Callable[..., str]) -> None:
     assert "after-stride × peak" in planned
     assert "layer4.0.downsample.0" in planned
     assert "7 sites" in planned
+
+
+def test_the_examples_own_test_passes(python: Callable[..., str], source: Path) -> None:
+    printed = python("-m", "pytest", "-rP", "-p", "no:cacheprovider", str(source))
+    assert "2 passed" in printed
+    assert "block 'peak', sharpness=2.0: 22 passed" in printed
+    assert "policy after-stride: 11 passed" in printed

@@ -18,6 +18,7 @@ from attnzoo.errors import NoSitesError, OptionError, SiteError
 from attnzoo.policies.auto import choose
 from attnzoo.policies.selection import PolicyCall, select
 from attnzoo.registry import POLICIES
+from attnzoo.testing.policy.places import find_twice, is_place
 from attnzoo.tracing.probe import probe
 from attnzoo.tracing.sites import Site, Skipped
 from attnzoo.tracing.trace import Trace
@@ -68,15 +69,9 @@ def test_auto_fits_the_architecture(name: str, policy: str) -> None:
 @pytest.mark.parametrize("policy", [n for n in attnzoo.list_policies() if n != "match"])
 def test_policies_are_pure(name: str, policy: str) -> None:
     trace = _trace_of_the_zoo(name)
-    found = POLICIES[policy].find(trace)
-    assert found == POLICIES[policy].find(trace)
+    found = find_twice(POLICIES[policy], {}, trace)
     for item in found:
-        assert isinstance(item, Site | Skipped)
-        if isinstance(item, Site):
-            assert trace.calls[item.call].path == item.path
-            assert trace.values[item.value].is_map
-            assert min(item.channels, item.height, item.width, item.stage) >= 1
-            assert item.stage == trace.stage(trace.values[item.value])
+        is_place(trace, item)
 
 
 def test_pre_pool_on_the_trunk_only() -> None:
