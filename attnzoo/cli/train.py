@@ -121,7 +121,7 @@ def train(
         changed[name] = _pairs(name, changed[name])
     training = {**given.get("train", {}), **changed}
 
-    from attnzoo.study.runs import read_run
+    from attnzoo.study.runs import put_damaged_aside, read_run
     from attnzoo.train import ProgressWatch, RunSpec, Variant, data_faults, parse
     from attnzoo.train import train as run
 
@@ -135,7 +135,7 @@ def train(
     }
     spec = parse(RunSpec, {**given, **parts}, "run")
     folder = out / spec.id
-    done = read_run(folder)
+    done = read_run(folder, spec)
     first, console = is_first_process(), progress_console()
     if done is not None:
         result = done.result
@@ -144,6 +144,8 @@ def train(
                 f"This run is done already; to do it again, remove {folder}", soft_wrap=True
             )
     elif first:
+        for line in put_damaged_aside(folder, spec):
+            console.print(line, soft_wrap=True)
         with redirect_stdout(sys.stderr), ProgressWatch(console) as watch:
             result = run(spec, folder, watch=watch)
     else:  # one of several processes: the first one shows how it goes

@@ -292,14 +292,6 @@ def test_figures_are_files_of_their_own(mapped: Path) -> None:
     assert [Image.open(path).size for path in strips] == [(8 * 100 - 4, 96), (96, 96)]
 
 
-def test_a_new_report_leaves_no_figure_of_the_old_one(tmp_path: Path, done: Path) -> None:
-    folder = shutil.copytree(done, tmp_path / "copy")
-    (folder / "figures" / "old.svg").write_text("<svg/>")
-    write_report(folder)
-    assert not (folder / "figures" / "old.svg").exists()
-    assert not list(folder.glob(".*"))
-
-
 def test_costs_stand_beside_accuracy(done: Path) -> None:
     page = Page((done / "report.html").read_text())
     assert {"ms an image", "over plain", "images/s", "kept, MB"} <= set(page.cells)
