@@ -19,7 +19,7 @@ from attnzoo.cli.console import (
     show_table,
     working,
 )
-from attnzoo.cli.options import UsageError
+from attnzoo.cli.options import UsageError, given_path
 from attnzoo.errors import AttnzooError
 
 if TYPE_CHECKING:
@@ -53,7 +53,11 @@ def ablate(
     *,
     out: Annotated[
         Path | None,
-        Parameter(metavar="DIR", help="The study's folder, by default `runs/<name of the study>`."),
+        Parameter(
+            metavar="DIR",
+            help="The study's folder, by default `runs/<name of the study>`.",
+            converter=given_path,
+        ),
     ] = None,
     dry_run: Annotated[
         bool,
@@ -136,7 +140,9 @@ def report(
     out: Annotated[
         Path | None,
         Parameter(
-            metavar="DIR", help="Where to put the comparison, by default `runs/<A>+<B>` of A and B."
+            metavar="DIR",
+            help="Where to put the comparison, by default `runs/<A>+<B>` of A and B.",
+            converter=given_path,
         ),
     ] = None,
 ) -> None:

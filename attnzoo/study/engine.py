@@ -73,6 +73,13 @@ class StudyOutcome:
     repeated: int
     failures: list[Failure]
 
+    def __repr__(self) -> str:
+        return (
+            f"StudyOutcome({str(self.folder)!r}: {len(self.records)} runs finished, "
+            f"{self.repeated} of them by this call; {len(self.failures)} failed; "
+            f"report: {str(self.report)!r})"
+        )
+
 
 @dataclass(frozen=True)
 class Workforce:

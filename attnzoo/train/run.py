@@ -280,8 +280,12 @@ def _summary(run: RunSpec, result: RunResult) -> str:
         return f"{_title(run)}: stopped, {result.message}"
     return (
         f"{_title(run)}: top-1 {100 * (result.top1 or 0):.1f}%, {result.sites} sites, "
-        f"{result.parameters / 1e6:.2f} M parameters, {result.seconds:.0f} s"
+        f"{_count_text(result.parameters)} parameters, {result.seconds:.0f} s"
     )
+
+
+def _count_text(count: int) -> str:
+    return f"{count / 1e6:.2f} M" if count >= 1e5 else f"{count:,}"
 
 
 def _title(run: RunSpec) -> str:
@@ -301,4 +305,5 @@ def _device(model: nn.Module) -> str:
     device = next(model.parameters()).device
     if device.type == "cuda":
         return torch.cuda.get_device_name(device)
-    return f"{device.type}, {torch.get_num_threads()} threads"
+    count = torch.get_num_threads()
+    return f"{device.type}, {count} thread{'s' * (count > 1)}"

@@ -138,7 +138,7 @@ def read_folder(folder: str | Path) -> tuple[Study, list[Record]]:
     folder = Path(folder)
     try:
         study = Study.model_validate(json.loads((folder / STUDY).read_text(encoding="utf-8")))
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         raise StudyError(
             f"{str(folder)!r} holds no study ({STUDY} is missing). "
             f"Give the folder that `attnzoo ablate` wrote."

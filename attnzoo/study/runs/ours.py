@@ -55,8 +55,11 @@ def check_folder(folder: Path, names: Iterable[str]) -> None:
     Raises:
         StudyError: the folder is a file, or holds files by these names that attnzoo did not write.
     """
-    if not folder.exists():
-        return
+    try:
+        if not folder.exists():
+            return
+    except (OSError, ValueError) as error:  # a name that the system does not take
+        raise StudyError(f"{str(folder)!r} is no name for a folder: {error}.") from error
     if not folder.is_dir():
         raise StudyError(f"{str(folder)!r} is a file; a folder is needed. Name another.")
     ours = written(folder)
