@@ -166,3 +166,13 @@ def test_a_run_alone_is_done_again_over_a_damaged_one(tmp_path: Path) -> None:
     (tmp_path / "run" / "run.json").write_text("{")
     assert train(run, tmp_path / "run").top1 == result.top1
     assert (tmp_path / "run.aside1" / "run.json").read_text() == "{"
+
+
+def test_an_outcome_fits_on_a_screen_and_a_network_that_exits_is_a_failed_run(
+    tmp_path: Path,
+) -> None:
+    study = {**STUDY, "backbones": ["training:tiny_net", "training:leaving_net"], "seeds": [0]}
+    outcome = run_study({**study, "variants": ["plain"]}, tmp_path / "study", watch=Log())
+    assert "sys.exit(7)" in outcome.failures[0].message
+    assert len(outcome.records) == 1
+    assert len(repr(outcome)) < 400
