@@ -12,7 +12,9 @@ export NO_MKDOCS_2_WARNING := 1
 export DISABLE_MKDOCS_2_WARNING := true
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test lint format docs serve bench bench-start bench-blocks bench-train bench-study bench-gpu test-gpu sweep clean
+COUNT ?= 1000
+SEED ?= 0
+.PHONY: help setup demo test fuzz lint format docs serve bench bench-start bench-blocks bench-train bench-study bench-gpu test-gpu sweep clean
 
 help: ## list the commands
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1|\2/p' Makefile | column -t -s '|' 2>/dev/null \
@@ -30,6 +32,9 @@ ifeq ($(PYTEST_ARGS),)
 else
 	$(BIN)/python -m pytest -n auto --dist worksteal $(PYTEST_ARGS)
 endif
+
+fuzz: setup ## try to break it: COUNT cases of every fuzzer, into docs/data/robustness.json
+	$(BIN)/python tests/fuzz/run.py --count $(COUNT) --seed $(SEED)
 
 lint: setup ## style, types, layers, spelling, dead code
 	$(BIN)/ruff check .

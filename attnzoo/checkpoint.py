@@ -2,28 +2,27 @@
 
 from __future__ import annotations
 
-import json
 import os
-import tempfile
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal, Protocol, runtime_checkable
+from typing import Any, Protocol, runtime_checkable
 
 import torch
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from attnzoo.checks import check_choice
 from attnzoo.errors import AttnzooError, CheckpointError, NotWrappedError
+from attnzoo.header import What, read_header, sites_of, write_header
 from attnzoo.hosts import Attention, get_module
-from attnzoo.surgery import Operation, Recipe, carry_out, make_plan, operations, unwrap
+from attnzoo.surgery import Recipe, carry_out, make_plan, operations, unwrap
+from attnzoo.tensor_files import read_tensors, write_tensors
+from attnzoo.tracing import held
 
 __all__ = ["Checkpoint", "load", "save"]
 
-What = Literal["attention", "all"]
-_FORMAT = "1"
+WEIGHTS = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
+"""Tensors of these types are loaded into one another; others only into their own."""
 
 
 @runtime_checkable
@@ -47,12 +46,25 @@ class Checkpoint:
         recipes: `(path of the wrapped module, recipe, its sites)`, in the order of wrapping; a
             site is `"before features.4 64"`: side, path, channels.
         tensors: key → tensor, on the CPU.
+        extra: key → what a module's `get_extra_state` had returned, where it was no tensor.
     """
 
     model: str
     what: What
     recipes: tuple[tuple[str, Recipe, tuple[str, ...]], ...]
     tensors: dict[str, Tensor]
+    extra: dict[str, Any] = field(default_factory=dict)
+
+    def __repr__(self) -> str:
+        wraps = "; ".join(
+            f"{where or '(root)'}: {recipe}, {len(sites)} sites"
+            for where, recipe, sites in self.recipes
+        )
+        count = sum(tensor.numel() for tensor in self.tensors.values())
+        return (
+            f"Checkpoint({self.what} of {self.model}: {wraps}; {len(self.tensors)} tensors, "
+            f"{count:,} values)"
+        )
 
 
 def save(model: nn.Module, path: str | os.PathLike[str], what: What = "attention") -> None:
@@ -80,16 +92,18 @@ def save(model: nn.Module, path: str | os.PathLike[str], what: What = "attention
     if not done:
         raise NotWrappedError(f"{type(model).__name__} holds no attention: there is no recipe.")
     state = _attention_state(model) if what == "attention" else model.state_dict()
-    meta = sorted(key for key, tensor in state.items() if tensor.is_meta)
+    extra = {key: value for key, value in state.items() if not isinstance(value, Tensor)}
+    tensors = {key: value for key, value in state.items() if isinstance(value, Tensor)}
+    meta = sorted(key for key, tensor in tensors.items() if tensor.is_meta)
     if meta:
         raise CheckpointError(f"cannot save tensors on the meta device: {', '.join(meta[:5])}.")
-    tensors = {key: tensor.detach().cpu().contiguous().clone() for key, tensor in state.items()}
-    header = {"attnzoo": _FORMAT, "what": what, "model": type(model).__name__}
-    try:
-        header["operations"] = json.dumps([_describe(where, op) for where, op in done])
-    except TypeError as error:
-        raise CheckpointError(f"the recipe has an option that is not plain JSON: {error}") from None
-    _write(Path(path), tensors, header)
+    header = write_header(type(model).__name__, what, done, extra)
+    tensors = {
+        # Two names may stand for one tensor, which a file cannot tell; sparse ones are refused.
+        key: value.detach().cpu().contiguous().clone() if value.layout == torch.strided else value
+        for key, value in tensors.items()
+    }
+    write_tensors(Path(path), tensors, header)
 
 
 @torch.inference_mode(False)
@@ -108,90 +122,71 @@ def load(path: str | os.PathLike[str], model: nn.Module | None = None) -> Any:
         CheckpointError: the file is not one of ours or does not fit the model, which is then as
             it was.
     """
-    checkpoint = _read(Path(path))
+    path = Path(path)
+    checkpoint = _read(path)
     if model is None:
         return checkpoint
     fresh = not operations(model)
-    if fresh:
-        _wrap_again(model, checkpoint)
     try:
+        if fresh:
+            _wrap_again(model, checkpoint)
         _check_same(model, checkpoint)
         _copy(model, checkpoint)
-    except AttnzooError:
-        if fresh:
-            unwrap(model)
+    except BaseException as error:
+        with held():
+            if fresh and operations(model):
+                unwrap(model)
+        if isinstance(error, Exception) and not isinstance(error, AttnzooError):
+            told = f"{type(error).__name__}: {error}"
+            raise CheckpointError(f"{path} does not fit this model: {told}") from error
         raise
     return model
 
 
-def _attention_state(model: nn.Module) -> dict[str, Tensor]:
+def _read(path: Path) -> Checkpoint:
+    metadata, tensors = read_tensors(path)
+    if "attnzoo" not in metadata:
+        raise CheckpointError(
+            f"{path} is a safetensors file, but attnzoo did not write it. Plain weights "
+            f"go in by attnzoo.load_backbone(model, state_dict)."
+        )
+    try:
+        header = read_header(metadata)
+    except AttnzooError as error:
+        raise CheckpointError(f"{path} is not a checkpoint of attnzoo: {error}") from error
+    return Checkpoint(header.model, header.what, header.recipes, tensors, header.extra)
+
+
+def _attention_state(model: nn.Module) -> dict[str, Any]:
+    """State of every attention, under the first of its names."""
     return {
-        f"{path}.{key}": tensor
+        f"{path}.{key}": value
         for path, module in model.named_modules()
         if isinstance(module, Attention)
-        for key, tensor in module.state_dict().items()
+        for key, value in module.state_dict().items()
     }
 
 
-def _describe(where: str, operation: Operation) -> dict[str, Any]:
+def _first_names(model: nn.Module, keys: Mapping[str, Any]) -> dict[str, str]:
+    """Key of an attention's state → the key under the first name that the attention has."""
+    first: dict[int, str] = {}
+    renamed: dict[str, str] = {}
+    for path, module in model.named_modules(remove_duplicate=False):
+        if isinstance(module, Attention):
+            renamed[f"{path}."] = f"{first.setdefault(id(module), path)}."
     return {
-        "module": where,
-        "recipe": operation.recipe.to_dict(),
-        "sites": [f"{site.where} {site.path} {site.channels}" for site in operation.sites],
-    }
-
-
-def _write(path: Path, tensors: dict[str, Tensor], header: dict[str, str]) -> None:
-    """To a temporary file beside `path` first, then renamed: whole or not at all."""
-    if not path.parent.is_dir():
-        raise CheckpointError(f"cannot write {path}: there is no folder {path.parent}.")
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".tmp")
-    os.close(handle)
-    try:
-        save_file(tensors, name, metadata=header)
-        os.replace(name, path)
-    except (OSError, SafetensorError) as error:
-        raise CheckpointError(f"cannot write {path}: {error}") from error
-    finally:
-        Path(name).unlink(missing_ok=True)
-
-
-def _read(path: Path) -> Checkpoint:
-    try:
-        with safe_open(path, framework="pt") as file:
-            header: Mapping[str, str] = file.metadata() or {}
-            if "attnzoo" not in header:
-                raise CheckpointError(
-                    f"{path} is a safetensors file, but attnzoo did not write it. Plain weights "
-                    f"go in by attnzoo.load_backbone(model, state_dict)."
-                )
-            if header["attnzoo"] != _FORMAT:
-                raise CheckpointError(
-                    f"{path} has format {header['attnzoo']}; this version reads {_FORMAT}."
-                )
-            names = file.keys()
-            tensors = {key: file.get_tensor(key) for key in names}
-        recipes = tuple(
-            (entry["module"], Recipe.from_dict(entry["recipe"]), tuple(entry["sites"]))
-            for entry in json.loads(header["operations"])
+        key: next(
+            (new + key[len(old) :] for old, new in renamed.items() if key.startswith(old)), key
         )
-        what: What = "all" if header["what"] == "all" else "attention"
-        return Checkpoint(header["model"], what, recipes, tensors)
-    except FileNotFoundError:
-        raise CheckpointError(f"there is no file {path}.") from None
-    except (OSError, SafetensorError, KeyError, ValueError) as error:
-        if isinstance(error, AttnzooError):
-            raise
-        raise CheckpointError(f"{path} is not a checkpoint of attnzoo: {error}") from error
+        for key in keys
+    }
 
 
 def _wrap_again(model: nn.Module, checkpoint: Checkpoint) -> None:
     try:
         for where, recipe, _ in checkpoint.recipes:
             carry_out(make_plan(get_module(model, where), recipe, recipe.input_size))
-    except AttnzooError as error:
-        if operations(model):
-            unwrap(model)
+    except Exception as error:
         raise CheckpointError(
             f"the file's recipe, made on {checkpoint.model}, does not work on this "
             f"{type(model).__name__}: {error}"
@@ -199,7 +194,7 @@ def _wrap_again(model: nn.Module, checkpoint: Checkpoint) -> None:
 
 
 def _check_same(model: nn.Module, checkpoint: Checkpoint) -> None:
-    here = [(where, _describe(where, op)["sites"]) for where, op in operations(model)]
+    here = [(where, sites_of(op)) for where, op in operations(model)]
     there = [(where, list(sites)) for where, _, sites in checkpoint.recipes]
     if here != there:
         different = next(
@@ -212,27 +207,44 @@ def _check_same(model: nn.Module, checkpoint: Checkpoint) -> None:
 def _copy(model: nn.Module, checkpoint: Checkpoint) -> None:
     everything = checkpoint.what == "all"
     own = model.state_dict() if everything else _attention_state(model)
+    given: dict[str, Any] = {**checkpoint.tensors, **checkpoint.extra}
+    if not everything:
+        given = {new: given[key] for key, new in _first_names(model, given).items()}
     adapted = {
         f"{path}.{name}"
-        for path, module in model.named_modules()
-        if isinstance(module, FitsState) and module.fits_state(checkpoint.tensors, f"{path}.")
+        for path, module in model.named_modules(remove_duplicate=False)
+        if isinstance(module, FitsState) and module.fits_state(given, f"{path}.")
         for name, _ in module.named_parameters()
     }
-    faults = [f"{key} is missing" for key in own if key not in checkpoint.tensors]
-    faults += [f"{key} is not in the model" for key in checkpoint.tensors if key not in own]
+    faults = [f"{key} is missing" for key in own if key not in given]
+    faults += [f"{key} is not in the model" for key in given if key not in own]
     faults += [
-        f"{key} is {tuple(tensor.shape)}, not {tuple(own[key].shape)}"
-        for key, tensor in checkpoint.tensors.items()
-        if key in own and own[key].shape != tensor.shape and key not in adapted
+        f"{key} is {theirs}, not {ours}"
+        for key, value in given.items()
+        if key in own and not key.endswith("_extra_state")  # what that is, its module knows
+        for theirs, ours in _difference(value, own[key], key in adapted)
     ]
     if faults:
         more = f"; … ({len(faults)} in all)" if len(faults) > 8 else ""
         raise CheckpointError(f"the file does not fit: {'; '.join(faults[:8])}{more}.")
-    assign = any(own[key].is_meta for key in checkpoint.tensors)
+    assign = any(isinstance(own[key], Tensor) and own[key].is_meta for key in given)
     # A tensor of the file is a view into it, at any address: taken over as it is, it would follow
     # the file's fate, and kernels that look at alignment would round otherwise.
-    tensors = checkpoint.tensors
     if assign:
-        tensors = {key: tensor.clone() for key, tensor in tensors.items()}
-    with torch.no_grad():
-        model.load_state_dict(tensors, strict=False, assign=assign)
+        given = {
+            key: value.clone() if isinstance(value, Tensor) else value
+            for key, value in given.items()
+        }
+    with torch.no_grad(), held():  # half of the old weights and half of the new are nobody's
+        model.load_state_dict(given, strict=False, assign=assign)
+
+
+def _difference(theirs: Any, ours: Any, adapts: bool) -> list[tuple[object, object]]:
+    """What is not the same in kind: whether they are tensors, their shape, their type."""
+    if not isinstance(theirs, Tensor) or not isinstance(ours, Tensor):
+        kinds = ["a tensor" if isinstance(value, Tensor) else "none" for value in (theirs, ours)]
+        return [(kinds[0], kinds[1])] if kinds[0] != kinds[1] else []
+    if theirs.shape != ours.shape and not adapts:
+        return [(tuple(theirs.shape), tuple(ours.shape))]
+    alike = theirs.dtype == ours.dtype or (theirs.dtype in WEIGHTS and ours.dtype in WEIGHTS)
+    return [] if alike else [(theirs.dtype, ours.dtype)]

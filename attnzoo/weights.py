@@ -4,14 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from attnzoo.errors import CheckpointError
-from attnzoo.hosts import Attended, Attention, Replaced, join
+from attnzoo.hosts import Attended, Attention, Replaced
 
-__all__ = ["LoadReport", "backbone_state_dict", "copy_into", "load_backbone", "plain_keys"]
+__all__ = ["LoadReport", "backbone_state_dict", "copy_into", "load_backbone"]
 
 
 @dataclass(frozen=True)
@@ -48,29 +49,6 @@ class LoadReport:
         return "\n".join(lines)
 
 
-def plain_keys(model: nn.Module) -> dict[str, str]:
-    """Key in the model's state dict → the key the same tensor has without attention.
-
-    Keys of attention are left out.
-    """
-    attention = tuple(
-        f"{path}." for path, module in model.named_modules() if isinstance(module, Attention)
-    )
-    wrappers = [
-        path
-        for path, module in model.named_modules(remove_duplicate=False)
-        if isinstance(module, Attended | Replaced)
-    ]
-    keys = {}
-    for key in model.state_dict():
-        if not key.startswith(attention):
-            plain = key
-            for path in reversed(wrappers):  # innermost first: prefixes of outer ones still hold
-                plain = plain.replace(f"{path}.host.", f"{path}.", 1) if path else plain
-            keys[key] = plain
-    return keys
-
-
 def backbone_state_dict(model: nn.Module) -> dict[str, Tensor]:
     """The state dict the model would have without attention: plain keys, no attention weights.
 
@@ -83,15 +61,11 @@ def backbone_state_dict(model: nn.Module) -> dict[str, Tensor]:
         >>> plain.load_state_dict(attnzoo.backbone_state_dict(model), strict=True)
         <All keys matched successfully>
     """
-    state = model.state_dict()
-    plain = {key: state[actual] for actual, key in plain_keys(model).items()}
-    for path, aside in _put_aside(model):
-        plain.update({join(path, key): value for key, value in aside.state_dict().items()})
-    return plain
+    return dict(_without_attention(model).state_dict())
 
 
 def load_backbone(
-    model: nn.Module, state_dict: Mapping[str, Tensor], strict: bool = True
+    model: nn.Module, state_dict: Mapping[str, Any], strict: bool = True
 ) -> LoadReport:
     """Load plain weights, such as a pretrained checkpoint, into a wrapped model.
 
@@ -110,9 +84,9 @@ def load_backbone(
     """
     own = backbone_state_dict(model)
     mismatched = {
-        key: f"{key} ({tuple(state_dict[key].shape)} for {tuple(own[key].shape)})"
+        key: f"{key} ({_shape(state_dict[key])} for {_shape(own[key])})"
         for key in own
-        if key in state_dict and state_dict[key].shape != own[key].shape
+        if key in state_dict and _shape(state_dict[key]) != _shape(own[key])
     }
     matching = [key for key in own if key in state_dict and key not in mismatched]
     report = LoadReport(
@@ -131,32 +105,43 @@ def load_backbone(
     return report
 
 
-def copy_into(model: nn.Module, plain: Mapping[str, Tensor]) -> None:
+def copy_into(model: nn.Module, plain: Mapping[str, Any]) -> None:
     """Copy tensors by plain key into the model, modules put aside included."""
-    actual = {key: name for name, key in plain_keys(model).items()}
-    _load(model, {actual[key]: tensor for key, tensor in plain.items() if key in actual})
-    for path, aside in _put_aside(model):
-        prefix = f"{path}."
-        _load(
-            aside,
-            {
-                key.removeprefix(prefix): tensor
-                for key, tensor in plain.items()
-                if key not in actual and key.startswith(prefix)
-            },
-        )
-
-
-def _load(module: nn.Module, tensors: dict[str, Tensor]) -> None:
-    on_meta = any(t.is_meta for t in (*module.parameters(), *module.buffers()))
+    view = _without_attention(model)
+    on_meta = any(t.is_meta for t in (*view.parameters(), *view.buffers()))
     with torch.no_grad():
-        module.load_state_dict(tensors, strict=False, assign=on_meta)
+        view.load_state_dict(dict(plain), strict=False, assign=on_meta)
 
 
-def _put_aside(model: nn.Module) -> list[tuple[str, nn.Module]]:
-    """`(path, module)` of the modules that attention replaced outright."""
-    return [
-        (path, module.original)
-        for path, module in model.named_modules()
-        if isinstance(module, Replaced) and "host" not in module._modules
-    ]
+def _without_attention(module: nn.Module, known: dict[int, nn.Module] | None = None) -> nn.Module:
+    """The module tree as it is without attention, to read and write its state by; never to be run.
+
+    Modules with attention below them are other objects that share their parameters, buffers and
+    hooks with the model's; all others are the model's own. So every name that a tensor has is
+    plain, in however many places its module is registered, and hooks on state dicts do what they
+    do in the plain network.
+    """
+    known = {} if known is None else known
+    if id(module) in known:
+        return known[id(module)]
+    known[id(module)] = module  # a module may hold itself
+    if isinstance(module, Attended | Replaced):
+        host = module.host if isinstance(module, Attended) else module.original
+        plain = _without_attention(host, known)
+    else:
+        children = {
+            name: child if child is None else _without_attention(child, known)
+            for name, child in module._modules.items()
+            if not isinstance(child, Attention)
+        }
+        plain = module
+        if any(child is not children.get(name) for name, child in module._modules.items()):
+            plain = object.__new__(type(module))
+            plain.__dict__.update(module.__dict__, _modules=children)
+    known[id(module)] = plain
+    return plain
+
+
+def _shape(value: Any) -> tuple[int, ...] | None:
+    """Of a tensor; a state dict may hold other state, which has none."""
+    return tuple(value.shape) if isinstance(value, Tensor) else None

@@ -73,9 +73,13 @@ def test_attention_alone_goes_onto_the_same_backbone(
 
 
 def _backbone_keys(model: nn.Module) -> list[str]:
-    from attnzoo.weights import plain_keys
-
-    return list(plain_keys(model))
+    attention = tuple(f"{path}." for path in attnzoo.attention_modules(model))
+    gammas = tuple(
+        path.rpartition(".block")[0] + ".gamma" for path in attnzoo.attention_modules(model)
+    )
+    return [
+        key for key in model.state_dict() if not key.startswith(attention) and key not in gammas
+    ]
 
 
 def test_all_weights_go_onto_a_fresh_model(tmp_path: Path) -> None:
@@ -220,7 +224,7 @@ def test_saving_is_all_or_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
         Path(name).write_bytes(b"half")
         raise OSError("disk full")
 
-    monkeypatch.setattr("attnzoo.checkpoint.save_file", fails_midway)
+    monkeypatch.setattr("attnzoo.tensor_files.save_file", fails_midway)
     with pytest.raises(CheckpointError, match="disk full"):
         attnzoo.save(model, path)
     assert path.read_bytes() == before

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 import timm
 import torch
 import torchvision
-from torch import nn
+from torch import Tensor, nn
 
 import attnzoo
 from attnzoo.errors import CheckpointError
@@ -116,3 +117,88 @@ def test_a_model_on_meta_takes_the_tensors() -> None:
     attnzoo.wrap(model, "in-residual", "se")
     attnzoo.load_backbone(model, source.state_dict())
     assert torch.equal(model.conv1.weight, source.conv1.weight)
+
+
+class Staged(nn.Module):
+    """Its stages have a second name, registered before or after the first."""
+
+    def __init__(self, first: bool) -> None:
+        super().__init__()
+        self.stages = nn.ModuleList()
+        if not first:
+            del self.stages
+        self.one = nn.Sequential(nn.Conv2d(3, 8, 3, padding=1), nn.ReLU(), nn.MaxPool2d(2))
+        self.two = nn.Sequential(nn.Conv2d(8, 8, 3, padding=1), nn.ReLU(), nn.MaxPool2d(2))
+        if not first:
+            self.stages = nn.ModuleList()
+        self.stages.extend([self.one, self.two])
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.two(self.one(x))
+
+
+class Renaming(nn.Module):
+    """Calls its layer otherwise in files than in memory."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.body = nn.Sequential(nn.Conv2d(3, 8, 3, padding=1), nn.ReLU(), nn.MaxPool2d(2))
+        self.register_state_dict_post_hook(_renamed)
+        self.register_load_state_dict_pre_hook(_named_back)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.body(x)
+
+
+def _renamed(module: nn.Module, state: dict, prefix: str, metadata: object) -> None:
+    for key in [key for key in state if key.startswith(f"{prefix}body.0.")]:
+        state[key.replace("body.0.", "conv.")] = state.pop(key)
+
+
+def _named_back(module: nn.Module, state: dict, prefix: str, *rest: object) -> None:
+    for key in [key for key in state if key.startswith(f"{prefix}conv.")]:
+        state[key.replace("conv.", "body.0.")] = state.pop(key)
+
+
+@pytest.mark.parametrize("start", ["identity", "paper"])
+@pytest.mark.parametrize("policy", ["pre-pool", ("match", {"pattern": "*.0"})])
+@pytest.mark.parametrize("build", [lambda: Staged(True), lambda: Staged(False), Renaming])
+def test_a_tensor_has_all_of_its_plain_names(
+    tmp_path: Path, build: Callable[[], nn.Module], policy: object, start: str
+) -> None:
+    plain, model = build(), build()
+    attnzoo.wrap(model, policy, "se", start=start, example=(3, 16, 16))
+    state = attnzoo.backbone_state_dict(model)
+    assert list(state) == list(plain.state_dict())
+    plain.load_state_dict(state, strict=True)
+    for tensor in plain.state_dict().values():
+        tensor.uniform_()
+    assert attnzoo.load_backbone(model, plain.state_dict()).complete
+    for key, tensor in attnzoo.backbone_state_dict(model).items():
+        assert torch.equal(tensor, plain.state_dict()[key])
+    for what in ("attention", "all"):
+        attnzoo.save(model, tmp_path / "file.safetensors", what=what)
+        again = attnzoo.load(tmp_path / "file.safetensors", build())
+        for parameter in attnzoo.load(tmp_path / "file.safetensors", model).parameters():
+            assert parameter.isfinite().all()
+        if what == "all":
+            for key, tensor in model.state_dict().items():
+                assert torch.equal(again.state_dict()[key], tensor)
+
+
+def test_a_file_fits_where_a_stage_got_its_second_name_earlier(tmp_path: Path) -> None:
+    model = attnzoo.wrap(Staged(False), "pre-pool", "se", example=(3, 16, 16))
+    for block in attnzoo.attention_modules(model).values():
+        for parameter in block.parameters():
+            nn.init.normal_(parameter)
+    attnzoo.save(model, tmp_path / "file.safetensors")
+    again = attnzoo.wrap(Staged(False), "pre-pool", "se", example=(3, 16, 16))
+    again._modules["stages"] = again._modules.pop("stages")
+    again._modules = {"stages": again.stages, **again._modules}
+    attnzoo.load(tmp_path / "file.safetensors", again)
+    theirs = attnzoo.attention_modules(again).values()
+    for ours, other in zip(attnzoo.attention_modules(model).values(), theirs, strict=True):
+        assert torch.equal(
+            nn.utils.parameters_to_vector(ours.parameters()),
+            nn.utils.parameters_to_vector(other.parameters()),
+        )

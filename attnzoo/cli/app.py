@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import sys
+import threading
+import time
 from collections.abc import Sequence
 from importlib.metadata import PackageNotFoundError, version
 from typing import Annotated
@@ -17,6 +19,8 @@ from attnzoo.errors import AttnzooError
 __all__ = ["app", "main"]
 
 FINISHED, FAILED, MISUSED, INTERRUPTED = 0, 1, 2, 130
+UNEXPECTED = "unexpected:"
+GRACE = 10.0  # seconds for what threads of a network's have to do at the end
 
 
 def _version() -> str:
@@ -202,11 +206,31 @@ def _launch(
             raise
         say_error(str(error))
         return FAILED
+    except OSError as error:  # no room, no permission, a name that the system does not take
+        if debug or isinstance(error, BrokenPipeError):
+            raise
+        say_error(f"the system refuses: {error}")
+        return FAILED
+    except (Exception, SystemExit) as error:
+        if debug:
+            raise
+        say_error(
+            f"{UNEXPECTED} {_told(error)}",
+            hint="With --debug, before the command, the traceback is shown. Where it does not come "
+            "from a module of yours, this is a fault of attnzoo; please report it.",
+        )
+        return FAILED
     except KeyboardInterrupt as error:
         if is_first_process():
             say_error(" ".join(["interrupted.", *error.args]))
         return getattr(error, "exit_code", INTERRUPTED)
     return FINISHED
+
+
+def _told(error: BaseException) -> str:
+    if isinstance(error, SystemExit):
+        return f"something ended the program, by sys.exit({error.code!r})"
+    return f"{type(error).__name__}: {error}"
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -223,5 +247,25 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except BrokenPipeError:
         # Whoever read the output, such as `head`, has gone. Python must not try again at its exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return FAILED
+        code = FAILED
+    if arguments is None:
+        _leave_threads(code)
     return code
+
+
+def _leave_threads(code: int) -> None:
+    """End the process where threads that a network has started would keep it for ever."""
+    ends = time.monotonic() + GRACE
+    others = [
+        thread
+        for thread in threading.enumerate()
+        if thread is not threading.current_thread() and not thread.daemon
+    ]
+    for thread in others:
+        thread.join(max(0.0, ends - time.monotonic()))
+    left = [thread.name for thread in others if thread.is_alive()]
+    if left:
+        say_error(f"threads still run that attnzoo did not start, and are left: {', '.join(left)}.")
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(code)

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Mapping
+from collections.abc import Generator, Mapping
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from attnzoo.cli.console import working
 from attnzoo.cli.options import Attention, Network
-from attnzoo.errors import UnknownNameError
+from attnzoo.errors import AttnzooError, UnknownNameError
 
 if TYPE_CHECKING:
     from torch import nn
@@ -34,8 +35,25 @@ def build(backbone: str, options: Mapping[str, Any]) -> nn.Module:
             return create_backbone(backbone, **options)
     except UnknownNameError:
         raise
-    except Exception:  # it computes with its weights while it is built; or the options are wrong
-        return create_backbone(backbone, **options)
+    except (Exception, SystemExit):  # it computes with its weights while it is built, or is wrong
+        with explained(backbone):
+            return create_backbone(backbone, **options)
+
+
+@contextmanager
+def explained(owner: str) -> Generator[None]:
+    """What a network of the user's raises, in a line and as an error of ours."""
+    try:
+        yield
+    except AttnzooError:
+        raise
+    except (Exception, SystemExit) as error:
+        if isinstance(error, SystemExit):
+            raise AttnzooError(f"{owner} ends the program, by sys.exit({error.code!r}).") from error
+        raise AttnzooError(
+            f"{owner} raises {type(error).__name__}: {error}\nWith --debug before the command, "
+            f"the traceback is shown."
+        ) from error
 
 
 def make_plan(backbone: str, attention: Attention, network: Network) -> Plan:
@@ -46,11 +64,13 @@ def make_plan(backbone: str, attention: Attention, network: Network) -> Plan:
     with working(f"Following {backbone}"):
         from attnzoo.api import plan
 
-        return plan(
-            build(backbone, options),
-            policies,
-            attention.block or "local",
-            start=attention.start or "identity",
-            example=example,
-            **block_options,
-        )
+        model = build(backbone, options)
+        with explained(f"{backbone} with what is asked for"):
+            return plan(
+                model,
+                policies,
+                "local" if attention.block is None else attention.block,
+                start=attention.start or "identity",
+                example=example,
+                **block_options,
+            )

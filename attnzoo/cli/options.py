@@ -6,6 +6,7 @@ import json
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from cyclopts import Group, Parameter
@@ -20,6 +21,7 @@ __all__ = [
     "Json",
     "Network",
     "UsageError",
+    "given_path",
     "parse_options",
     "parse_size",
 ]
@@ -53,11 +55,19 @@ Json = Annotated[
     ),
 ]
 
+DIGITS = 6  # of a side: no image is larger
 WORDS: dict[str, Any] = {"True": True, "False": False, "None": None}
 
 
 class UsageError(Exception):
     """The command line is wrong in a way that its parser cannot see."""
+
+
+def given_path(_: Any, tokens: Sequence[Any]) -> Path:
+    """A path, which an empty text is not: it would stand for the current folder."""
+    if not tokens[0].value:
+        raise ValueError("An empty text is no path; write . for the current folder.")
+    return Path(tokens[0].value)
 
 
 @Parameter(name="*", group=ATTENTION)
@@ -146,7 +156,8 @@ def parse_size(words: Sequence[str]) -> tuple[int, int, int]:
     """
     given = " ".join(words)
     parts = re.split(r"[x×, ]+", given)
-    if len(parts) not in (1, 3) or not all(part.isdecimal() and int(part) for part in parts):
+    right = all(part.isdecimal() and len(part) <= DIGITS and int(part) for part in parts)
+    if len(parts) not in (1, 3) or not right:
         raise UsageError(
             f"--input-size {given}: write channels, height and width (3x224x224 or 3 224 224), or "
             f"the side of a square image (224). The backbone's name goes before the flags."
@@ -161,6 +172,8 @@ def _parse_value(text: str) -> Any:
     """A number, a word of JSON or Python, a list where there are commas, else the text itself."""
     try:
         return json.loads(text)
+    except RecursionError as error:
+        raise UsageError(f"{text[:40]}…: brackets are nested too deeply.") from error
     except ValueError:
         if "," in text:
             return [_parse_value(part) for part in text.split(",") if part]

@@ -19,7 +19,7 @@ from attnzoo.cli.console import (
     show_table,
     working,
 )
-from attnzoo.cli.options import UsageError
+from attnzoo.cli.options import UsageError, given_path
 from attnzoo.errors import AttnzooError
 
 if TYPE_CHECKING:
@@ -53,7 +53,11 @@ def ablate(
     *,
     out: Annotated[
         Path | None,
-        Parameter(metavar="DIR", help="The study's folder, by default `runs/<name of the study>`."),
+        Parameter(
+            metavar="DIR",
+            help="The study's folder, by default `runs/<name of the study>`.",
+            converter=given_path,
+        ),
     ] = None,
     dry_run: Annotated[
         bool,
@@ -136,7 +140,9 @@ def report(
     out: Annotated[
         Path | None,
         Parameter(
-            metavar="DIR", help="Where to put the comparison, by default `runs/<A>+<B>` of A and B."
+            metavar="DIR",
+            help="Where to put the comparison, by default `runs/<A>+<B>` of A and B.",
+            converter=given_path,
         ),
     ] = None,
 ) -> None:
@@ -149,6 +155,10 @@ def report(
 
             path = write_report(folder)
         _show_outcome(folder, path)
+        from attnzoo.study.runs import damages, read_folder
+
+        for line in damages(folder, *read_folder(folder)):
+            result_console().print(line, soft_wrap=True)
         return
     folders = [folder, *others]
     out = out or Path("runs") / "+".join(entry.resolve().name for entry in folders)
@@ -194,15 +204,17 @@ def _show_plan(study: Study, folder: Path, workers: int | None) -> None:
     """What a study would do: a row per backbone and variant."""
     with working("Checking the study"):
         from attnzoo.study import check_study
-        from attnzoo.study.runs import read_run, run_folder
+        from attnzoo.study.engine import WRITTEN
+        from attnzoo.study.runs import check_folder, read_run, run_folder
         from attnzoo.train import open_data
 
+        check_folder(folder, WRITTEN)
         data = open_data(study.data)
         cells = check_study(study, classes=len(data.classes))
     with working("Timing some steps"):
         from attnzoo.study.runs import forecast
 
-        records = {run.id: read_run(run_folder(folder, run)) for run in study.runs}
+        records = {run.id: read_run(run_folder(folder, run), run) for run in study.runs}
         times = forecast(study, cells, filter(None, records.values()), data)
     rows, left, unknown = [], 0.0, 0
     for cell, time in zip(cells, times, strict=True):

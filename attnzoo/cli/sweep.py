@@ -9,6 +9,7 @@ from cyclopts import Parameter
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from attnzoo.cli.console import progress_console, show_table, working
+from attnzoo.cli.options import given_path
 
 __all__ = ["sweep"]
 
@@ -21,7 +22,12 @@ def sweep(
     /,
     *,
     out: Annotated[
-        Path, Parameter(metavar="FILE", help="The table; networks that are in it are left alone.")
+        Path,
+        Parameter(
+            metavar="FILE",
+            help="The table; networks that are in it are left alone.",
+            converter=given_path,
+        ),
     ] = Path("coverage.csv"),
     policy: Annotated[
         list[str] | None,

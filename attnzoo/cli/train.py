@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Mapping
-from contextlib import redirect_stdout
+from collections.abc import Generator, Mapping
+from contextlib import contextmanager, redirect_stdout
 from dataclasses import make_dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -22,6 +22,7 @@ from attnzoo.cli.options import (
     BackboneOptions,
     Json,
     UsageError,
+    given_path,
     parse_options,
 )
 from attnzoo.errors import AttnzooError, OptionError
@@ -104,7 +105,9 @@ def train(
     config: Annotated[
         Path | None, Parameter(help="A YAML file, or a `run.json`, to start from.", group=RUN)
     ] = None,
-    out: Annotated[Path, Parameter(help="Where the run's folder goes.", group=RUN)] = Path("runs"),
+    out: Annotated[
+        Path, Parameter(help="Where the run's folder goes.", group=RUN, converter=given_path)
+    ] = Path("runs"),
     json: Json = False,
 ) -> None:
     """Train one network on one data set."""
@@ -121,7 +124,7 @@ def train(
         changed[name] = _pairs(name, changed[name])
     training = {**given.get("train", {}), **changed}
 
-    from attnzoo.study.runs import read_run
+    from attnzoo.study.runs import put_damaged_aside, read_run
     from attnzoo.train import ProgressWatch, RunSpec, Variant, data_faults, parse
     from attnzoo.train import train as run
 
@@ -135,7 +138,7 @@ def train(
     }
     spec = parse(RunSpec, {**given, **parts}, "run")
     folder = out / spec.id
-    done = read_run(folder)
+    done = read_run(folder, spec)
     first, console = is_first_process(), progress_console()
     if done is not None:
         result = done.result
@@ -144,7 +147,9 @@ def train(
                 f"This run is done already; to do it again, remove {folder}", soft_wrap=True
             )
     elif first:
-        with redirect_stdout(sys.stderr), ProgressWatch(console) as watch:
+        for line in put_damaged_aside(folder, spec):
+            console.print(line, soft_wrap=True)
+        with redirect_stdout(sys.stderr), ProgressWatch(console) as watch, explained(folder):
             result = run(spec, folder, watch=watch)
     else:  # one of several processes: the first one shows how it goes
         result = run(spec, folder)
@@ -156,6 +161,22 @@ def train(
         _show(result, folder)
     if result.status == "diverged":
         raise AttnzooError(f"the training diverged: {result.message}")
+
+
+@contextmanager
+def explained(folder: Path) -> Generator[None]:
+    """What a network of the user's raises in training, in a line, with where all of it is."""
+    try:
+        yield
+    except (AttnzooError, OSError):
+        raise
+    except (Exception, SystemExit) as error:
+        log = folder.with_name(f".{folder.name}.partial") / "log.txt"
+        told = f"sys.exit({error.code!r})" if isinstance(error, SystemExit) else str(error)
+        raise AttnzooError(
+            f"the training failed: {type(error).__name__}: {told}\nThe traceback is in {log}; the "
+            f"same command goes on from the last checkpoint."
+        ) from error
 
 
 def _read(path: Path) -> dict[str, Any]:
@@ -188,7 +209,7 @@ def _variant(before: Mapping[str, Any] | None, attention: Attention, plain: bool
         variant["policy"] = attention.policies
     elif attention.policy_option:
         raise UsageError("--policy-option: name the --policy that it belongs to.")
-    if attention.block:
+    if attention.block is not None:
         variant["block"] = attention.block
         variant.pop("options", None)  # they were another block's
     if attention.option:

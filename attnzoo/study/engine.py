@@ -18,9 +18,11 @@ from rich.console import Console
 from attnzoo.checks import check_choice, check_int
 from attnzoo.errors import OptionError, StudyError
 from attnzoo.study.definition import Study, check_study, load_study, parse_study
-from attnzoo.study.numbers import is_measured, measure_costs
+from attnzoo.study.numbers import COSTS, is_measured, measure_costs
 from attnzoo.study.report import write_report, write_results
 from attnzoo.study.runs import (
+    DATA,
+    STUDY,
     Engine,
     Failure,
     InProcess,
@@ -30,6 +32,7 @@ from attnzoo.study.runs import (
     RayCluster,
     Record,
     StudyBars,
+    check_folder,
     conduct,
     data_of,
     is_finished,
@@ -38,6 +41,7 @@ from attnzoo.study.runs import (
     run_folder,
     same_study,
     shares_of_gpus,
+    take,
     write_data,
     write_study,
 )
@@ -46,6 +50,7 @@ from attnzoo.train import RESULT, Interrupted, RunSpec, Watch, claimed
 __all__ = ["StudyOutcome", "run_study"]
 
 REPORTS = ("results.csv", "comparisons.csv", "report.md", "report.html")
+WRITTEN = (STUDY, DATA, COSTS, *REPORTS)
 SHARE = 0.1  # of the time at most that the table takes while the study goes on
 
 
@@ -67,6 +72,13 @@ class StudyOutcome:
     records: list[Record]
     repeated: int
     failures: list[Failure]
+
+    def __repr__(self) -> str:
+        return (
+            f"StudyOutcome({str(self.folder)!r}: {len(self.records)} runs finished, "
+            f"{self.repeated} of them by this call; {len(self.failures)} failed; "
+            f"report: {str(self.report)!r})"
+        )
 
 
 @dataclass(frozen=True)
@@ -122,7 +134,8 @@ def run_study(
         repository: a folder whose git commit the runs are to tell; without it that of the file.
 
     Raises:
-        StudyError: the study is wrong; nothing was run, and the message lists every fault.
+        StudyError: the study is wrong; nothing was run, and the message lists every fault. Or
+            its folder holds files of somebody else's by the names of the report and tables.
         OptionError: an argument is.
         DataError: its data are missing or inconsistent.
         MissingExtraError: a package of the extra `study`, or `ray`, is not installed.
@@ -136,15 +149,17 @@ def run_study(
     elif not isinstance(study, Study):
         study = parse_study(study)
     folder = Path(out) if out is not None else Path("runs") / study.name
+    check_folder(folder, WRITTEN)
     runs = study.runs
     _check_devices(runs)
-    missing = [run for run in runs if not is_finished(run_folder(folder, run))]
+    missing = [run for run in runs if not is_finished(run_folder(folder, run), run)]
     if not missing and _is_told(folder, study) and is_measured(study, folder):
         return StudyOutcome(folder, folder / REPORTS[-1], read_folder(folder)[1], 0, [])
     data_of.cache_clear()
     data = data_of(study.data)
     if missing:
         check_study(study, classes=len(data.classes))
+    take(folder, WRITTEN)
     write_study(folder, study)
     write_data(folder, data)
     known = read_failures(folder, missing)
@@ -164,6 +179,11 @@ def run_study(
     elif jobs:
         done = _do(jobs, force, folder, None, watch)
     with claimed(folder / REPORTS[0], wait=True):
+        if not same_study(folder, study):
+            raise StudyError(
+                f"while the runs were done, another study was written into {str(folder)!r}. What "
+                f"is done is kept. Give each study a folder of its own (--out), and start again."
+            )
         measure_costs(study, folder, len(data.classes))
         report = write_report(folder)
     failures = list(read_failures(folder, missing).values())
@@ -186,7 +206,7 @@ def _is_told(folder: Path, study: Study) -> bool:
     try:
         told = min((folder / name).stat().st_mtime_ns for name in REPORTS)
         results = [(run_folder(folder, run) / RESULT).stat().st_mtime_ns for run in study.runs]
-    except FileNotFoundError:
+    except OSError:
         return False
     return same_study(folder, study) and max(results) <= told
 

@@ -18,7 +18,7 @@ from attnzoo.checks import check_int
 from attnzoo.errors import DataError, UnknownNameError
 from attnzoo.registry import POLICIES as KNOWN
 from attnzoo.sweep.check import POLICIES, check_network
-from attnzoo.sweep.table import Row, read_rows, version_of, write_rows
+from attnzoo.sweep.table import Row, check_writable, read_rows, version_of, write_rows
 
 __all__ = ["sweep"]
 
@@ -61,6 +61,7 @@ def sweep(
     if not names:
         raise UnknownNameError(f"no backbone of torchvision or timm matches {pattern!r}.")
     rows = {(row.model, row.policy): row for row in read_rows(out)}
+    check_writable(out)
     missing = [name for name in names if not _is_done(rows, name, asked)]
     finished: set[str] = set()
     try:

@@ -14,7 +14,7 @@ import torchvision
 
 from attnzoo.errors import DataError
 
-__all__ = ["Row", "Tally", "read_rows", "summary", "version_of", "write_rows"]
+__all__ = ["Row", "Tally", "check_writable", "read_rows", "summary", "version_of", "write_rows"]
 
 _VERSIONS = {"timm": timm.__version__, "torchvision": torchvision.__version__.partition("+")[0]}
 
@@ -73,8 +73,13 @@ def read_rows(path: Path) -> list[Row]:
     Raises:
         DataError: the file is not a sweep's.
     """
-    if not path.exists():
-        return []
+    try:
+        if not path.exists():
+            return []
+    except (OSError, ValueError) as error:  # a name that no system takes
+        raise DataError(f"{str(path)!r} cannot be read: {error}.") from error
+    if not path.is_file():
+        raise DataError(f"{path} is no file. Name one.")
     numbers: dict[str, Any] = {
         "sites": int,
         "skipped": int,
@@ -88,8 +93,26 @@ def read_rows(path: Path) -> list[Row]:
                 f"{path} is not a sweep's table: its columns are {reader.fieldnames}. "
                 f"Name another file, or remove this one."
             )
-        lines = [{n: numbers.get(n, str)(text) for n, text in line.items()} for line in reader]
-    return [Row(**line) for line in lines]
+        try:
+            lines = [{n: numbers.get(n, str)(text) for n, text in line.items()} for line in reader]
+            return [Row(**line) for line in lines]
+        except (ValueError, TypeError, csv.Error) as error:
+            raise DataError(f"{path} is damaged: {error}. Name another file.") from error
+
+
+def check_writable(path: Path) -> None:
+    """See that a table can be written, before an hour's work is done for it.
+
+    Raises:
+        DataError: it cannot.
+    """
+    half = path.with_name(f".{path.name}.half")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        half.touch()
+        half.unlink()
+    except (OSError, ValueError) as error:
+        raise DataError(f"{path} cannot be written: {error}.") from error
 
 
 def write_rows(path: Path, rows: Iterable[Row]) -> None:

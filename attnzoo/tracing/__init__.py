@@ -3,7 +3,7 @@
 from attnzoo.tracing.counting import Count, count
 from attnzoo.tracing.draws import own_draws
 from attnzoo.tracing.example import default_input_size, model_dtype, resolve_example
-from attnzoo.tracing.interrupts import answer
+from attnzoo.tracing.interrupts import answer, held
 from attnzoo.tracing.meta_ops import FastShapes, Layout, layout_of, tensor_of
 from attnzoo.tracing.on_meta import meta_forward
 from attnzoo.tracing.probe import checked_modules, follow, on_example, probe
@@ -31,6 +31,7 @@ __all__ = [
     "count",
     "default_input_size",
     "follow",
+    "held",
     "layout_of",
     "meta_forward",
     "model_dtype",

@@ -1,3 +1,4 @@
+from .aside import put_aside as put_aside
 from .claim import RunBusyError as RunBusyError
 from .claim import claimed as claimed
 from .config import Config as Config
@@ -19,7 +20,9 @@ from .loop import FitResult as FitResult
 from .loop import fit as fit
 from .pictures import PictureOptions as PictureOptions
 from .recipe import TrainRecipe as TrainRecipe
+from .run import ENVIRONMENT as ENVIRONMENT
 from .run import RESULT as RESULT
+from .run import SPEC as SPEC
 from .run import build as build
 from .run import train as train
 from .saved_maps import MAPS as MAPS

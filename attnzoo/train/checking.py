@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 
@@ -44,6 +45,8 @@ def check_files(owner: str, files: Sequence[str], limit: int | None = None) -> N
 
 def _fault(path: str) -> str | None:
     try:
+        if not os.path.isfile(path):  # a pipe would be waited for
+            return f"{path}: it is no file"
         with Image.open(path) as image:
             image.verify()
     except Exception as error:  # decoders raise whatever they come upon

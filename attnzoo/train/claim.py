@@ -12,7 +12,7 @@ from pathlib import Path
 
 from filelock import FileLock, Timeout
 
-from attnzoo.errors import AttnzooError
+from attnzoo.errors import AttnzooError, DataError
 
 __all__ = ["RunBusyError", "claimed"]
 
@@ -31,17 +31,20 @@ def claimed(path: Path, *, wait: bool = False) -> Generator[None]:
 
     Raises:
         RunBusyError: another process, or another thread, holds it.
+        DataError: the place cannot be written to.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
     beside = path.with_name(f".{path.name}.lock")
-    lock = FileLock(beside, is_singleton=True)
     try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        lock = FileLock(beside, is_singleton=True)
         lock.acquire(blocking=wait)
     except Timeout:
         raise RunBusyError(
             f"{str(path)!r}: another process is doing this run. Wait for it, or end it; what it "
             f"has done so far is kept."
         ) from None
+    except (OSError, ValueError) as error:  # ValueError: a name that no system takes
+        raise DataError(f"nothing can be written at {str(path)!r}: {error}.") from error
     try:
         yield
     finally:

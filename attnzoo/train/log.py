@@ -73,7 +73,7 @@ def run_log(path: Path, watch: Watch) -> Generator[Watch]:
     except KeyboardInterrupt:
         logger.info("interrupted")
         raise
-    except Exception:
+    except BaseException:  # SystemExit too: the log is all that is left of a worker
         logger.exception("failed")
         raise
     finally:

@@ -6,10 +6,9 @@ import hashlib
 import json
 import os
 import platform
-import shutil
 import time
 from collections.abc import Mapping
-from contextlib import nullcontext
+from contextlib import nullcontext, suppress
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +21,7 @@ from attnzoo.checkpoint import save
 from attnzoo.costs import cost
 from attnzoo.errors import OptionError
 from attnzoo.surgery import attention_modules, recipes
+from attnzoo.train.aside import put_aside
 from attnzoo.train.claim import claimed
 from attnzoo.train.config import parse
 from attnzoo.train.data import ImageData, open_data
@@ -34,7 +34,7 @@ from attnzoo.train.spec import RunResult, RunSpec, policy_argument, policy_title
 from attnzoo.train.state import CHECKPOINT
 from attnzoo.train.watch import Watch
 
-__all__ = ["RESULT", "build", "train"]
+__all__ = ["ENVIRONMENT", "RESULT", "SPEC", "build", "train"]
 
 SPEC, ATTENTION = "run.json", "attention.safetensors"
 ENVIRONMENT, LOG = "environment.json", "log.txt"
@@ -119,25 +119,46 @@ def _do_into(
             if result.status == "finished":
                 save_maps(model, data, partial / MAPS)
     if first:
-        (partial / SPEC).write_text(run.model_dump_json(indent=2))
-        (partial / RESULT).write_text(result.model_dump_json(indent=2))
+        _write(partial / SPEC, run.model_dump_json(indent=2))
+        _write(partial / RESULT, result.model_dump_json(indent=2))
         _publish(partial, folder)
     fabric.barrier()
     return result
 
 
+def _write(path: Path, text: str) -> None:
+    """Write a file, and wait until it is on the disk: what is renamed after it counts on it."""
+    with path.open("w", encoding="utf-8") as file:
+        file.write(text)
+        file.flush()
+        os.fsync(file.fileno())
+
+
 def _publish(partial: Path, folder: Path) -> None:
     """Make the folder of a run that is over the finished one."""
     (partial / CHECKPOINT).unlink(missing_ok=True)  # not before the result is there
-    shutil.rmtree(folder, ignore_errors=True)  # this run without a result, or empty
+    _sync(partial)
+    if folder.exists() and any(folder.iterdir()):  # this run without a result that can be read
+        put_aside(folder)
     os.replace(partial, folder)
+    _sync(folder.parent)
+
+
+def _sync(folder: Path) -> None:
+    """Wait until the names in a folder are on the disk; where the system has no such thing, not."""
+    with suppress(OSError):
+        handle = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(handle)
+        finally:
+            os.close(handle)
 
 
 def _result_in(folder: Path, run: RunSpec) -> RunResult | None:
     """The result of this run, where there is one in the folder."""
     try:
-        spec = RunSpec.model_validate_json((folder / SPEC).read_text())
-        result = RunResult.model_validate_json((folder / RESULT).read_text())
+        spec = RunSpec.model_validate_json((folder / SPEC).read_text(encoding="utf-8"))
+        result = RunResult.model_validate_json((folder / RESULT).read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return None
     return result if spec.id == run.id else None
@@ -183,13 +204,15 @@ def _finished(folder: Path, run: RunSpec) -> RunResult | None:
     if not folder.exists() or (folder.is_dir() and not any(folder.iterdir())):
         return None
     try:
-        spec = RunSpec.model_validate_json((folder / SPEC).read_text())
-    except (OSError, ValueError):
+        spec = RunSpec.model_validate_json((folder / SPEC).read_text(encoding="utf-8"))
+    except OSError:
         raise OptionError(f"{folder} is there and holds no run. Name another folder.") from None
+    except ValueError:  # cut by a crash: it is done again, and what is there is kept
+        return None
     if spec.id != run.id:
         raise OptionError(f"{folder} holds another run, {spec.id}. Remove it, or name another.")
     try:
-        return RunResult.model_validate_json((folder / RESULT).read_text())
+        return RunResult.model_validate_json((folder / RESULT).read_text(encoding="utf-8"))
     except (OSError, ValueError):  # it lost its result, or never had one: it is done again
         return None
 
@@ -257,8 +280,12 @@ def _summary(run: RunSpec, result: RunResult) -> str:
         return f"{_title(run)}: stopped, {result.message}"
     return (
         f"{_title(run)}: top-1 {100 * (result.top1 or 0):.1f}%, {result.sites} sites, "
-        f"{result.parameters / 1e6:.2f} M parameters, {result.seconds:.0f} s"
+        f"{_count_text(result.parameters)} parameters, {result.seconds:.0f} s"
     )
+
+
+def _count_text(count: int) -> str:
+    return f"{count / 1e6:.2f} M" if count >= 1e5 else f"{count:,}"
 
 
 def _title(run: RunSpec) -> str:
@@ -278,4 +305,5 @@ def _device(model: nn.Module) -> str:
     device = next(model.parameters()).device
     if device.type == "cuda":
         return torch.cuda.get_device_name(device)
-    return f"{device.type}, {torch.get_num_threads()} threads"
+    count = torch.get_num_threads()
+    return f"{device.type}, {count} thread{'s' * (count > 1)}"

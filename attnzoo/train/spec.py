@@ -8,6 +8,7 @@ from typing import Any, Literal
 
 from pydantic import Field
 
+from attnzoo.errors import OptionError
 from attnzoo.train.config import Config
 from attnzoo.train.data import DataSpec
 from attnzoo.train.recipe import TrainRecipe
@@ -124,6 +125,10 @@ def policy_argument(policy: str | list[Any]) -> Any:
     """YAML and JSON have lists where `wrap` takes pairs."""
     if isinstance(policy, str):
         return policy
+    if not isinstance(policy, list | tuple):
+        raise OptionError(
+            f"policy={policy!r}: write a name, [name, {{option: value}}], or a list of these."
+        )
     if len(policy) == 2 and isinstance(policy[0], str) and isinstance(policy[1], Mapping):
         return (policy[0], policy[1])
     return [policy_argument(item) for item in policy]

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import dataclasses
 import os
-import pickle
 import random
 from pathlib import Path
 from typing import Any
@@ -18,7 +17,9 @@ import torch
 from torch import Tensor
 from torch.utils._pytree import tree_map
 
+from attnzoo.train.aside import put_aside
 from attnzoo.train.devices import all_gathered
+from attnzoo.train.records import METRICS, TENSORBOARD
 from attnzoo.train.session import Progress, Session
 
 __all__ = ["CHECKPOINT", "Keeper", "capture", "restore"]
@@ -87,6 +88,9 @@ class Keeper:
         if self.path is not None and fabric.is_global_zero:
             state, fault = self._read(self.path)
         state, fault = fabric.broadcast((state, fault)) if fabric.world_size > 1 else (state, fault)
+        if state is None and self.path is not None and fabric.is_global_zero:
+            former = (self.path.with_name(name) for name in (self.path.name, METRICS, TENSORBOARD))
+            fault = " ".join(filter(None, (fault, *map(_aside, former))))
         if state is not None:
             restore(session, state)
             progress = session.progress
@@ -123,26 +127,33 @@ class Keeper:
     def _read(self, path: Path) -> tuple[dict[str, Any] | None, str]:
         if not path.exists():
             return None, ""
-        again = f"{path} is left aside, and the training starts anew:"
+        again = f"{path} is not taken up, and the training starts anew:"
         try:
             state = torch.load(path, map_location="cpu", weights_only=True)
             if state["format"] != FORMAT or state["identity"] != self.identity:
                 return None, f"{again} it is of another run."
-            self._check(state)
-        except (OSError, RuntimeError, ValueError, KeyError, EOFError, pickle.UnpicklingError) as e:
+            if not self._fits(state):
+                return None, f"{again} it is of another network."
+        except Exception as e:  # what is in a file of anybody's may raise anything
             return (
                 None,
                 f"{again} it is damaged ({type(e).__name__}: {str(e).partition(chr(10))[0]}).",
             )
         return state, ""
 
-    def _check(self, state: dict[str, Any]) -> None:
-        """See that the network is the same before anything of it is changed."""
+    def _fits(self, state: dict[str, Any]) -> bool:
+        """Whether the network is the same; before anything of it is changed."""
         own = self.session.target.state_dict()
-        if {k: tuple(v.shape) for k, v in own.items()} != {
+        return {k: tuple(v.shape) for k, v in own.items()} == {
             k: tuple(v.shape) for k, v in state["model"].items()
-        }:
-            raise ValueError("its network has other parameters")
+        }
+
+
+def _aside(path: Path) -> str:
+    """Rename what is in the way of a training that starts anew; what there is to say."""
+    if not path.exists():
+        return ""
+    return f"{path.name} of before is kept as {put_aside(path).name}."
 
 
 SHARDED = ("model", "optimizer")

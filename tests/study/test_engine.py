@@ -49,6 +49,7 @@ def test_a_study_gives_one_row_a_run(done: Path) -> None:
 def test_no_half_written_file_is_left(done: Path) -> None:
     assert not list(done.rglob("*.partial"))
     assert sorted(entry.name for entry in done.iterdir()) == [
+        ".attnzoo.json",
         "comparisons.csv",
         "data.json",
         "figures",

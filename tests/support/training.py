@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +29,20 @@ __all__ = [
 ]
 
 DATA = {"name": "cluttered-digits", "size": 16, "train": 48, "test": 32, "clutter": 1}
+
+
+class Leaving(nn.Sequential):
+    """Ends the program as soon as it trains on numbers."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        if self.training and not x.is_meta:
+            sys.exit(7)
+        return super().forward(x)
+
+
+def leaving_net(num_classes: int = 10) -> nn.Module:
+    """A backbone that calls `sys.exit` in its forward pass."""
+    return Leaving(*tiny_net(num_classes))
 
 
 def tiny_net(num_classes: int = 10, width: int = 8, dropout: float = 0.0) -> nn.Module:

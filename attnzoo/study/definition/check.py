@@ -72,6 +72,8 @@ def _model(study: Study, backbone: Backbone, classes: int) -> nn.Module:
             outputs = model.eval()(torch.empty(2, 3, size, size))
     except AttnzooError as error:
         raise StudyError(str(error)) from error
+    except SystemExit as error:
+        raise StudyError(f"{backbone.name} ends the program (sys.exit).") from error
     except Exception as error:
         raise StudyError(
             f"{backbone.name} fails on images of {size}×{size}: "
@@ -106,8 +108,9 @@ def _cells(study: Study, backbone: Backbone, model: nn.Module, found: list[str])
                     **variant.options,
                 )
                 planned[key] = len(made.sites), made.parameters, made.macs
-            except AttnzooError as error:
-                faults.setdefault(str(error), f"{backbone.name}, {variant.title}: {error}")
+            except Exception as error:  # a policy or a block of somebody's may raise anything
+                told = str(error) if isinstance(error, AttnzooError) else repr(error)
+                faults.setdefault(told, f"{backbone.name}, {variant.title}: {told}")
                 continue
         sites, parameters, macs = planned[key]
         cells.append(

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from typing import Any, Literal, get_args
 
 from attnzoo.registry import BLOCKS
 from attnzoo.study.definition.variants import StudyVariant, train_text
 from attnzoo.train import policy_title
 
-__all__ = ["CONTROLS", "ControlName", "baseline_of", "control_of", "needed", "with_baselines"]
+__all__ = ["CONTROLS", "ControlName", "baselines_of", "controls_of", "needed", "with_baselines"]
 
 ControlName = Literal["conv", "affine"]
 """The blocks that can stand in for attention."""
@@ -33,13 +33,13 @@ def with_baselines(
         >>> [v.title for v in with_baselines([StudyVariant(policy="auto", block="se")])]
         ['plain', 'auto + se', 'control: auto + conv like se', 'control: auto + affine']
     """
-    taken = [_content(variant) for variant in variants]
+    taken = {_content(variant) for variant in variants}
 
     def missing(*wanted: StudyVariant) -> list[StudyVariant]:
         new = []
         for variant in wanted:
-            if _content(variant) not in taken:
-                taken.append(_content(variant))
+            if (content := _content(variant)) not in taken:
+                taken.add(content)
                 new.append(variant)
         return new
 
@@ -55,16 +55,22 @@ def with_baselines(
     return complete
 
 
-def baseline_of(variant: StudyVariant, variants: Sequence[StudyVariant]) -> StudyVariant | None:
-    """The plain network, trained in the same way, that a variant is compared with."""
-    return None if variant.policy is None else _find(_plain_like(variant), variants)
+def baselines_of(variants: Sequence[StudyVariant]) -> dict[str, str]:
+    """Title of a variant → title of the plain network, trained in the same way, beside it."""
+    known = _by_content(variants)
+    pairs = ((v, known.get(_content(_plain_like(v)))) for v in variants if v.policy is not None)
+    return {variant.title: plain.title for variant, plain in pairs if plain}
 
 
-def control_of(variant: StudyVariant, variants: Sequence[StudyVariant]) -> StudyVariant | None:
-    """The control that an attention variant is measured by: its `conv`, else its `affine`."""
-    if not _is_attention(variant):
-        return None
-    return _find(_conv_like(variant), variants) or _find(_affine_like(variant), variants)
+def controls_of(variants: Sequence[StudyVariant]) -> dict[str, str]:
+    """Title of an attention variant → that of its control, the `conv`, else the `affine`."""
+    known = _by_content(variants)
+    pairs = (
+        (v, known.get(_content(_conv_like(v))) or known.get(_content(_affine_like(v))))
+        for v in variants
+        if _is_attention(v)
+    )
+    return {variant.title: control.title for variant, control in pairs if control}
 
 
 def needed(kept: Sequence[StudyVariant], variants: Sequence[StudyVariant]) -> list[StudyVariant]:
@@ -73,8 +79,8 @@ def needed(kept: Sequence[StudyVariant], variants: Sequence[StudyVariant]) -> li
     A control, or plain with training of its own, goes when all that it stands beside is gone.
     """
 
-    def beside(some: Sequence[StudyVariant]) -> list[dict[str, object]]:
-        return [
+    def beside(some: Sequence[StudyVariant]) -> set[Hashable]:
+        return {
             _content(other)
             for variant in some
             if variant.policy is not None
@@ -82,15 +88,14 @@ def needed(kept: Sequence[StudyVariant], variants: Sequence[StudyVariant]) -> li
                 _plain_like(variant),
                 *((_conv_like(variant), _affine_like(variant)) if _is_attention(variant) else ()),
             )
-        ]
+        }
 
-    asked, wanted = beside(variants), [*beside(kept), _content(StudyVariant())]
+    asked, wanted = beside(variants), beside(kept) | {_content(StudyVariant())}
     return [v for v in kept if (content := _content(v)) not in asked or content in wanted]
 
 
-def _find(wanted: StudyVariant, variants: Sequence[StudyVariant]) -> StudyVariant | None:
-    content = _content(wanted)
-    return next((variant for variant in variants if _content(variant) == content), None)
+def _by_content(variants: Sequence[StudyVariant]) -> dict[Hashable, StudyVariant]:
+    return {_content(variant): variant for variant in reversed(variants)}  # the first counts
 
 
 def _is_attention(variant: StudyVariant) -> bool:
@@ -129,13 +134,27 @@ def _control(
     )
 
 
-def _content(variant: StudyVariant) -> dict[str, object]:
-    """Everything but the name; of plain, nothing but its training matters."""
+def _content(variant: StudyVariant) -> Hashable:
+    """Everything but the name, to find variants by; of plain, nothing but its training matters.
+
+    An affine block is the identity at first by itself, so there is one of either start.
+    """
     if variant.policy is None:
-        return {"train": variant.train}
+        return _hashable({"train": variant.train})
     options = dict(variant.options)
     if variant.block == "conv":
         options = {"like": "local", **options}
         if not options.get("like_options"):
             options.pop("like_options", None)
-    return {**variant.model_dump(exclude={"name"}), "options": options}
+    content = {**variant.model_dump(exclude={"name"}), "options": options}
+    if variant.block == "affine":
+        del content["start"]
+    return _hashable(content)
+
+
+def _hashable(value: Any) -> Hashable:
+    if isinstance(value, Mapping):
+        return frozenset((key, _hashable(inner)) for key, inner in value.items())
+    if isinstance(value, list | tuple | set | frozenset):
+        return tuple(map(_hashable, value))
+    return value if isinstance(value, Hashable) else repr(value)

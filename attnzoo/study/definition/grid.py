@@ -7,7 +7,13 @@ from typing import Any
 import yaml
 from pydantic import Field
 
-from attnzoo.study.definition.controls import CONTROLS, ControlName, baseline_of, control_of, needed
+from attnzoo.study.definition.controls import (
+    CONTROLS,
+    ControlName,
+    baselines_of,
+    controls_of,
+    needed,
+)
 from attnzoo.study.definition.variants import PLAIN, StudyVariant, excludes
 from attnzoo.train import Config, DataSpec, RunSpec, TrainRecipe
 
@@ -65,14 +71,12 @@ class Study(Config):
     @property
     def baselines(self) -> dict[str, str]:
         """Title of a variant → title of the plain network that it is compared with."""
-        pairs = ((variant, baseline_of(variant, self.variants)) for variant in self.variants)
-        return {variant.title: plain.title for variant, plain in pairs if plain}
+        return baselines_of(self.variants)
 
     @property
     def controlled(self) -> dict[str, str]:
         """Title of a variant → title of the control that it is compared with."""
-        pairs = ((variant, control_of(variant, self.variants)) for variant in self.variants)
-        return {variant.title: control.title for variant, control in pairs if control}
+        return controls_of(self.variants)
 
     def data_of(self, backbone: Backbone) -> DataSpec:
         """The study's data, at the backbone's image size."""
@@ -101,13 +105,15 @@ class Study(Config):
     @property
     def runs(self) -> list[RunSpec]:
         """All runs, those to be compared with one another side by side."""
-        return [
-            self.run(backbone, variant, seed)
-            for backbone in self.backbones
-            for variants in [self.variants_of(backbone)]
-            for seed in self.seeds
-            for variant in variants
-        ]
+        found: list[RunSpec] = []
+        for backbone in self.backbones:
+            firsts = [self.run(backbone, v, self.seeds[0]) for v in self.variants_of(backbone)]
+            for seed in self.seeds:
+                found += [
+                    run.model_copy(update={"train": run.train.model_copy(update={"seed": seed})})
+                    for run in firsts
+                ]
+        return found
 
 
 def study_yaml(study: Study) -> str:

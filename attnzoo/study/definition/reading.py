@@ -6,28 +6,26 @@ What a comparison needs is added: the plain network, and controls of equal capac
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from attnzoo.checks import did_you_mean
-from attnzoo.errors import AttnzooError, StudyError
+from attnzoo.errors import StudyError
 from attnzoo.study.definition.controls import CONTROLS, ControlName, with_baselines
+from attnzoo.study.definition.entries import MOST_RUNS, items_of, read_variants, shown
 from attnzoo.study.definition.grid import Backbone, Study
-from attnzoo.study.definition.lines import Source, read_yaml
+from attnzoo.study.definition.lines import Source, check_extent, read_yaml
 from attnzoo.study.definition.variants import (
     EXCLUSION_KEYS,
-    PLAIN,
-    PRODUCT,
     StudyVariant,
     excludes,
-    product_entries,
-    product_faults,
 )
-from attnzoo.surgery import parse_recipe
-from attnzoo.train import TrainRecipe, Variant, data_faults, faults, policy_argument
+from attnzoo.train import TrainRecipe, data_faults, faults
 
 __all__ = ["load_study", "parse_study"]
+
+LONGEST_NAME = 200  # bytes; file systems take 255
 
 
 def load_study(path: str | Path) -> Study:
@@ -53,11 +51,14 @@ def parse_study(content: Any, *, source: str = "study", base: str | Path = ".") 
 
 
 def _parse(content: Any, source: Source, base: Path) -> Study:
+    check_extent(content, source.name)
     if not isinstance(content, Mapping):
         raise StudyError(
             f"{source.name}: a study is a mapping with keys {', '.join(Study.model_fields)}."
         )
     content = {"name": Path(source.name).stem, **content}
+    if content.get("question", "") is None:  # a key with nothing behind it
+        content["question"] = ""
     found = list(source.faults)
     for key in content:
         if key not in Study.model_fields:
@@ -71,7 +72,7 @@ def _parse(content: Any, source: Source, base: Path) -> Study:
     train_faults = _train_faults(train, "train")
     found += train_faults
     backbones = _backbones(content, found)
-    variants = _variants(content, found)
+    variants = read_variants(content, found)
     if not train_faults:
         found += _training_together(train, backbones, variants)
     seeds = _seeds(content.get("seeds", [0]), found)
@@ -82,18 +83,22 @@ def _parse(content: Any, source: Source, base: Path) -> Study:
     if isinstance(points, bool) or not isinstance(points, int | float) or not 0 < points <= 100:
         found.append(
             f"difference_points: must be a number of percentage points above 0, e.g. 1.0 "
-            f"(given: {points!r})."
+            f"(given: {shown(points)})."
         )
-    if not (isinstance(content["name"], str) and content["name"].strip()):
-        found.append(f"name: must be a text (given: {content['name']!r}).")
+    if not isinstance(content.get("question", ""), str):
+        found.append(f"question: must be a text (given: {shown(content['question'])}).")
+    found += _name_faults(content["name"])
     exclude = _exclude(content, found)
     if not found:
         named = [(place, entry["name"]) for place, entry in backbones]
         titled = [(place, variant.title) for place, variant in variants]
         found += [*_twice("backbones", named), *_twice("variants", titled)]
+        count = len(backbones) * len(variants) * len(seeds)
+        if count > MOST_RUNS:
+            found.append(f"{count:,} runs are asked for; at most {MOST_RUNS:,} are possible.")
     if found:
         _refuse(found, source)
-    study = Study.model_validate(
+    study = _validated(
         {
             **content,
             "data": data,
@@ -103,15 +108,40 @@ def _parse(content: Any, source: Source, base: Path) -> Study:
             "variants": [variant for _, variant in variants],
             "controls": controls,
             "exclude": [],
-        }
+        },
+        source,
     )
     return _complete(study, exclude, source)
+
+
+def _name_faults(name: Any) -> list[str]:
+    """What is wrong with the name of a study, which is also that of its folder."""
+    if not isinstance(name, str) or not name.strip():
+        return [f"name: must be a text (given: {shown(name)})."]
+    if name in (".", "..") or any(c in "/\\" or not (c.isprintable()) for c in name):
+        return [
+            f"name: is also the folder's, and must be one line without / and \\ (given: "
+            f"{shown(name)})."
+        ]
+    if len(name.encode("utf-8", "replace")) > LONGEST_NAME:
+        return [f"name: must be at most {LONGEST_NAME} bytes long (given: {shown(name)})."]
+    return []
 
 
 def _refuse(found: Sequence[str], source: Source) -> None:
     found = [source.locate(fault) for fault in dict.fromkeys(found)]
     count = "1 fault" if len(found) == 1 else f"{len(found)} faults"
     raise StudyError(f"{source.name}: {count}.\n" + "\n".join(f"- {fault}" for fault in found))
+
+
+def _validated(content: Mapping[str, Any], source: Source) -> Study:
+    """The study; what was not looked at by itself is looked at here."""
+    try:
+        study = Study.model_validate(content)
+        study.model_dump_json()  # what JSON has not could not be kept in the folder
+    except (ValueError, TypeError, RecursionError) as error:
+        raise StudyError(f"{source.name}: {error}") from error
+    return study
 
 
 def _complete(study: Study, exclude: Sequence[dict[str, Any]], source: Source) -> Study:
@@ -137,7 +167,7 @@ def _complete(study: Study, exclude: Sequence[dict[str, Any]], source: Source) -
         for entry in exclude
         if any(excludes(entry, b.name, v) for b in study.backbones for v in variants)
     ]
-    return Study.model_validate({**dict(study), "variants": variants, "exclude": used})
+    return _validated({**dict(study), "variants": variants, "exclude": used}, source)
 
 
 def _twice(kind: str, named: Sequence[tuple[str, str]]) -> list[str]:
@@ -156,17 +186,24 @@ def _data(content: Mapping[str, Any], found: list[str], base: Path) -> Any:
     if data is None:
         found.append("data: this key is required, e.g. data: {name: cluttered-digits}.")
         return None
+    if isinstance(data, Mapping) and not isinstance(data.get("name"), Hashable):
+        found.append(f"data.name: must be a text (given: {shown(data['name'])}).")
+        return None
     found += data_faults(data, "data")
-    if isinstance(data, Mapping) and isinstance(data.get("root"), str):
-        root = Path(data["root"]).expanduser()
-        return {**data, "root": str(root if root.is_absolute() else (base / root).resolve())}
+    given = data.get("root") if isinstance(data, Mapping) else None
+    if isinstance(given, str):
+        try:
+            root = Path(given).expanduser()
+            return {**data, "root": str(root if root.is_absolute() else (base / root).resolve())}
+        except (OSError, RuntimeError, ValueError) as error:  # no such home, a circle of links
+            found.append(f"data.root: {shown(given)} is no folder: {error}.")
     return data
 
 
 def _backbones(content: Mapping[str, Any], found: list[str]) -> list[tuple[str, dict[str, Any]]]:
     """`(place, entry)` for each that is right in itself."""
     entries = []
-    for place, item in _items(content, "backbones", "torchvision/resnet18", found):
+    for place, item in items_of(content, "backbones", "torchvision/resnet18", found):
         entry = {"name": item} if isinstance(item, str) else item
         wrong = faults(Backbone, entry, place)
         found += wrong
@@ -202,85 +239,6 @@ def _training_together(
     return found
 
 
-def _variants(content: Mapping[str, Any], found: list[str]) -> list[tuple[str, StudyVariant]]:
-    """`(place, variant)` for each that is right in itself; a product is many."""
-    variants = []
-    for place, item in _items(content, "variants", PLAIN, found):
-        if isinstance(item, str):
-            if item == PLAIN:
-                variants.append((place, StudyVariant()))
-            else:
-                found.append(
-                    f"{place}: {item!r} is no variant. Write {PLAIN} for no attention, or "
-                    f"{{policy: auto, block: local}}."
-                )
-        elif isinstance(item, Mapping) and PRODUCT in item:
-            variants += _product(item, place, found)
-        else:
-            variants += _variant(item, place, found)
-    return variants
-
-
-def _product(
-    item: Mapping[str, Any], place: str, found: list[str]
-) -> list[tuple[str, StudyVariant]]:
-    inside = f"{place}.{PRODUCT}"
-    wrong = product_faults(item[PRODUCT], inside)
-    if len(item) > 1:
-        others = ", ".join(str(key) for key in item if key != PRODUCT)
-        wrong.append(f"{place}: beside {PRODUCT} nothing can stand (given: {others}).")
-    found += wrong
-    variants = []
-    for entry in [] if wrong else product_entries(item[PRODUCT]):
-        faults_of_entry: list[str] = []
-        variants += _variant(entry, inside, faults_of_entry)
-        found += [_at_choice(fault, item[PRODUCT], entry, inside) for fault in faults_of_entry]
-    return variants
-
-
-def _at_choice(fault: str, axes: Mapping[str, Any], entry: Mapping[str, Any], place: str) -> str:
-    """The fault of an entry of a product, at the choice that brought it where that is known."""
-    for key in ("policy", "block", "start"):
-        start, choices = f"{place}.{key}: ", axes.get(key)
-        if fault.startswith(start) and isinstance(choices, list):
-            return f"{place}.{key}[{choices.index(entry[key])}]: {fault.removeprefix(start)}"
-    return fault
-
-
-def _variant(item: Any, place: str, found: list[str]) -> list[tuple[str, StudyVariant]]:
-    """One variant, or none where it is wrong."""
-    plain = isinstance(item, Mapping) and item.get("policy") == PLAIN
-    entry = {key: value for key, value in item.items() if key != "policy"} if plain else item
-    wrong = faults(StudyVariant, entry, place)
-    if not wrong and plain and set(entry) - {"name", "train"}:
-        others = ", ".join(sorted(set(entry) - {"name", "train"}))
-        wrong = [f"{place}: {PLAIN} has name and train only (given: {others})."]
-    if not wrong and not plain and item.get("policy") is None:
-        wrong = [f"{place}.policy: this key is required, e.g. policy: auto (or write {PLAIN})."]
-    if not wrong and not plain:
-        wrong = _recipe_faults(StudyVariant.model_validate(item), place)
-    found += wrong
-    return [] if wrong else [(place, StudyVariant.model_validate(entry))]
-
-
-def _recipe_faults(variant: Variant, place: str) -> list[str]:
-    """Whether there are such a policy and such a block, with such options."""
-    wrong = []
-    policy = policy_argument(variant.policy or "auto")
-    for part, arguments in (
-        ("policy", (policy, "none", variant.start, {})),
-        ("block", ("auto", variant.block, variant.start, {})),
-        ("options", ("auto", variant.block, variant.start, variant.options)),
-    ):
-        try:
-            parse_recipe(*arguments)
-        except AttnzooError as error:
-            wrong.append(f"{place}.{part}: {error}")
-            if part == "block":
-                break
-    return wrong
-
-
 def _exclude(content: Mapping[str, Any], found: list[str]) -> list[dict[str, Any]]:
     entries = content.get("exclude", [])
     if not isinstance(entries, list) or not all(isinstance(e, Mapping) and e for e in entries):
@@ -300,13 +258,15 @@ def _exclude(content: Mapping[str, Any], found: list[str]) -> list[dict[str, Any
 
 
 def _seeds(seeds: Any, found: list[str]) -> Any:
-    numbers = isinstance(seeds, Sequence) and not isinstance(seeds, str) and len(seeds) > 0
+    numbers = isinstance(seeds, list | tuple | range) and len(seeds) > 0
     if not numbers or not all(
         isinstance(s, int) and not isinstance(s, bool) and 0 <= s < 2**32 for s in seeds
     ):
-        found.append(f"seeds: must be a list of whole numbers, e.g. [0, 1, 2] (given: {seeds!r}).")
+        found.append(
+            f"seeds: must be a list of whole numbers, e.g. [0, 1, 2] (given: {shown(seeds)})."
+        )
     elif len(set(seeds)) < len(seeds):
-        found.append(f"seeds: each only once (given: {seeds!r}).")
+        found.append(f"seeds: each only once (given: {shown(seeds)}).")
     return seeds
 
 
@@ -322,15 +282,3 @@ def _controls(controls: Any, found: list[str]) -> tuple[ControlName, ...]:
             f"{' or '.join(f'[{name}]' for name in CONTROLS)}, or false for none."
         )
     return tuple(name for name in CONTROLS if name in controls)
-
-
-def _items(
-    content: Mapping[str, Any], key: str, example: str, found: list[str]
-) -> list[tuple[str, Any]]:
-    """`(place, item)` for each item of the list that `content[key]` must be."""
-    value = content.get(key)
-    if not isinstance(value, list) or not value:
-        given = "" if value is None else f" (given: {value!r})"
-        found.append(f"{key}: must be a list of at least one, e.g. [{example}]{given}.")
-        return []
-    return [(f"{key}[{index}]", item) for index, item in enumerate(value)]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -19,6 +20,7 @@ __all__ = [
     "excludes",
     "product_entries",
     "product_faults",
+    "product_size",
     "train_text",
 ]
 
@@ -86,6 +88,11 @@ def product_faults(axes: Any, place: str) -> list[str]:
     return wrong
 
 
+def product_size(axes: Mapping[str, Any]) -> int:
+    """How many combinations there are of the axes' choices."""
+    return math.prod(len(choices) for _, choices in _axes(axes))
+
+
 def product_entries(axes: Mapping[str, Any]) -> list[dict[str, Any]]:
     """Every combination of the axes' choices, the last axis changing fastest.
 
@@ -98,6 +105,7 @@ def product_entries(axes: Mapping[str, Any]) -> list[dict[str, Any]]:
     """
     flat = _axes(axes)
     entries: list[dict[str, Any]] = []
+    plain: set[str] = set()
     for combination in itertools.product(*(choices for _, choices in flat)):
         entry: dict[str, Any] = {}
         for (path, _), choice in zip(flat, combination, strict=True):
@@ -105,8 +113,9 @@ def product_entries(axes: Mapping[str, Any]) -> list[dict[str, Any]]:
             inner[path[-1]] = choice
         if entry["policy"] == PLAIN:
             entry = {key: entry[key] for key in ("policy", "train") if key in entry}
-            if entry in entries:
+            if (told := repr(entry)) in plain:
                 continue
+            plain.add(told)
         entries.append(entry)
     return entries
 

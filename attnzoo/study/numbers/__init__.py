@@ -1,6 +1,6 @@
 """What the runs come to: statistics, intervals, costs."""
 
-from attnzoo.study.numbers.costs import Costs, Spread, VariantCosts, read_costs
+from attnzoo.study.numbers.costs import COSTS, Costs, Spread, VariantCosts, read_costs
 from attnzoo.study.numbers.inference import MOST_SEEDS
 from attnzoo.study.numbers.measure import is_measured, measure_costs
 from attnzoo.study.numbers.pareto import COST_LABELS, COST_UNITS, cost_of, fronts, on_front
@@ -13,6 +13,7 @@ from attnzoo.study.numbers.stats import (
 )
 
 __all__ = [
+    "COSTS",
     "COST_LABELS",
     "COST_UNITS",
     "MOST_SEEDS",

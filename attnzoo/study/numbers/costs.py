@@ -8,7 +8,7 @@ from attnzoo.errors import StudyError
 from attnzoo.study.runs import write_atomically
 from attnzoo.train import Config
 
-__all__ = ["BackboneCosts", "Costs", "Spread", "VariantCosts", "read_costs", "write_costs"]
+__all__ = ["COSTS", "BackboneCosts", "Costs", "Spread", "VariantCosts", "read_costs", "write_costs"]
 
 COSTS = "costs.json"
 
@@ -86,14 +86,12 @@ def read_costs(folder: str | Path) -> Costs | None:
         StudyError: the file is damaged.
     """
     path = Path(folder) / COSTS
-    if not path.is_file():
+    if not path.exists():
         return None
     try:
         return Costs.model_validate_json(path.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise StudyError(
-            f"{path} is damaged: {error}\nDelete it; `attnzoo ablate` measures anew."
-        ) from error
+    except (OSError, ValueError) as error:
+        raise StudyError(f"{path} is damaged; `attnzoo ablate` measures anew.") from error
 
 
 def write_costs(folder: str | Path, costs: Costs) -> None:

@@ -21,7 +21,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from attnzoo.errors import AttnzooError
+from attnzoo.errors import AttnzooError, StudyError
 from attnzoo.study.definition import Study
 from attnzoo.study.numbers.costs import (
     BackboneCosts,
@@ -52,7 +52,7 @@ def measure_costs(study: Study, folder: str | Path, classes: int) -> Costs:
         folder: of the study.
         classes: of its data.
     """
-    known = read_costs(folder) or Costs()
+    known = _known(folder)
     if not study.measure:
         return known
     kept = {entry.key: entry for entry in known.backbones if not entry.failed}
@@ -71,8 +71,16 @@ def is_measured(study: Study, folder: str | Path) -> bool:
     """Whether there is nothing left to measure of a study on this device."""
     if not study.measure:
         return True
-    known = {entry.key for entry in (read_costs(folder) or Costs()).backbones}
+    known = {entry.key for entry in _known(folder).backbones}
     return all(_key(runs) in known for runs in _by_backbone(study).values())
+
+
+def _known(folder: str | Path) -> Costs:
+    """What was measured before; what cannot be read is measured anew."""
+    try:
+        return read_costs(folder) or Costs()
+    except StudyError:
+        return Costs()
 
 
 def _by_backbone(study: Study) -> dict[str, list[RunSpec]]:

@@ -27,9 +27,11 @@ from attnzoo.study.report.sheets import (
 )
 from attnzoo.study.report.table import comparisons, comparisons_csv
 from attnzoo.study.report.wording import comparison_notes, pooling_notes
-from attnzoo.study.runs import STUDY, write_atomically
+from attnzoo.study.runs import STUDY, check_folder, take, write_atomically
 
 __all__ = ["write_comparison"]
+
+FILES = ("comparisons.csv", "report.md", "report.html")
 
 
 def write_comparison(folders: Sequence[str | Path], out: str | Path) -> Path:
@@ -49,7 +51,8 @@ def write_comparison(folders: Sequence[str | Path], out: str | Path) -> Path:
 
     Raises:
         StudyError: fewer than two studies; one is missing or has no finished run; they are not
-            about the same test images; or `out` is the folder of a study.
+            about the same test images; or `out` is the folder of a study, or holds files by these
+            names that are not of an earlier comparison.
     """
     out = Path(out)
     if len(folders) < 2:
@@ -59,10 +62,11 @@ def write_comparison(folders: Sequence[str | Path], out: str | Path) -> Path:
             f"{str(out)!r} is the folder of a study, whose report would be lost. "
             f"Choose another folder."
         )
+    check_folder(out, FILES)
     entries = read_studies(folders)
     pooled = pool(entries)
     content = _content(entries, pooled)
-    out.mkdir(parents=True, exist_ok=True)
+    take(out, FILES)
     shown = {name: content[name] for name in ("effects", "side_by_side") if content[name]}
     figures = write_figures(out, shown)
     write_atomically(out / "comparisons.csv", comparisons_csv(pooled.rows))

@@ -53,6 +53,9 @@ def svg(figure: Any, name: str) -> str:
     text = io.StringIO()
     # Letters stay letters: they take the page's font, can be searched, and are small.
     options = {"svg.fonttype": "none", "svg.hashsalt": name, "font.size": 9}
+    options["text.parse_math"] = False  # a $ in a name is a $
+    for label in figure.findobj(require("matplotlib.text", "matplotlib").Text):
+        label.set_parse_math(False)
     with matplotlib.rc_context(options):
         figure.savefig(text, format="svg", metadata={"Date": None})
     drawn = text.getvalue()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -10,6 +11,8 @@ from attnzoo.study.report.provenance import Provenance
 from attnzoo.study.report.wording import verdicts
 
 __all__ = ["comparison_markdown", "report_markdown"]
+
+TAG = re.compile(r"<(?=[A-Za-z/!?])")
 
 
 def report_markdown(content: Mapping[str, Any], figures: Mapping[str, str]) -> str:
@@ -24,7 +27,7 @@ def report_markdown(content: Mapping[str, Any], figures: Mapping[str, str]) -> s
     if study.question:
         parts.append(study.question)
     parts.append(f"{len(content['records'])} of {content['planned']} runs are done.")
-    parts += [f"> {text}" for text in [*content["wording"], *content["stopped"]]]
+    parts += [f"> {_line(text)}" for text in [*content["wording"], *content["stopped"]]]
     if content["results"].groups:
         parts += ["## Results", content["results"].markdown(), words["results"]]
         sizes = [f"{name}: {size}" for name, size in content["sizes"].items()]
@@ -54,11 +57,11 @@ def report_markdown(content: Mapping[str, Any], figures: Mapping[str, str]) -> s
         parts += ["## Attention maps", words["maps"]]
         parts += [part for group in content["maps"] for part in _maps(group, figures)]
     if "data" in figures:
-        labels = ", ".join(picture.label for picture in content["data"].pictures)
+        labels = ", ".join(_line(picture.label) for picture in content["data"].pictures)
         parts += ["## The data", words["data"], _image("data", figures), labels]
     parts += ["## How to run it again", *_again(content["again"])]
     parts += [words["again"], f"written {content['written']}"]
-    return "\n\n".join(parts) + "\n"
+    return _joined(parts)
 
 
 def comparison_markdown(content: Mapping[str, Any], figures: Mapping[str, str]) -> str:
@@ -67,7 +70,7 @@ def comparison_markdown(content: Mapping[str, Any], figures: Mapping[str, str]) 
     for entry in content["entries"]:
         if entry.study.question:
             parts.append(f"{entry.label}: {entry.study.question}")
-    parts += [f"> {text}" for text in content["notes"]]
+    parts += [f"> {_line(text)}" for text in content["notes"]]
     parts.append("## What differs")
     parts.append(content["settings"].markdown() if content["settings"].groups else "No setting.")
     parts += ["## Side by side", content["results"].markdown()]
@@ -85,7 +88,18 @@ def comparison_markdown(content: Mapping[str, Any], figures: Mapping[str, str]) 
     parts += ["## Cost beside accuracy", content["costs"].markdown(), "## How to run them again"]
     for label, again in content["again"]:
         parts += [f"### {label}", *_again(again)]
-    return "\n\n".join(parts) + "\n"
+    return _joined(parts)
+
+
+def _joined(parts: Sequence[str]) -> str:
+    """One text; names of the user's that hold HTML are shown, not obeyed."""
+    shown = (part if part.startswith("```") else TAG.sub("&lt;", part) for part in parts)
+    return "\n\n".join(shown) + "\n"
+
+
+def _line(text: str) -> str:
+    """Without line breaks, which would end what Markdown has on a line."""
+    return " ".join(text.split("\n"))
 
 
 def _again(again: Provenance) -> list[str]:
@@ -98,9 +112,9 @@ def _again(again: Provenance) -> list[str]:
 
 
 def _maps(group: MapGroup, figures: Mapping[str, str]) -> list[str]:
-    parts = [f"### {group.backbone}", f"On a test picture of class {group.label}."]
+    parts = [f"### {group.backbone}", f"On a test picture of class {_line(group.label)}."]
     for i, row in enumerate(group.rows):
-        parts.append(f"{row.variant}, seed {row.seed}, {row.shown} of {row.sites} sites:")
+        parts.append(f"{_line(row.variant)}, seed {row.seed}, {row.shown} of {row.sites} sites:")
         name = f"maps-{i + 1}-{group.backbone}"
         if name in figures:
             parts.append(_image(name, figures))
@@ -120,8 +134,8 @@ def _picture(name: str, caption: str, figures: Mapping[str, str]) -> list[str]:
 
 
 def _image(name: str, figures: Mapping[str, str]) -> str:
-    return f"![{name}]({figures[name]})"
+    return f"![{_line(name)}]({figures[name]})"
 
 
 def _list(lines: Sequence[str]) -> str:
-    return "\n".join(f"- {line}" for line in lines)
+    return "\n".join(f"- {_line(line)}" for line in lines)

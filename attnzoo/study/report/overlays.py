@@ -114,7 +114,8 @@ def map_groups(
         rows: dict[str, MapRow] = {}
         for record in records:
             result = record.result
-            if result.backbone == backbone and result.variant not in rows:
+            readable = MAPS not in record.damaged
+            if readable and result.backbone == backbone and result.variant not in rows:
                 maps = read_maps(record.folder / MAPS)
                 if maps:
                     rows[result.variant] = _row(result.variant, result.seed, maps, picture, sample)

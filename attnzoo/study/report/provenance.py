@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 import hashlib
-import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from attnzoo.study.definition import Study, study_yaml
-from attnzoo.study.runs import Record
+from attnzoo.study.runs import Record, read_environment
+from attnzoo.train import ENVIRONMENT
 
 __all__ = ["Provenance", "provenance"]
 
-ENVIRONMENT = "environment.json"
 NAMES = {"cuda": "CUDA of PyTorch", "gpus": "GPUs", "git dirty": "git, uncommitted changes"}
 
 
@@ -61,7 +60,7 @@ def _environments(record: Record) -> list[dict[str, str]]:
     Without the versions, which results tell of themselves.
     """
     path = record.folder / ENVIRONMENT
-    if not path.is_file():
+    if ENVIRONMENT in record.damaged or not path.is_file():
         return []
     return [
         {
@@ -69,7 +68,7 @@ def _environments(record: Record) -> list[dict[str, str]]:
             for name, told in _flat(noted)
             if told and not name.startswith(("python", "packages"))
         }
-        for noted in json.loads(path.read_text(encoding="utf-8"))
+        for noted in read_environment(path)
     ]
 
 

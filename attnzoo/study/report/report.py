@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import shutil
-import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
 from typing import Any
 
 from rich.table import Table
 
+from attnzoo.errors import StudyError
 from attnzoo.study.definition import Study
 from attnzoo.study.numbers import COST_UNITS, Costs, Summary, fronts, read_costs
 from attnzoo.study.report import plots
@@ -30,18 +29,24 @@ from attnzoo.study.report.table import (
 )
 from attnzoo.study.report.wording import capacity, caveats, failure_notes
 from attnzoo.study.runs import (
+    FIGURES,
     DataRecord,
     Record,
+    damages,
     read_data,
     read_failures,
     read_folder,
+    remove,
+    take,
     write_atomically,
+    written,
 )
 from attnzoo.train import require
 
 __all__ = ["render", "study_table", "write_figures", "write_report", "write_results"]
 
-FIGURES = "figures"
+FILES = ("results.csv", "comparisons.csv", "report.md", "report.html")
+LONGEST = 200  # letters of a figure's name: file systems take 255 bytes
 
 
 def study_table(folder: str | Path) -> Table:
@@ -79,14 +84,16 @@ def write_report(folder: str | Path) -> Path:
         MissingExtraError: matplotlib or another package of the extra `study` is missing.
     """
     folder = Path(folder)
-    write_results(folder)
     study, records = read_folder(folder)
-    data, costs = read_data(folder), read_costs(folder)
+    take(folder, FILES)
+    write_results(folder)
+    said = damages(folder, study, records)
+    data, costs = _read(read_data, folder, said), _read(read_costs, folder, said)
     rows = study_rows(study, records)
     write_atomically(folder / "comparisons.csv", comparisons_csv(rows))
     failures = read_failures(folder, study.runs)
     content = _content(study, records, rows, data, costs)
-    content["stopped"] = [*content["stopped"], *failure_notes(failures.values())]
+    content["stopped"] = [*content["stopped"], *failure_notes(failures.values()), *said]
     figures = write_figures(folder, _figures(content))
     write_atomically(folder / "report.md", report_markdown(content, figures))
     path = folder / "report.html"
@@ -110,7 +117,7 @@ def render(template: str, content: Mapping[str, Any]) -> str:
 
 
 def write_figures(folder: Path, figures: Mapping[str, str | bytes]) -> dict[str, str]:
-    """Write figures as files, in the place of those of an earlier report.
+    """Write figures as files, and remove those that an earlier report wrote and this one has not.
 
     Args:
         folder: of the study; they go to `figures` in it.
@@ -119,22 +126,28 @@ def write_figures(folder: Path, figures: Mapping[str, str | bytes]) -> dict[str,
     Returns:
         Name → path relative to the folder.
     """
-    place = folder / FIGURES
-    partial = Path(tempfile.mkdtemp(prefix=f".{FIGURES}.", dir=folder))
-    partial.chmod(0o755)  # as other folders, not as one for temporary files
-    paths = {}
+    paths, contents = {}, {}
     for name, figure in figures.items():
         safe = "".join(c if c.isalnum() or c in "-_." else "-" for c in name)
-        if isinstance(figure, bytes):
-            file = f"{safe}.jpg"
-            (partial / file).write_bytes(figure)
-        else:
-            file = f"{safe}.svg"
-            (partial / file).write_text(standalone(figure), encoding="utf-8")
-        paths[name] = f"{FIGURES}/{file}"
-    shutil.rmtree(place, ignore_errors=True)
-    partial.rename(place)
+        jpeg = isinstance(figure, bytes)
+        paths[name] = f"{FIGURES}/{safe[:LONGEST]}{'.jpg' if jpeg else '.svg'}"
+        contents[paths[name]] = figure if jpeg else standalone(figure)
+    take(folder, contents)
+    (folder / FIGURES).mkdir(exist_ok=True)
+    for path, content in contents.items():
+        write_atomically(folder / path, content)
+    former = {name for name in written(folder) if name.startswith(f"{FIGURES}/")}
+    remove(folder, former - contents.keys())
     return paths
+
+
+def _read(read: Callable[[Path], Any], folder: Path, said: list[str]) -> Any:
+    """What `read` finds; what is damaged is left out, and said."""
+    try:
+        return read(folder)
+    except StudyError as error:
+        said.append(str(error))
+        return None
 
 
 def _content(

@@ -67,8 +67,12 @@ class Sheet:
         columns = ["backbone"] * grouped + list(self.headings)
         lines = [columns, ["---"] * len(columns)]
         for heading, rows in self.groups:
-            lines += [[heading] * grouped + [c.replace("|", "\\|") for c in row] for row in rows]
+            lines += [[_cell(text) for text in ([heading] * grouped + list(row))] for row in rows]
         return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+
+
+def _cell(text: str) -> str:
+    return " ".join(text.split("\n")).replace("|", "\\|")
 
 
 def result_sheet(rows: Sequence[Summary]) -> Sheet:

@@ -100,12 +100,16 @@ def results_table(study: Study, records: Sequence[Record]) -> Table:
             *(_judgement(difference) if judged else ()),
             *((_beyond_text(row.beyond),) if controlled else ()),
             str(row.sites or ""),
-            f"{row.parameters / 1e6:.2f} M{added_text(row, row.added_parameters, row.parameters)}",
+            f"{_count_text(row.parameters)}{added_text(row, row.added_parameters, row.parameters)}",
             f"{row.macs / 1e6:.1f}{added_text(row, row.added_macs, row.macs)}",
             f"{row.seconds:.0f}",
         )
         previous = row.backbone
     return table
+
+
+def _count_text(count: int) -> str:
+    return f"{count / 1e6:.2f} M" if count >= 1e5 else f"{count:,}"
 
 
 def _judgement(difference: Difference | None) -> tuple[str, str, str]:

@@ -29,6 +29,12 @@ UNEQUAL = 0.1
 """A control whose size differs by a larger share of the attention's is pointed out."""
 
 
+def _correction(comparisons: int) -> str:
+    if comparisons == 1:
+        return "of the one comparison of this study"
+    return f"after Holm's correction over all {comparisons} comparisons of this study"
+
+
 def caveats(
     study: Study, rows: Sequence[Summary], data: DataRecord | None, *, done: int
 ) -> list[str]:
@@ -51,9 +57,8 @@ def caveats(
             "Differences are paired: at one seed all variants of a backbone start from the same "
             "weights and see the same batches. The bracket is the 95% interval of the mean "
             "difference by Student's t, of that comparison alone. The verdict is stricter: the "
-            "paired t test at 5% after Holm's correction over all "
-            f"{len(comparisons(rows))} comparisons of this study. No evidence means just that, "
-            "not that there is no difference: see how many more seeds it would take."
+            f"paired t test at 5% {_correction(len(comparisons(rows)))}. No evidence means just "
+            "that, not that there is no difference: see how many more seeds it would take."
         )
         if any(row.diverged for row in rows):
             said.append(

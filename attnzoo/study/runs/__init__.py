@@ -5,24 +5,32 @@ from attnzoo.study.runs.cluster import RayCluster
 from attnzoo.study.runs.conduct import Engine, InProcess, conduct
 from attnzoo.study.runs.failures import Failure, read_failures
 from attnzoo.study.runs.folder import (
-    STUDY,
+    DATA,
     DataRecord,
-    Record,
-    is_finished,
+    damages,
     read_data,
     read_folder,
-    read_run,
     run_folder,
     same_study,
-    write_atomically,
     write_data,
     write_study,
 )
 from attnzoo.study.runs.forecast import forecast
+from attnzoo.study.runs.ours import FIGURES, STUDY, check_folder, remove, take, written
 from attnzoo.study.runs.processes import Processes, shares_of_gpus
 from attnzoo.study.runs.progress import StudyBars
+from attnzoo.study.runs.record import (
+    Record,
+    is_finished,
+    put_damaged_aside,
+    read_environment,
+    read_run,
+)
+from attnzoo.study.runs.writing import write_atomically
 
 __all__ = [
+    "DATA",
+    "FIGURES",
     "STUDY",
     "DataRecord",
     "Engine",
@@ -34,18 +42,25 @@ __all__ = [
     "RayCluster",
     "Record",
     "StudyBars",
+    "check_folder",
     "conduct",
+    "damages",
     "data_of",
     "forecast",
     "is_finished",
+    "put_damaged_aside",
     "read_data",
+    "read_environment",
     "read_failures",
     "read_folder",
     "read_run",
+    "remove",
     "run_folder",
     "same_study",
     "shares_of_gpus",
+    "take",
     "write_atomically",
     "write_data",
     "write_study",
+    "written",
 ]

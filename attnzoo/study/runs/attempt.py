@@ -10,7 +10,7 @@ from enum import Enum
 from pathlib import Path
 
 from attnzoo.study.runs.failures import forget_failure, note_failure, read_failure
-from attnzoo.study.runs.folder import is_finished
+from attnzoo.study.runs.record import is_finished, put_damaged_aside
 from attnzoo.train import (
     DataSpec,
     ImageData,
@@ -62,8 +62,10 @@ def attempt(job: Job, watch: Watch, opened: Callable[[DataSpec], ImageData] = da
     """Try to do a run. What it raises is kept as a failure; only interrupts go on."""
     try:
         with claimed(job.folder):
-            if is_finished(job.folder):
+            if is_finished(job.folder, job.run):
                 return Outcome.FOUND
+            for line in put_damaged_aside(job.folder, job.run):
+                watch.say(line)
             known = read_failure(job.folder)
             if known is not None and known.attempt != job.failed:
                 return Outcome.FAILED
@@ -82,8 +84,15 @@ def _do(job: Job, watch: Watch, opened: Callable[[DataSpec], ImageData]) -> Outc
             told = traceback.format_exc()  # what comes later is in the run's log already
             raise
         train(job.run, job.folder, data=data, watch=watch, repository=job.origin)
-    except Exception as error:
-        why = f"{type(error).__name__}: {error}".partition("\n")[0]
-        note_failure(job.folder, job.run, why, told)
+    except KeyboardInterrupt:
+        raise
+    except BaseException as error:  # a network may call sys.exit, too
+        note_failure(job.folder, job.run, _why(error), told)
         return Outcome.FAILED
     return Outcome.DONE
+
+
+def _why(error: BaseException) -> str:
+    if isinstance(error, SystemExit):
+        return f"something in it ended the program, by sys.exit({error.code!r})"
+    return f"{type(error).__name__}: {error}".partition("\n")[0]

@@ -9,7 +9,7 @@ from typing import Protocol
 
 from attnzoo.study.runs.attempt import Job, Outcome, attempt
 from attnzoo.study.runs.failures import note_failure
-from attnzoo.study.runs.folder import is_finished
+from attnzoo.study.runs.record import is_finished
 from attnzoo.train import RunBusyError, Watch, claimed
 
 __all__ = ["Engine", "InProcess", "Report", "conduct"]
@@ -105,7 +105,7 @@ def _lost(job: Job, how: str) -> Outcome:
     message, _, output = how.partition("\n")
     try:
         with claimed(job.folder):
-            if is_finished(job.folder):
+            if is_finished(job.folder, job.run):
                 return Outcome.FOUND
             note_failure(job.folder, job.run, f"{message}, {TRIES} times", output)
             return Outcome.FAILED

@@ -5,7 +5,9 @@ from __future__ import annotations
 import uuid
 from pathlib import Path
 
-from attnzoo.study.runs.folder import run_folder, write_atomically
+from attnzoo.errors import StudyError
+from attnzoo.study.runs.folder import run_folder
+from attnzoo.study.runs.writing import write_atomically
 from attnzoo.train import Config, RunSpec
 
 __all__ = ["Failure", "forget_failure", "note_failure", "read_failure", "read_failures"]
@@ -45,12 +47,21 @@ def note_failure(folder: Path, run: RunSpec, message: str, output: str = "") -> 
         run: which run.
         message: why it failed, in a line.
         output: what else the run's log is to tell.
+
+    Raises:
+        StudyError: it cannot be written down.
     """
     partial = _unfinished(folder)
-    partial.mkdir(parents=True, exist_ok=True)
     log = partial / "log.txt"
-    with log.open("a", encoding="utf-8") as file:
-        file.write(f"failed: {message}\n{output}".rstrip() + "\n")
+    try:
+        partial.mkdir(parents=True, exist_ok=True)
+        with log.open("a", encoding="utf-8", errors="replace") as file:
+            file.write(f"failed: {message}\n{output}".rstrip() + "\n")
+    except OSError as error:
+        raise StudyError(
+            f"a run failed ({message}), and that cannot be written down: {error}. What is done is "
+            f"kept; the same command goes on from there."
+        ) from None
     failure = Failure(
         backbone=run.backbone,
         variant=run.variant.title,
@@ -64,12 +75,12 @@ def note_failure(folder: Path, run: RunSpec, message: str, output: str = "") -> 
 
 
 def read_failure(folder: Path) -> Failure | None:
-    """How the run that belongs into `folder` failed last time, or None."""
+    """How the run that belongs into `folder` failed last time, or None; a damaged note is none."""
     try:
         text = (_unfinished(folder) / FAILURE).read_text(encoding="utf-8")
-    except FileNotFoundError:
+        return Failure.model_validate_json(text)
+    except (OSError, ValueError):
         return None
-    return Failure.model_validate_json(text)
 
 
 def read_failures(folder: Path, runs: list[RunSpec]) -> dict[str, Failure]:

@@ -8,64 +8,41 @@ runs/.<run>.partial/    a run in progress, or one that was interrupted or failed
 runs/.<run>.lock        claimed by the process that does the run
 results.csv             one row a run
 comparisons.csv         one row a comparison
-report.html, report.md
+report.html, report.md, figures/
+.attnzoo.json           the names of what attnzoo wrote; nothing else is replaced or removed
 """
 
 from __future__ import annotations
 
 import base64
-import csv
-import functools
 import io
 import json
 import os
-import time
-import uuid
-from contextlib import suppress
-from dataclasses import dataclass
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 from PIL import Image
 
 from attnzoo.errors import StudyError
 from attnzoo.study.definition import Study
-from attnzoo.train import RESULT, Config, ImageData, RunResult, RunSpec
+from attnzoo.study.runs.ours import STUDY, written
+from attnzoo.study.runs.record import Record, damage, read_run
+from attnzoo.study.runs.writing import remove_leftovers, write_atomically
+from attnzoo.train import Config, ImageData, RunSpec
 
 __all__ = [
+    "DATA",
     "DataRecord",
-    "Record",
-    "is_finished",
+    "damages",
     "read_data",
     "read_folder",
-    "read_run",
     "run_folder",
     "same_study",
-    "write_atomically",
     "write_data",
     "write_study",
 ]
 
-STUDY, DATA = "study.json", "data.json"
-
-STALE = 600  # seconds: nobody writes one file for so long
-
-
-@dataclass(frozen=True)
-class Record:
-    """One finished run, as its folder tells it.
-
-    Attributes:
-        spec: what it was.
-        result: what it came to.
-        epochs: rows of `metrics.csv`; numbers, None where a cell is empty.
-        folder: where it is.
-    """
-
-    spec: RunSpec
-    result: RunResult
-    epochs: list[dict[str, float | None]]
-    folder: Path
+DATA = "data.json"
 
 
 class DataRecord(Config):
@@ -91,23 +68,9 @@ class DataRecord(Config):
     pictures: list[Picture]
 
 
-def write_atomically(path: Path, text: str) -> None:
-    """Write a file so that a reader sees the old text or the new, never half.
-
-    Several processes may write the same file at once: the last one's text stays.
-    """
-    partial = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}.partial")
-    partial.write_text(text, encoding="utf-8")
-    os.replace(partial, path)
-
-
 def write_study(folder: Path, study: Study) -> None:
     """Leave the study in its folder."""
-    folder.mkdir(parents=True, exist_ok=True)
-    for left in folder.glob(".*.partial"):  # by a process that was killed while it wrote
-        with suppress(FileNotFoundError):
-            if time.time() - left.stat().st_mtime > STALE:
-                left.unlink()
+    remove_leftovers(folder, written(folder))
     write_atomically(folder / STUDY, study.model_dump_json(indent=2))
 
 
@@ -115,7 +78,7 @@ def same_study(folder: Path, study: Study) -> bool:
     """Whether the study in `folder` is this one."""
     try:
         return (folder / STUDY).read_text(encoding="utf-8") == study.model_dump_json(indent=2)
-    except FileNotFoundError:
+    except (OSError, ValueError):
         return False
 
 
@@ -141,10 +104,24 @@ def write_data(folder: Path, data: ImageData, pictures: int = 8) -> None:
 
 
 def read_data(folder: Path) -> DataRecord | None:
-    """The description of the data, or None where the study has not begun."""
-    if not (folder / DATA).is_file():
+    """The description of the data, or None where the study has not begun.
+
+    Raises:
+        StudyError: the file is damaged.
+    """
+    path = folder / DATA
+    if not os.path.lexists(path):
         return None
-    return DataRecord.model_validate_json((folder / DATA).read_text(encoding="utf-8"))
+    try:
+        found = DataRecord.model_validate_json(path.read_text(encoding="utf-8"))
+        for picture in found.pictures:
+            with Image.open(io.BytesIO(base64.b64decode(picture.png))) as image:
+                image.load()
+    except Exception as error:  # image decoders raise whatever they come upon
+        raise StudyError(
+            f"{path} is damaged ({type(error).__name__}); `attnzoo ablate` writes it anew."
+        ) from error
+    return found
 
 
 def run_folder(folder: Path, run: RunSpec) -> Path:
@@ -161,44 +138,32 @@ def read_folder(folder: str | Path) -> tuple[Study, list[Record]]:
     folder = Path(folder)
     try:
         study = Study.model_validate(json.loads((folder / STUDY).read_text(encoding="utf-8")))
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         raise StudyError(
             f"{str(folder)!r} holds no study ({STUDY} is missing). "
             f"Give the folder that `attnzoo ablate` wrote."
         ) from None
-    except ValueError as error:
-        raise StudyError(f"{folder / STUDY} is damaged: {error}") from error
-    records = (read_run(run_folder(folder, run)) for run in study.runs)
+    except (OSError, ValueError, RecursionError) as error:
+        raise StudyError(
+            f"{folder / STUDY} is damaged; `attnzoo ablate` writes it anew. {error}"
+        ) from error
+    records = (read_run(run_folder(folder, run), run) for run in study.runs)
     return study, [record for record in records if record is not None]
 
 
-def is_finished(folder: Path) -> bool:
-    """Whether `folder` is that of a finished run."""
-    return (folder / RESULT).is_file()
-
-
-def read_run(folder: Path) -> Record | None:
-    """The finished run in `folder`, or None."""
-    try:
-        stamp = (folder / RESULT).stat()
-    except FileNotFoundError:
-        return None
-    return _read_once(folder, (stamp.st_mtime_ns, stamp.st_ino))
-
-
-@functools.lru_cache(maxsize=4096)
-def _read_once(folder: Path, stamp: tuple[int, int]) -> Record:
-    """A finished run stays as it is, and tables are written after each: read it once."""
-    spec = RunSpec.model_validate_json((folder / "run.json").read_text(encoding="utf-8"))
-    result = RunResult.model_validate_json((folder / RESULT).read_text(encoding="utf-8"))
-    return Record(spec, result, _epochs(folder / "metrics.csv"), folder)
-
-
-def _epochs(path: Path) -> list[dict[str, Any]]:
-    if not path.is_file():  # diverged in the first epoch
-        return []
-    with path.open(newline="", encoding="utf-8") as file:
-        return [
-            {key: float(value) if value else None for key, value in row.items()}
-            for row in csv.DictReader(file)
-        ]
+def damages(folder: Path, study: Study, records: Sequence[Record]) -> list[str]:
+    """What cannot be read in a study's folder: runs that are left out, and parts of others."""
+    said = []
+    known = {record.folder: record for record in records}
+    for run in study.runs:
+        place = run_folder(folder, run)
+        title = f"{run.backbone}, {run.variant.title}, seed {run.train.seed}"
+        if place not in known:
+            if why := damage(place, run):
+                said.append(
+                    f"{title}: left out, for its folder {place.name} is damaged ({why}). "
+                    f"`attnzoo ablate` does the run again."
+                )
+        elif parts := known[place].damaged:
+            said.append(f"{title}: without {' and '.join(parts)}, which cannot be read.")
+    return said

@@ -13,7 +13,7 @@ from typing import Literal
 import torch
 
 from attnzoo.study.definition import Cell, Study
-from attnzoo.study.runs.folder import Record
+from attnzoo.study.runs.record import Record
 from attnzoo.train import ImageData, RunSpec, Watch, build, fit, open_data
 
 __all__ = ["Forecast", "forecast"]

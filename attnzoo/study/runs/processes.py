@@ -23,6 +23,7 @@ from attnzoo.train import Watch
 
 __all__ = ["Processes", "shares_of_gpus"]
 
+GRACE = 10.0  # seconds for what a network's own threads have to do once the runs are done
 TAIL = 20_000  # characters of what a process printed last that go to the log of the run it left
 
 
@@ -192,6 +193,10 @@ def _work(pipe: Connection, output: int, threads: int, gpu: str | None) -> None:
     with suppress(EOFError, OSError, KeyboardInterrupt):
         while True:
             send(attempt(pipe.recv(), Relay(send)))
+    # A network may have started threads that never end, which Python would wait for.
+    end = threading.Timer(GRACE, os._exit, [0])
+    end.daemon = True
+    end.start()
 
 
 def _end_with_parent() -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import re
-import shutil
 from pathlib import Path
 from xml.etree import ElementTree
 
@@ -13,7 +12,7 @@ from pages import Page
 from PIL import Image
 from studies import MEASURED as STUDY
 
-from attnzoo.study import parse_study, write_report
+from attnzoo.study import parse_study
 
 
 def test_the_report_in_markdown(done: Path) -> None:
@@ -59,11 +58,3 @@ def test_figures_are_files_of_their_own(mapped: Path) -> None:
     strips = sorted((mapped / "figures").glob("*.jpg"))
     assert [path.name.partition("-")[0] for path in strips] == ["data.jpg", "maps"]
     assert [Image.open(path).size for path in strips] == [(8 * 100 - 4, 96), (96, 96)]
-
-
-def test_a_new_report_leaves_no_figure_of_the_old_one(tmp_path: Path, done: Path) -> None:
-    folder = shutil.copytree(done, tmp_path / "copy")
-    (folder / "figures" / "old.svg").write_text("<svg/>")
-    write_report(folder)
-    assert not (folder / "figures" / "old.svg").exists()
-    assert not list(folder.glob(".*"))

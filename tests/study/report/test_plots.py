@@ -14,7 +14,7 @@ from attnzoo.study.numbers.stats import summarise
 from attnzoo.study.report import plots
 from attnzoo.study.report.drawing import standalone
 from attnzoo.study.report.looks import variant_looks
-from attnzoo.study.runs.folder import Record
+from attnzoo.study.runs.record import Record
 from attnzoo.train import RunSpec
 
 
