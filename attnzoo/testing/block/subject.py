@@ -120,8 +120,10 @@ class BlockSubject:
         if "shapes" not in self.limits:
             return list(shapes)
         _, channels, *size = self.fit(2, 8, 6, 4)
-        others = ((3, channels, *other) for other in ((16, 12), (4, 4), *_SIZES))
-        found = [shape for shape in others if [*shape[2:]] != size and self._takes(shape)]
+        others = [(3, channels, *other) for other in ((16, 12), (4, 4), *_SIZES)]
+        found: list[tuple[int, ...]] = [
+            shape for shape in others if [*shape[2:]] != size and self._takes(shape)
+        ]
         if not found:
             raise NotRunError(f"no map was found that the block takes but {(channels, *size)}")
         return found

@@ -111,12 +111,13 @@ class UNet(nn.Module):
     def __init__(self) -> None:
         super().__init__()
         self.first, self.second, self.third = _conv(3, 8), _conv(8, 16), _conv(16, 16)
+        self.pool1, self.pool2 = nn.MaxPool2d(2), nn.MaxPool2d(2)
         self.up = _conv(32, 8)
         self.head = nn.Conv2d(16, 2, 1)
 
     def forward(self, x: Tensor) -> Tensor:
         first = self.first(x)
-        second = self.second(F.max_pool2d(first, 2))
-        third = self.third(F.max_pool2d(second, 2))
+        second = self.second(self.pool1(first))
+        third = self.third(self.pool2(second))
         y = self.up(torch.cat([second, F.interpolate(third, scale_factor=2.0)], 1))
         return self.head(torch.cat([first, F.interpolate(y, scale_factor=2.0)], 1))
