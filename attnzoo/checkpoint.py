@@ -19,6 +19,7 @@ from attnzoo.checks import check_choice
 from attnzoo.errors import AttnzooError, CheckpointError, NotWrappedError
 from attnzoo.hosts import Attention, get_module
 from attnzoo.surgery import Operation, Recipe, carry_out, make_plan, operations, unwrap
+from attnzoo.tracing import undisturbed
 
 __all__ = ["Checkpoint", "load", "save"]
 
@@ -92,7 +93,7 @@ def save(model: nn.Module, path: str | os.PathLike[str], what: What = "attention
     _write(Path(path), tensors, header)
 
 
-@torch.inference_mode(False)
+@undisturbed
 def load(path: str | os.PathLike[str], model: nn.Module | None = None) -> Any:
     """Read a file that `save` wrote.
 

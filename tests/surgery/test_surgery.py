@@ -36,7 +36,7 @@ from attnzoo.errors import (
 )
 from attnzoo.hosts.attention import Attended, Attention, Replaced
 from attnzoo.registry import POLICIES, register_block, register_policy
-from attnzoo.surgery.operate import operations
+from attnzoo.surgery.record import operations
 
 SIZE = (3, 64, 64)
 
