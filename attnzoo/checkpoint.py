@@ -17,7 +17,7 @@ from attnzoo.header import What, read_header, sites_of, write_header
 from attnzoo.hosts import Attention, get_module
 from attnzoo.surgery import Recipe, carry_out, make_plan, operations, unwrap
 from attnzoo.tensor_files import read_tensors, write_tensors
-from attnzoo.tracing import held
+from attnzoo.tracing import held, undisturbed
 
 __all__ = ["Checkpoint", "load", "save"]
 
@@ -106,7 +106,7 @@ def save(model: nn.Module, path: str | os.PathLike[str], what: What = "attention
     write_tensors(Path(path), tensors, header)
 
 
-@torch.inference_mode(False)
+@undisturbed
 def load(path: str | os.PathLike[str], model: nn.Module | None = None) -> Any:
     """Read a file that `save` wrote.
 

@@ -8,7 +8,7 @@ from zoo import BACKBONES, SIZE, PlainVGG, outputs, same_bits, snapshot
 
 import attnzoo
 from attnzoo.errors import NotWrappedError
-from attnzoo.surgery.operate import operations
+from attnzoo.surgery.record import operations
 
 
 def test_records_of_what_was_done() -> None:
