@@ -64,18 +64,16 @@ def kept_bytes(model: nn.Module, x: Tensor) -> int:
     """Of what a forward pass keeps for the backward pass, parameters and buffers aside."""
     own = [*model.parameters(), *model.buffers()]
     known = {tensor.untyped_storage().data_ptr() for tensor in own}
-    kept: dict[int, Tensor] = {}
+    kept: dict[int, torch.UntypedStorage] = {}
 
-    def keep(tensor: Tensor) -> Tensor:
+    def keep(tensor: Tensor) -> None:  # nothing is unpacked: there is no backward pass
         storage = tensor.untyped_storage()
         if storage.data_ptr() not in known:
-            kept[storage.data_ptr()] = tensor  # held, so that its place is not used again
-        return tensor
+            kept[storage.data_ptr()] = storage  # held, so that its place is not used again
 
-    with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
-        result = model(x)
-    del result
-    return sum(tensor.untyped_storage().nbytes() for tensor in kept.values())
+    with torch.autograd.graph.saved_tensors_hooks(keep, lambda _: x):
+        model(x)
+    return sum(storage.nbytes() for storage in kept.values())
 
 
 def maps(model: nn.Module, x: Tensor) -> int:
@@ -107,7 +105,7 @@ def main() -> None:
     x = torch.randn(BATCH, 3, SIDE, SIDE)
     wanted = sys.argv[1:] or BLOCKS
     print(f"kept for the backward pass, over the plain network; batch {BATCH}, {SIDE}×{SIDE}")
-    print("own: what attention keeps beside x, in maps a site")
+    print("own: what attention keeps beside its x, in maps a site")
     for network, (build, policy, most) in NETWORKS.items():
         plain = kept_bytes(build(), x)
         print(f"\n{network}: {plain / 1e6:.1f} MB; wanted ≤ {most:.2f}")
@@ -120,7 +118,7 @@ def main() -> None:
             ):
                 formula = attnzoo.wrap(build(), policy, name, example=(3, SIDE, SIDE))
                 formula = kept_bytes(written_plainly(formula), x) if is_gated(formula) else None
-            own = (kept_bytes(identity, x) - plain) / maps(identity, x)
+            own = (kept_bytes(identity, x) - plain) / maps(identity, x) - 1
             ratios = [kept_bytes(model, x) / plain for model in (identity, paper)]
             before = BEFORE.get(name)
             cells = [f"{ratios[0]:9.2f}", f"{ratios[1]:8.2f}", f"{own:7.2f}"]

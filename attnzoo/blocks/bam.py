@@ -7,8 +7,6 @@ Shapes: x and gate (N, C, H, W); channel branch (N, C, 1, 1); spatial branch (N,
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 from torch import Tensor, nn
 
 from attnzoo.blocks.gated import GatedByMap, MapGate
@@ -49,8 +47,10 @@ class BamGate(MapGate):
             nn.Conv2d(hidden, 1, 1),
         )
 
-    def recipe(self, x: Tensor) -> tuple[Callable[..., Tensor], list[Tensor]]:
-        return sigmoid_of_sum, [self.channel(x), self.spatial(x)]
+    make = staticmethod(sigmoid_of_sum)
+
+    def parts(self, x: Tensor) -> list[Tensor]:
+        return [self.channel(x), self.spatial(x)]
 
 
 @register_block(
@@ -108,6 +108,4 @@ class BAM(GatedByMap):
     def gates(self, x: Tensor) -> list[Tensor]:
         return [1 + self.gate(x)]
 
-    def recipe(self, x: Tensor) -> tuple[Callable[..., Tensor], list[Tensor]]:
-        _, parts = self.gate.recipe(x)
-        return one_and_sigmoid_of_sum, parts
+    make = staticmethod(one_and_sigmoid_of_sum)

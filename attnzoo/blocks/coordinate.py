@@ -7,13 +7,10 @@ Shapes: x and gate (N, C, H, W); row gates (N, C, H, 1); column gates (N, C, 1, 
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from attnzoo import kernels
 from attnzoo.blocks.gated import GatedByMap, MapGate
 from attnzoo.blocks.parts import FLOOR, ConvNorm, Reduction, hidden_channels
 from attnzoo.registry import register_block
@@ -30,14 +27,14 @@ class CoordinateGate(MapGate):
         self.row_expand = nn.Conv2d(hidden, channels, 1)
         self.column_expand = nn.Conv2d(hidden, channels, 1)
 
-    def recipe(self, x: Tensor) -> tuple[Callable[..., Tensor], list[Tensor]]:
+    def parts(self, x: Tensor) -> list[Tensor]:
         height = x.shape[2]
         rows, columns = x.mean(3, keepdim=True), x.mean(2, keepdim=True)
         strips = torch.cat([rows, columns.transpose(2, 3)], dim=2)  # (N, C, H + W, 1)
         strips = F.hardswish(self.reduce(strips))
         rows, columns = strips[:, :, :height], strips[:, :, height:].transpose(2, 3)
         rows, columns = self.row_expand(rows), self.column_expand(columns)
-        return kernels.times, [torch.sigmoid(rows), torch.sigmoid(columns)]
+        return [torch.sigmoid(rows), torch.sigmoid(columns)]
 
 
 @register_block(

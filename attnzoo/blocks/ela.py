@@ -7,12 +7,9 @@ Shapes: x and gate (N, C, H, W); row gates (N, C, H); column gates (N, C, W).
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 import torch
 from torch import Tensor, nn
 
-from attnzoo import kernels
 from attnzoo.blocks.gated import GatedByMap, MapGate
 from attnzoo.blocks.parts import channel_groups, group_norm
 from attnzoo.checks import check_int
@@ -36,9 +33,9 @@ class StripGate(MapGate):
         )
         self.norm = nn.GroupNorm(groups, channels)
 
-    def recipe(self, x: Tensor) -> tuple[Callable[..., Tensor], list[Tensor]]:
+    def parts(self, x: Tensor) -> list[Tensor]:
         rows, columns = self._along(x.mean(3)), self._along(x.mean(2))
-        return kernels.times, [rows.unsqueeze(3), columns.unsqueeze(2)]
+        return [rows.unsqueeze(3), columns.unsqueeze(2)]
 
     def _along(self, means: Tensor) -> Tensor:
         return torch.sigmoid(group_norm(self.norm, self.conv(means)))

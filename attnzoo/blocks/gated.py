@@ -7,7 +7,7 @@ gates, softened by γ where there is one, in the fused kernels where they can ru
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import torch
@@ -93,19 +93,26 @@ class MapGate(nn.Module, ABC):
     """A gate that is a map (N, C, H, W), made of parts that are smaller or kept anyway.
 
     Called, as by who watches it, it returns the map. `GatedByMap` has it made of the parts where
-    it is applied, and once more in the backward pass, and keeps the parts alone.
+    it is applied, and once more in the backward pass, and keeps no more than the parts.
     """
 
+    #: Whether the parts are made once more, too, so that all that is kept for them is x.
+    again = True
     #: Of channels that share one gate; the gate is then made as (N, groups, 1, H, W).
     groups = None
+    #: From the parts to the gate: a new tensor that broadcasts with x.
+    make = staticmethod(kernels.times)
 
     @abstractmethod
-    def recipe(self, x: Tensor) -> tuple[Callable[..., Tensor], list[Tensor]]:
-        """How the gate is made, and of what: see `attnzoo.kernels.gated_map`."""
+    def parts(self, x: Tensor) -> Sequence[Tensor]:
+        """What the gate is made of."""
+
+    def maker(self) -> nn.Module | None:
+        """Whose parameters `make` uses; None if it uses none."""
+        return None
 
     def forward(self, x: Tensor) -> Tensor:
-        make, parts = self.recipe(x)
-        gate = make(*parts)
+        gate = self.make(*self.parts(x))
         if self.groups is None:
             return gate.to(x.dtype)
         return gate.expand_as(x.unflatten(1, (self.groups, -1))).flatten(1, 2).to(x.dtype)
@@ -121,12 +128,21 @@ class GatedByMap(Gated):
         return [self.gate(x)]
 
     def formula(self, x: Tensor, gamma: Tensor | None = None) -> Tensor:
-        if any(map(kernels.is_watched, self.gate.modules())):
+        gate = self.gate
+        if any(map(kernels.is_watched, gate.modules())):
             return super().formula(x, gamma)
-        make, parts = self.recipe(x)
-        groups = self.gate.groups
-        return kernels.gated_map(x, parts, gamma, make=make, scale=self.scale, groups=groups)
+        parts = kernels.recomputed(gate.parts, x, module=gate) if gate.again else gate.parts(x)
+        return kernels.gated_map(
+            x,
+            [parts] if isinstance(parts, Tensor) else parts,
+            gamma,
+            make=self.make,
+            module=gate.maker(),
+            scale=self.scale,
+            groups=gate.groups,
+        )
 
-    def recipe(self, x: Tensor) -> tuple[Callable[..., Tensor], list[Tensor]]:
-        """What x is multiplied by: the gate, unless the block says otherwise."""
-        return self.gate.recipe(x)
+    @property
+    def make(self) -> Callable[..., Tensor]:
+        """From the parts to what x is multiplied by: the gate, unless the block says otherwise."""
+        return self.gate.make

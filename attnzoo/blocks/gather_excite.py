@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from functools import partial
 from typing import Literal
 
 import torch
@@ -98,6 +97,11 @@ class GlobalGather(nn.Module):
         return (1 - (places[:, None] - stored).abs()).clamp(min=0).to(self.weight.dtype)
 
 
+def enlarged(x: Tensor, gate: Tensor) -> Tensor:
+    """The gate at the size of x, each position taking the nearest one."""
+    return F.interpolate(gate, size=x.shape[2:])
+
+
 class GatherExciteGate(MapGate):
     """x (N, C, H, W) → gate, (N, C, 1, 1) for the global extent, else (N, C, H, W)."""
 
@@ -118,11 +122,15 @@ class GatherExciteGate(MapGate):
             self.excite.append(nn.ReLU(inplace=True))
             self.excite.append(pointwise(hidden, channels))
 
-    def recipe(self, x: Tensor) -> tuple[Callable[..., Tensor], list[Tensor]]:
+    again = False  # small
+
+    def parts(self, x: Tensor) -> list[Tensor]:
         gate = torch.sigmoid(self.excite(self.gather(x)))
-        if self.extent == "global":
-            return kernels.times, [gate]
-        return partial(F.interpolate, size=x.shape[2:]), [gate]
+        return [gate] if self.extent == "global" else [x, gate]
+
+    @property
+    def make(self) -> Callable[..., Tensor]:
+        return kernels.times if self.extent == "global" else enlarged
 
 
 @register_block(

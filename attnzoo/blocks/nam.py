@@ -10,7 +10,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from attnzoo.blocks.gated import Gated
+from attnzoo.blocks.gated import GatedByMap, MapGate
 from attnzoo.blocks.parts import batch_norm
 from attnzoo.checks import check_int
 from attnzoo.registry import register_block
@@ -18,14 +18,22 @@ from attnzoo.registry import register_block
 __all__ = ["NormalizationAttention"]
 
 
-class NormalizationGate(nn.Module):
+class NormalizationGate(MapGate):
     """x (N, C, H, W) → gate of the same shape."""
 
     def __init__(self, channels: int) -> None:
         super().__init__()
         self.norm = nn.BatchNorm2d(channels)
 
-    def forward(self, x: Tensor) -> Tensor:
+    again = False  # it is x
+
+    def parts(self, x: Tensor) -> list[Tensor]:
+        return [x]
+
+    def maker(self) -> nn.Module:
+        return self.norm
+
+    def make(self, x: Tensor) -> Tensor:
         magnitude = self.norm.weight.abs()
         # the smallest normal number, so that weights that are all zero give no 0 / 0
         share = magnitude / magnitude.sum().clamp(min=torch.finfo(magnitude.dtype).tiny)
@@ -41,7 +49,7 @@ class NormalizationGate(nn.Module):
     arxiv="2111.12419",
     maps={"gate": "both"},
 )
-class NormalizationAttention(Gated):
+class NormalizationAttention(GatedByMap):
     """Gate for every value: its normalised value, weighted by its channel's share of the scales.
 
         share = |γ| / sum of |γ| over C,  γ the weights of bn
@@ -75,6 +83,3 @@ class NormalizationAttention(Gated):
         super().__init__()
         check_int("NormalizationAttention", "channels", channels, minimum=1)
         self.gate = NormalizationGate(channels)
-
-    def gates(self, x: Tensor) -> list[Tensor]:
-        return [self.gate(x)]

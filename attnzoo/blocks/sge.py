@@ -7,12 +7,9 @@ Shapes: x and gate (N, C, H, W); the gate is the same for all channels of a grou
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 import torch
 from torch import Tensor, nn
 
-from attnzoo import kernels
 from attnzoo.blocks.gated import GatedByMap, MapGate
 from attnzoo.blocks.parts import channel_groups, wide
 from attnzoo.registry import register_block
@@ -31,13 +28,13 @@ class SimilarityGate(MapGate):
         self.weight = nn.Parameter(torch.zeros(groups, 1, 1))
         self.bias = nn.Parameter(torch.ones(groups, 1, 1))
 
-    def recipe(self, x: Tensor) -> tuple[Callable[..., Tensor], list[Tensor]]:
+    def parts(self, x: Tensor) -> list[Tensor]:
         values = wide(x).unflatten(1, (self.groups, -1))  # (N, G, C/G, H, W)
         similarity = (values * values.mean((3, 4), keepdim=True)).sum(2)
         centred = similarity - similarity.mean((2, 3), keepdim=True)
         deviation = centred.std((2, 3), correction=0, keepdim=True)
         logits = centred / (deviation + EPSILON) * self.weight + self.bias
-        return kernels.times, [torch.sigmoid(logits).to(x.dtype).unsqueeze(2)]
+        return [torch.sigmoid(logits).to(x.dtype).unsqueeze(2)]
 
 
 @register_block(

@@ -7,8 +7,6 @@ Shapes: x and gate (N, C, H, W).
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 from torch import Tensor
 
 from attnzoo import kernels
@@ -32,12 +30,15 @@ class EnergyGate(MapGate):
         super().__init__()
         self.e_lambda = e_lambda
 
+    again = False  # next to nothing
+    make = staticmethod(energy_gate)
+
     def forward(self, x: Tensor) -> Tensor:
         mean, spread = self.statistics(x)
         return energy_gate(x, mean, spread).to(x.dtype)
 
-    def recipe(self, x: Tensor) -> tuple[Callable[..., Tensor], list[Tensor]]:
-        return energy_gate, [x, *self.statistics(x)]
+    def parts(self, x: Tensor) -> list[Tensor]:
+        return [x, *self.statistics(x)]
 
     def statistics(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """The mean of each channel, and what its distances are measured by, (N, C, 1, 1)."""

@@ -7,10 +7,7 @@ Shapes: x and gate (N, C, H, W); strips (N, C, H, 1) and (N, C, 1, W).
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from attnzoo.blocks.gated import GatedByMap, MapGate
 from attnzoo.blocks.parts import ConvNorm
@@ -18,10 +15,6 @@ from attnzoo.checks import check_int
 from attnzoo.registry import register_block
 
 __all__ = ["StripPooling"]
-
-
-def fused_strips(rows: Tensor, columns: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
-    return F.conv2d((rows + columns).relu_(), weight, bias).sigmoid_()
 
 
 class StripPoolingGate(MapGate):
@@ -33,9 +26,15 @@ class StripPoolingGate(MapGate):
         self.columns = ConvNorm(channels, channels, (1, 3), padding=(0, 1))
         self.fuse = nn.Conv2d(channels, channels, 1)
 
-    def recipe(self, x: Tensor) -> tuple[Callable[..., Tensor], list[Tensor]]:
+    def parts(self, x: Tensor) -> list[Tensor]:
         rows, columns = self.rows(x.mean(3, keepdim=True)), self.columns(x.mean(2, keepdim=True))
-        return fused_strips, [rows, columns, self.fuse.weight, self.fuse.bias]
+        return [rows, columns]
+
+    def make(self, rows: Tensor, columns: Tensor) -> Tensor:
+        return self.fuse((rows + columns).relu_()).sigmoid_()
+
+    def maker(self) -> nn.Module:
+        return self.fuse
 
 
 @register_block(

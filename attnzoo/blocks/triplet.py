@@ -7,8 +7,6 @@ Shapes: x and gate (N, C, H, W); branch gates (N, 1, H, W), (N, C, 1, W), (N, C,
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 import torch
 from torch import Tensor, nn
 
@@ -49,9 +47,11 @@ class TripletGate(MapGate):
         self.channel_width = PlaneGate(2, kernel_size)
         self.channel_height = PlaneGate(3, kernel_size)
 
-    def recipe(self, x: Tensor) -> tuple[Callable[..., Tensor], list[Tensor]]:
+    make = staticmethod(mean_of_three)
+
+    def parts(self, x: Tensor) -> list[Tensor]:
         branches = (self.height_width, self.channel_width, self.channel_height)
-        return mean_of_three, [branch(x) for branch in branches]
+        return [branch(x) for branch in branches]
 
 
 @register_block(

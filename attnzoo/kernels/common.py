@@ -22,13 +22,10 @@ def through_formula(
     formula: Callable[..., Sequence[Tensor | None]],
     inputs: Sequence[Tensor | None],
     gradients: Sequence[Tensor | None],
-    *,
-    further: bool = True,
 ) -> list[Tensor | None]:
-    """Gradients of inputs from those of what the formula gives.
+    """Gradients of inputs from those of what the formula gives, which can be differentiated again.
 
-    The place of the kernels' own gradients in a backward pass that is itself recorded: these can
-    be differentiated again, unless no `further` pass is wanted.
+    The place of the kernels' own gradients in a backward pass that is itself recorded.
     """
     # Of the inputs by themselves, not through each other: one may have been computed from another.
     given = [t if t is None else t.view_as(t) for t in inputs]
@@ -39,6 +36,6 @@ def through_formula(
     if not asked or not known:
         return [None] * len(given)
     outputs, seeds = zip(*known, strict=True)
-    found = torch.autograd.grad(outputs, asked, seeds, create_graph=further, allow_unused=True)
+    found = torch.autograd.grad(outputs, asked, seeds, create_graph=True, allow_unused=True)
     rest = iter(found)
     return [next(rest) if t is not None and t.requires_grad else None for t in given]

@@ -3,10 +3,10 @@
     y = x · g                        g = g₁ · g₂ …, their sum, or made of its parts in another way
     y = x · (1 + γ·(g − 1))          with γ (C,)
 
-Both are `y = x · (p·q + r)`: p and r are much smaller than x, and come from γ and the gates by
-ordinary operations; so does q, or it is made of parts. The backward pass keeps x, p, r and the
-parts, and computes the rest again. γ = 0 gives x bit for bit, whatever x and the gates are: where
-0·q is no number, the factor is 1 all the same.
+Both are `y = x · (p·q + r)`, where p, q and r come from γ and the gates, and p and r are much
+smaller than x. The backward pass keeps x, γ and the gates, or what these are made of, and computes
+the rest again. γ = 0 gives x bit for bit, whatever x and the gates are: where 0·q is no number,
+the factor is 1 all the same.
 
 What records operations (a compiler, an exporter, `torch.func`) is given them one by one, with the
 same numbers; it would stop at an operation that is differentiated by hand.
@@ -21,9 +21,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from attnzoo.kernels.common import through_formula
 from attnzoo.kernels.dispatch import is_exported, is_recorded
-from attnzoo.kernels.recompute import Autocast, gradients
+from attnzoo.kernels.recompute import Again, gradients, learning, views
 from attnzoo.kernels.shapes import wide_dtype
 
 __all__ = ["gated_map", "plus", "summed", "times"]
@@ -55,6 +54,7 @@ def gated_map(
     gamma: Tensor | None = None,
     *,
     make: Make = times,
+    module: nn.Module | None = None,
     scale: float = 1.0,
     groups: int | None = None,
 ) -> Tensor:
@@ -65,47 +65,48 @@ def gated_map(
         parts: gates that broadcast with x; for another `make` than `times` and `plus` whatever it
             takes.
         gamma: (C,), or None for x times its gate.
-        make: from the parts to a new tensor that broadcasts with x. It may be called again in the
-            backward pass, and must not look at other tensors that want a gradient.
+        make: from the parts to a new tensor that broadcasts with x. Called again, it must give
+            the same.
+        module: whose parameters `make` uses; None if it uses none.
         scale: times the gate.
         groups: of channels, where each has one gate: that is (N, groups, 1, H, W) then.
     """
     if groups is not None:
-        return _in_groups(x, parts, gamma, groups, scale)
+        soft = None if gamma is None else gamma.view(1, groups, -1, 1, 1)
+        return _softened(x.unflatten(1, (groups, -1)), parts, soft, make, module, scale).flatten(
+            1, 2
+        )
     soft = None if gamma is None else gamma.view(1, -1, 1, 1)
-    return _softened(x, parts, soft, make, scale)
-
-
-def _in_groups(
-    x: Tensor, gates: Sequence[Tensor], gamma: Tensor | None, groups: int, scale: float
-) -> Tensor:
-    soft = None if gamma is None else gamma.view(1, groups, -1, 1, 1)
-    return _softened(x.unflatten(1, (groups, -1)), gates, soft, times, scale).flatten(1, 2)
+    return _softened(x, parts, soft, make, module, scale)
 
 
 def _softened(
-    x: Tensor, parts: Sequence[Tensor], soft: Tensor | None, make: Make, scale: float
+    x: Tensor,
+    parts: Sequence[Tensor],
+    soft: Tensor | None,
+    make: Make,
+    module: nn.Module | None,
+    scale: float,
 ) -> Tensor:
     """The same, with γ shaped as x is."""
-    shut = None if soft is None else soft == 0
-    p, parts, r = _terms(x, parts, soft, make, scale)
-    if make is plus:
-        make = times  # of the one that is left
-    if is_recorded(x, p, r, *parts):
-        return _formula(x, p, make(*parts), r, None if is_exported(x) else shut)
-    tensors = [t for t in (x, p, r, *parts) if isinstance(t, Tensor)]
-    learns = torch.is_grad_enabled() and any(t.requires_grad for t in tensors)
-    if learns and make is times and _is_small(p, r, *parts):
-        return _formula(x, p, parts[0], r, shut)
-    if learns:
-        return _Gating.apply(make, x, p, r, shut, *parts)
-    return _result(x, p, make, parts, r, shut)
+    parameters = () if module is None else tuple(module.parameters())
+    if is_recorded(x, soft, *parts, *parameters):
+        shut = None if is_exported(x) else _shut(soft)
+        return _formula(x, *_terms(x, soft, make, scale, *parts), shut)
+    if not learning(x, soft, *parts, *parameters):
+        own = make not in (times, plus)
+        return _times_factor(x, x, *_terms(x, soft, make, scale, *parts), _shut(soft), own=own)
+    if make in (times, plus) and all(t.shape[2:].numel() == 1 for t in parts):
+        # One number a channel: what it is made of need not be kept instead.
+        return _formula(x, *_terms(x, soft, make, scale, *parts), _shut(soft))
+    again = Again(make, module)
+    return _Gating.apply(again, scale, len(parts), x, soft, *parts, *parameters)
 
 
 def _terms(
-    x: Tensor, parts: Sequence[Tensor], soft: Tensor | None, make: Make, scale: float
-) -> tuple[Term, Sequence[Tensor], Tensor | None]:
-    """p, what q is made of, and r."""
+    x: Tensor, soft: Tensor | None, make: Make, scale: float, *parts: Tensor
+) -> tuple[Term, Tensor, Tensor | None]:
+    """Of p·q + r, where the gate is made of the parts: p, q and r."""
     p: Term = None if scale == 1.0 else scale
     r = None
     if soft is not None:
@@ -113,20 +114,12 @@ def _terms(
             soft = soft.to(wide_dtype(x.dtype))
         p, r = (soft if p is None else soft * p), 1 - soft
     if len(parts) == 1 or make not in (times, plus):
-        return p, parts, r
+        return p, make(*parts), r
     first = make(*parts[:-1])
     first = first if p is None else p * first
     if make is times:
-        return first, parts[-1:], r
-    return p, parts[-1:], first if r is None else first + r
-
-
-def _is_small(*terms: Term) -> bool:
-    """Whether there is one number a channel, so that what it is made of need not be kept instead.
-
-    In float16 and bfloat16 the product would still be as wide as γ.
-    """
-    return all(t.shape[2:].numel() == 1 for t in terms if isinstance(t, Tensor))
+        return first, parts[-1], r
+    return p, parts[-1], first if r is None else first + r
 
 
 def _formula(x: Tensor, p: Term, q: Tensor, r: Tensor | None, shut: Tensor | None) -> Tensor:
@@ -137,13 +130,6 @@ def _formula(x: Tensor, p: Term, q: Tensor, r: Tensor | None, shut: Tensor | Non
     if shut is not None:
         factor = torch.where(shut & ~factor.isfinite(), 1, factor)
     return (x * factor).to(x.dtype)
-
-
-def _result(
-    x: Tensor, p: Term, make: Make, parts: Sequence[Tensor], r: Tensor | None, shut: Tensor | None
-) -> Tensor:
-    """Y without a backward pass, in the place of the factor where that is a map of its own."""
-    return _times_factor(x, x, p, make(*parts), r, shut, own=make is not times)
 
 
 def _times_factor(
@@ -211,41 +197,44 @@ def _may_be_wild(shut: Tensor, *terms: Term) -> bool:
 class _Gating(torch.autograd.Function):
     @staticmethod
     def forward(
-        make: Make, x: Tensor, p: Term, r: Tensor | None, shut: Tensor | None, *parts: Tensor
+        again: Again, scale: float, count: int, x: Tensor, soft: Tensor | None, *tensors: Tensor
     ) -> Tensor:
-        return _result(x, p, make, parts, r, shut)
+        again.remember(x)
+        make = again.function
+        terms = _terms(x, soft, make, scale, *tensors[:count])
+        return _times_factor(x, x, *terms, _shut(soft), own=make not in (times, plus))
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
-        ctx.make, x, p, r, shut, *parts = inputs
-        ctx.number = None if isinstance(p, Tensor) else p
-        ctx.autocast = Autocast(x.device.type)
-        ctx.save_for_backward(x, p if isinstance(p, Tensor) else None, r, shut, *parts)
+        ctx.again, ctx.scale, ctx.count, *tensors = inputs
+        ctx.save_for_backward(*tensors)
 
     @staticmethod
     def backward(ctx: Any, g: Tensor) -> tuple[Tensor | None, ...]:  # ty: ignore[incompatible-method-override]
-        x, p, r, shut, *parts = ctx.saved_tensors
-        make = ctx.autocast.again(ctx.make)
-        if torch.is_grad_enabled():
-
-            def formula(x: Tensor, p: Term, r: Tensor | None, *parts: Tensor) -> list[Tensor]:
-                p = ctx.number if p is None else p
-                return [_formula(x, p, make(*parts), r, shut)]
-
-            dx, dp, dr, *dparts = through_formula(formula, (x, p, r, *parts), [g])
-            return None, dx, dp, dr, None, *dparts
-        wanted = dict(zip(("make", "x", "p", "r", "shut"), ctx.needs_input_grad, strict=False))
-        number = ctx.number if p is None else p
-        q = make(*parts)
-        dx = _times_factor(x, g, number, q, r, shut) if wanted["x"] else None
+        further = torch.is_grad_enabled()
+        with torch.enable_grad():
+            inputs = views(ctx.saved_tensors)  # x can be a part of its gate
+        x, soft, *parts = inputs[: 2 + ctx.count]
+        with ctx.again.later(inputs[2 + ctx.count :]) as make:
+            p, q, r = _terms(x, soft, make, ctx.scale, *parts)
+            y = _formula(x, p, q, r, _shut(soft)) if further else None
+        if y is not None:
+            return None, None, None, *gradients([y], inputs, [g], further=True)
+        dx = _times_factor(x, g, p, q, r, _shut(soft)) if ctx.needs_input_grad[3] else None
         whole = x * g
-        dp = summed(whole, q, p) if wanted["p"] else None
-        dr = summed(whole, None, r) if wanted["r"] else None
-        if not any(ctx.needs_input_grad[5:]):
-            return None, dx, dp, dr, None, *(None for _ in parts)
-        dq = summed(whole, number, q)
-        dparts = [dq] if ctx.make is times else gradients(make, parts, dq)
-        return None, dx, dp, dr, None, *dparts
+        pairs = [(t, other) for t, other in ((p, q), (q, p), (r, None)) if _learns(t)]
+        found = [summed(whole, other, t) for t, other in pairs]
+        rest = gradients([t for t, _ in pairs], inputs[1:], found, further=False)
+        return None, None, None, dx, *rest
+
+
+def _shut(soft: Tensor | None) -> Tensor | None:
+    """Where γ is zero."""
+    return None if soft is None else soft == 0
+
+
+def _learns(term: Term) -> bool:
+    return isinstance(term, Tensor) and term.requires_grad
 
 
 def summed(whole: Tensor, factor: Term, like: Tensor) -> Tensor:

@@ -2,73 +2,165 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Generator, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
-from attnzoo.kernels.common import through_formula
 from attnzoo.kernels.dispatch import is_recorded
 
-__all__ = ["Autocast", "recomputed"]
+__all__ = ["Again", "gradients", "learning", "recomputed", "views"]
+
+#: Gives a tensor, or several; it may use the parameters of a module.
+Function = Callable[..., Tensor | Sequence[Tensor]]
 
 
-class Autocast:
-    """The autocast of a forward pass, for what is computed again in the backward pass."""
-
-    def __init__(self, device: str) -> None:
-        self.device = device
-        # Autocast knows no meta device.
-        self.known = device != "meta"
-        self.enabled = self.known and torch.is_autocast_enabled(device)
-        self.dtype = torch.get_autocast_dtype(device) if self.enabled else None
-
-    def again(self, function: Callable[..., Tensor]) -> Callable[..., Tensor]:
-        """The function, to be called as it was in the forward pass."""
-        if not self.known or (not self.enabled and not torch.is_autocast_enabled(self.device)):
-            return function
-
-        def call(*tensors: Tensor) -> Tensor:
-            with torch.autocast(self.device, self.dtype, enabled=self.enabled):
-                return function(*tensors)
-
-        return call
-
-
-def recomputed(function: Callable[..., Tensor], *tensors: Tensor) -> Tensor:
+def recomputed(
+    function: Function, *tensors: Tensor, module: nn.Module | None = None
+) -> Tensor | Sequence[Tensor]:
     """`function(*tensors)`, of which the backward pass keeps the tensors and nothing else.
 
-    The function must give the same result when it is called again, and must not look at tensors
-    that want a gradient other than these. What a compiler or an exporter records is the function's
-    own operations.
+    Called again, the function must give the same. Batch normalisation may be part of it: its
+    running statistics move once. What a compiler or an exporter records is the function's own
+    operations.
+
+    Args:
+        function: of the tensors, and of the parameters of the module.
+        tensors: what is kept.
+        module: whose parameters the function uses; None if it uses none.
     """
-    wanted = torch.is_grad_enabled() and any(t.requires_grad for t in tensors)
-    if not wanted or is_recorded(*tensors):
+    parameters = () if module is None else tuple(module.parameters())
+    if not learning(*tensors, *parameters) or is_recorded(*tensors, *parameters):
         return function(*tensors)
-    return _Recomputed.apply(function, *tensors)
+    results = _Recomputed.apply(Again(function, module), len(tensors), *tensors, *parameters)
+    return results[0] if len(results) == 1 else results
+
+
+def learning(*tensors: Tensor | None) -> bool:
+    """Whether a backward pass may follow."""
+    return torch.is_grad_enabled() and any(t is not None and t.requires_grad for t in tensors)
+
+
+class Again:
+    """A function for the forward pass, which can be called as it was in the backward pass.
+
+    Args:
+        function: of tensors.
+        module: whose parameters it uses, or None.
+    """
+
+    def __init__(self, function: Function, module: nn.Module | None) -> None:
+        self.function = function
+        self.module = module
+
+    def remember(self, x: Tensor) -> None:
+        """Note how the forward pass runs, x being one of its tensors."""
+        self.device = x.device.type
+        # Autocast knows no meta device.
+        self.known = self.device != "meta"
+        self.autocast = self.known and torch.is_autocast_enabled(self.device)
+        self.dtype = torch.get_autocast_dtype(self.device) if self.autocast else None
+
+    @contextmanager
+    def later(self, parameters: Sequence[Tensor]) -> Generator[Function]:
+        """The function as it ran, with a graph, and without an effect on running statistics.
+
+        Args:
+            parameters: to take in the place of the module's, in their order.
+        """
+        same = not self.known or self.autocast == torch.is_autocast_enabled(self.device)
+        autocast: AbstractContextManager[Any] = nullcontext()
+        if not same:
+            autocast = torch.autocast(self.device, self.dtype, enabled=self.autocast)
+        function = self.function
+        if self.module is not None and parameters:
+            call = _Call(self.function, self.module)
+            names = [name for name, _ in call.named_parameters()]
+            given = dict(zip(names, parameters, strict=True))
+
+            def function(*tensors: Tensor) -> Any:
+                return torch.func.functional_call(call, given, tensors)
+
+        with torch.enable_grad(), autocast, _statistics_rest(self.module):
+            yield function
+
+
+class _Call(nn.Module):
+    """A function that uses a module, as a module."""
+
+    def __init__(self, function: Function, module: nn.Module) -> None:
+        super().__init__()
+        self.function, self.module = function, module
+
+    def forward(self, *tensors: Tensor) -> Any:
+        return self.function(*tensors)
+
+
+def views(tensors: Sequence[Tensor | None]) -> list[Tensor | None]:
+    """The tensors by themselves: one may have been computed from another."""
+    return [None if t is None else t.view_as(t) for t in tensors]
+
+
+@contextmanager
+def _statistics_rest(module: nn.Module | None) -> Generator[None]:
+    """Batch normalisation goes by the batch as before, and its running statistics stay."""
+    moving = [
+        norm
+        for norm in (() if module is None else module.modules())
+        if isinstance(norm, nn.modules.batchnorm._BatchNorm)
+        and norm.training
+        and norm.track_running_stats
+    ]
+    for norm in moving:
+        norm.track_running_stats = False
+    try:
+        yield
+    finally:
+        for norm in moving:
+            norm.track_running_stats = True
+
+
+def gradients(
+    results: Sequence[Tensor],
+    inputs: Sequence[Tensor | None],
+    given: Sequence[Tensor | None],
+    *,
+    further: bool,
+) -> list[Tensor | None]:
+    """Of the inputs, from those of the results; can be differentiated again if that is wanted."""
+    known = [
+        (y, g) for y, g in zip(results, given, strict=True) if g is not None and y.requires_grad
+    ]
+    asked = [t for t in inputs if t is not None and t.requires_grad]
+    if not known or not asked:
+        return [None] * len(inputs)
+    outputs, seeds = zip(*known, strict=True)
+    grads = torch.autograd.grad(outputs, asked, seeds, create_graph=further, allow_unused=True)
+    found = iter(grads)
+    return [next(found) if t is not None and t.requires_grad else None for t in inputs]
 
 
 class _Recomputed(torch.autograd.Function):
     @staticmethod
-    def forward(function: Callable[..., Tensor], *tensors: Tensor) -> Tensor:
-        return function(*tensors)
+    def forward(again: Again, count: int, *tensors: Tensor) -> tuple[Tensor, ...]:
+        again.remember(tensors[0])
+        results = again.function(*tensors[:count])
+        return (results,) if isinstance(results, Tensor) else tuple(results)
 
     @staticmethod
-    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
-        ctx.function, *tensors = inputs
-        ctx.autocast = Autocast(output.device.type)
+    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Any) -> None:
+        ctx.again, ctx.count, *tensors = inputs
         ctx.save_for_backward(*tensors)
+        ctx.set_materialize_grads(False)
 
     @staticmethod
-    def backward(ctx: Any, g: Tensor) -> tuple[Tensor | None, ...]:  # ty: ignore[incompatible-method-override]
-        return None, *gradients(ctx.autocast.again(ctx.function), ctx.saved_tensors, g)
-
-
-def gradients(
-    function: Callable[..., Tensor], tensors: Sequence[Tensor], g: Tensor
-) -> list[Tensor | None]:
-    """Gradients of the tensors from that of `function(*tensors)`; differentiable where wanted."""
-    further = torch.is_grad_enabled()
-    with torch.enable_grad():
-        return through_formula(lambda *given: [function(*given)], tensors, [g], further=further)
+    def backward(ctx: Any, *given: Tensor | None) -> tuple[Tensor | None, ...]:  # ty: ignore[incompatible-method-override]
+        further = torch.is_grad_enabled()
+        with torch.enable_grad():
+            inputs = views(ctx.saved_tensors)
+        with ctx.again.later(inputs[ctx.count :]) as function:
+            results = function(*inputs[: ctx.count])
+        results = (results,) if isinstance(results, Tensor) else results
+        return None, None, *gradients(results, inputs, given, further=further)
