@@ -56,7 +56,7 @@ class Report:
         return not self.failed
 
     def __getitem__(self, check: str) -> Row:
-        return next(row for row in self.rows if row.check == check)
+        return {row.check: row for row in self.rows}[check]
 
     def __iter__(self) -> Iterator[Row]:
         return iter(self.rows)

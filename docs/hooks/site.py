@@ -168,9 +168,7 @@ def policies() -> str:
         for spec in POLICIES
     ]
     for spec in POLICIES:
-        body = (
-            inspect.cleandoc(spec.find.__doc__ or "").partition("\n\n")[2].partition("\nArgs:")[0]
-        )
+        body = inspect.cleandoc(spec.find.__doc__ or "").partition("\n")[2].partition("\nArgs:")[0]
         lines += ["", f"## `{spec.name}` {{ #{anchor(spec.name)} }}", "", spec.summary]
         explained = describe(spec.find)[1]
         lines += ["", body.strip(), "", options(spec), ""]
