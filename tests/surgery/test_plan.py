@@ -38,7 +38,7 @@ def test_a_plan_changes_nothing_and_costs_are_counted() -> None:
 
 @pytest.mark.parametrize("start", ["identity", "paper"])
 def test_parameters_and_macs_by_the_formula(start: str) -> None:
-    rows = _plan(block="se", start=start, reduction=4).rows
+    rows = _plan(block="se", start=start, reduction=4, floor=1).rows
     for row, (channels, height) in zip(rows, [(8, 64), (16, 32)], strict=True):
         hidden = channels // 4
         weights = 2 * channels * hidden
@@ -49,7 +49,7 @@ def test_parameters_and_macs_by_the_formula(start: str) -> None:
         # the gated map and, from the identity, the difference and the sum
         maps = 3 if start == "identity" else 1
         assert row.activation_bytes >= 4 * maps * channels * height * height
-    local = _plan(block="local", start="paper", reduction=8).rows[0]
+    local = _plan(block="local", start="paper", reduction=8, floor=1).rows[0]
     assert local.macs == 8 * 1 + 1 * 8 + 64 * 64 * (8 * 1 + 1)
 
 

@@ -71,7 +71,7 @@ class _ByHand(nn.Module):
 
 def test_paper_start_equals_the_network_edited_by_hand() -> None:
     model, twin = _twins()
-    attnzoo.wrap(model, "pre-pool", "local", start="paper", example=SIZE)
+    attnzoo.wrap(model, "pre-pool", "local", start="paper", example=SIZE, floor=1)
     by_hand = _ByHand(twin)
     for mine, theirs in zip(
         attnzoo.attention_modules(model).values(),
