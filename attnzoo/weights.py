@@ -152,16 +152,22 @@ def _is_state_dict(value: Any) -> bool:
 def _inner(value: Any, owner: str) -> tuple[Any, str]:
     """The part of a checkpoint that holds its weights, and that part's name."""
     parts = value if isinstance(value, Mapping) else {}
-    named = [name for name in NESTED if isinstance(parts.get(name), Mapping) and parts[name]]
-    alone = [str(name) for name, part in parts.items() if _is_state_dict(part)]
-    found = named or (alone if len(alone) == 1 else [])
+    holding = [name for name, part in parts.items() if _holds_state_dict(part)]
+    named = [name for name in NESTED if name in holding]
+    found = named or (holding if len(holding) == 1 else [])
     if not found:
         held = ", ".join(map(str, list(parts)[:SHOWN])) or type(value).__name__
         raise CheckpointError(
             f"{owner} holds no state dict: {held}. A state dict is a mapping from names to "
             f"tensors, at the top or under {', '.join(map(repr, NESTED[4:7]))}."
         )
-    return parts[found[0]], found[0]
+    return parts[found[0]], str(found[0])
+
+
+def _holds_state_dict(value: Any) -> bool:
+    if _is_state_dict(value):
+        return True
+    return isinstance(value, Mapping) and any(map(_holds_state_dict, value.values()))
 
 
 def _prefix(tensors: Iterable[str], known: set[str]) -> str:
