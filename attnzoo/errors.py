@@ -6,6 +6,7 @@ __all__ = [
     "AttnzooError",
     "CheckpointError",
     "DataError",
+    "MissingExtraError",
     "NoMapsError",
     "NoSitesError",
     "NotWrappedError",
@@ -68,6 +69,10 @@ class CheckpointError(AttnzooError, ValueError):
 
 class DataError(AttnzooError, ValueError):
     """A data set is missing, empty or inconsistent."""
+
+
+class MissingExtraError(AttnzooError, ImportError):
+    """A package that only some of attnzoo needs is not installed."""
 
 
 class StudyError(AttnzooError, ValueError):

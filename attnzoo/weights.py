@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import pickle
 from collections import Counter
@@ -23,6 +24,7 @@ __all__ = [
     "StateDict",
     "backbone_state_dict",
     "copy_into",
+    "digest_of",
     "load_backbone",
     "plain_keys",
     "read_state_dict",
@@ -289,6 +291,15 @@ def load_backbone(
         )
     copy_into(model, {key: given[key] for key in matching})
     return report
+
+
+def digest_of(tensors: Mapping[str, Tensor]) -> str:
+    """Of names and bytes of all tensors, 16 hexadecimal digits."""
+    digest = hashlib.blake2b(digest_size=8)
+    for name, tensor in tensors.items():
+        digest.update(name.encode())
+        digest.update(tensor.detach().cpu().contiguous().view(-1).view(torch.uint8).numpy())
+    return digest.hexdigest()
 
 
 def copy_into(model: nn.Module, plain: Mapping[str, Tensor]) -> None:

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from attnzoo.cli.console import working
 from attnzoo.cli.options import Attention, Network
-from attnzoo.errors import UnknownNameError
 
 if TYPE_CHECKING:
     from torch import nn
@@ -24,18 +22,9 @@ def build(backbone: str, options: Mapping[str, Any]) -> nn.Module:
     Raises:
         UnknownNameError, OptionError: see `attnzoo.create_backbone`.
     """
-    import torch
+    from attnzoo.backbones import draft_backbone
 
-    from attnzoo.backbones import create_backbone
-
-    try:
-        # Weights that are asked for are not needed here, and torch warns that they go nowhere.
-        with torch.device("meta"), warnings.catch_warnings(action="ignore"):
-            return create_backbone(backbone, **options)
-    except UnknownNameError:
-        raise
-    except Exception:  # it computes with its weights while it is built; or the options are wrong
-        return create_backbone(backbone, **options)
+    return draft_backbone(backbone, **options)
 
 
 def make_plan(backbone: str, attention: Attention, network: Network) -> Plan:

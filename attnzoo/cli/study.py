@@ -197,7 +197,7 @@ def _show_plan(study: Study, folder: Path, workers: int | None) -> None:
         from attnzoo.study.runs import read_run, run_folder
         from attnzoo.train import open_data
 
-        data = open_data(study.data)
+        data = open_data(study.runs[0].prepared)
         cells = check_study(study, classes=len(data.classes))
     with working("Timing some steps"):
         from attnzoo.study.runs import forecast

@@ -17,6 +17,7 @@ from attnzoo.cli.console import is_first_process, megas, progress_console, show_
 from attnzoo.cli.options import (
     ATTENTION,
     BY_DEFAULT,
+    NETWORK,
     Attention,
     Backbone,
     BackboneOptions,
@@ -71,6 +72,16 @@ def train(
     /,
     *,
     backbone_option: BackboneOptions = (),
+    weights: Annotated[
+        str | None,
+        Parameter(
+            help="Trained weights to begin with: `DEFAULT` or another name that torchvision or "
+            "timm has for them, or a file (safetensors, or of `torch.save`). The head is replaced "
+            "where it is for other classes.",
+            metavar="NAME|FILE",
+            group=NETWORK,
+        ),
+    ] = None,
     attention: Attention = BY_DEFAULT,
     plain: Annotated[
         bool,
@@ -114,6 +125,8 @@ def train(
         raise UsageError("name a BACKBONE, such as torchvision/resnet18, or give a --config.")
     if backbone_option:
         given["backbone_options"] = parse_options("--backbone-option", backbone_option)
+    if weights:
+        given["weights"] = weights
     variant = _variant(given.get("variant"), attention, plain)
     images = _data(given.get("data"), data, size, data_option)
     changed = {name: value for name, value in vars(recipe).items() if value not in (None, ())}
@@ -231,6 +244,7 @@ def _show(result: Any, folder: Path) -> None:
             "backbone": result.backbone,
             "variant": result.variant,
             "seed": str(result.seed),
+            "weights": result.weights_note or "fresh",
             "top-1": "" if result.top1 is None else f"{100 * result.top1:.1f}%",
             "top-5": "" if result.top5 is None else f"{100 * result.top5:.1f}%",
             "test loss": "" if result.test_loss is None else f"{result.test_loss:.3f}",

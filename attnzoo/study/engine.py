@@ -32,6 +32,7 @@ from attnzoo.study.runs import (
     StudyBars,
     conduct,
     data_of,
+    forget_data,
     is_finished,
     read_failures,
     read_folder,
@@ -141,8 +142,8 @@ def run_study(
     missing = [run for run in runs if not is_finished(run_folder(folder, run))]
     if not missing and _is_told(folder, study) and is_measured(study, folder):
         return StudyOutcome(folder, folder / REPORTS[-1], read_folder(folder)[1], 0, [])
-    data_of.cache_clear()
-    data = data_of(study.data)
+    forget_data()
+    data = data_of(runs[0].prepared)
     if missing:
         check_study(study, classes=len(data.classes))
     write_study(folder, study)

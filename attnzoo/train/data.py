@@ -4,125 +4,42 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal, Protocol, cast
+from typing import Any, Protocol, cast
 
 import numpy as np
 import torch
-from pydantic import Field, field_validator
 from torch.utils.data import DataLoader, Dataset
 
-from attnzoo.checks import did_you_mean
+from attnzoo.backbones import InputOptions
 from attnzoo.errors import DataError, OptionError
 from attnzoo.train.checking import check_files
-from attnzoo.train.config import Config, faults, parse
+from attnzoo.train.config import parse
 from attnzoo.train.datasets import NamedSplit, open_timm, open_torchvision
+from attnzoo.train.describing import (
+    SPECS,
+    DataSpec,
+    DigitsData,
+    FolderData,
+    TimmData,
+    TorchvisionData,
+    data_faults,
+)
 from attnzoo.train.digits import ClutteredDigits
 from attnzoo.train.folder import FolderPictures, find_splits
 from attnzoo.train.keys import TestKeys, TrainKeys
-from attnzoo.train.pictures import PictureOptions, Pictures, evenly, rising
+from attnzoo.train.pictures import PictureOptions, Pictures, evenly
 from attnzoo.train.recipe import TrainRecipe
 from attnzoo.train.stopping import leave_stopping_to_parent
 
 __all__ = [
-    "DataSpec",
-    "DigitsData",
-    "FolderData",
     "ImageData",
-    "TimmData",
-    "TorchvisionData",
-    "data_faults",
     "open_data",
 ]
 
-Share = tuple[float, float]
 Loader = DataLoader[tuple[torch.Tensor, torch.Tensor]]
 TEST_BATCH = 64  # images, where a training pass takes fewer
-
-
-class DigitsData(Config):
-    """Cluttered digits, made on the fly. See `attnzoo.train.ClutteredDigits`.
-
-    Attributes:
-        size: side of the images in pixels.
-        train: images an epoch; every epoch has new ones.
-        test: images in the test set, the same for every run.
-        clutter: fragments of other digits in an image.
-        digit: smallest and largest side of the digit, as a share of the image's.
-        seed: of the test set.
-    """
-
-    name: Literal["cluttered-digits"] = "cluttered-digits"
-    size: int = Field(64, ge=16)
-    train: int = Field(2000, ge=1)
-    test: int = Field(500, ge=1)
-    clutter: int = Field(6, ge=0)
-    digit: Share = (0.45, 0.6)
-    seed: int = Field(0, ge=0)
-
-    _digit_rises = field_validator("digit")(rising)
-
-
-class FolderData(PictureOptions):
-    """A folder of images, `train/<class>/*.jpg` and `test/<class>/*.jpg`.
-
-    The other options are those of `PictureOptions`.
-
-    Attributes:
-        root: the folder; in a study file, relative to that file.
-    """
-
-    name: Literal["folder"] = "folder"
-    root: str
-
-
-class TorchvisionData(PictureOptions):
-    """A data set of torchvision's, such as CIFAR10, Flowers102 or ImageNet.
-
-    The other options are those of `PictureOptions`.
-
-    Attributes:
-        dataset: its class's name in `torchvision.datasets`.
-        root: where its files are, or go; in a study file, relative to that file.
-        download: fetch what is missing, where torchvision can.
-        options: more arguments of the class.
-    """
-
-    name: Literal["torchvision"] = "torchvision"
-    dataset: str
-    root: str
-    download: bool = False
-    options: dict[str, Any] = Field(default_factory=dict)
-
-
-class TimmData(PictureOptions):
-    """A data set that `timm.data.create_dataset` finds, such as `torch/cifar10` or a folder.
-
-    The other options are those of `PictureOptions`.
-
-    Attributes:
-        dataset: timm's name; empty for a folder with a folder for each split.
-        root: where its files are, or go; in a study file, relative to that file.
-        train_split, test_split: what timm calls the splits.
-        download: fetch what is missing, where timm can.
-    """
-
-    name: Literal["timm"] = "timm"
-    dataset: str
-    root: str
-    train_split: str = "train"
-    test_split: str = "validation"
-    download: bool = False
-
-
-DataSpec = DigitsData | FolderData | TorchvisionData | TimmData
-SPECS: dict[str, type[DataSpec]] = {
-    "cluttered-digits": DigitsData,
-    "folder": FolderData,
-    "torchvision": TorchvisionData,
-    "timm": TimmData,
-}
 
 
 class Images(Protocol):
@@ -159,6 +76,8 @@ class ImageData:
         sample: index → a test image for people.
         workers: processes that read images.
         test_seed: of the test images' keys.
+        channels: of the images.
+        prepared: how pictures become images: options of the data, as far as there are pictures.
     """
 
     classes: list[str]
@@ -168,6 +87,13 @@ class ImageData:
     sample: Callable[[int], Sample]
     workers: int = 0
     test_seed: int = 0
+    channels: int = 3
+    prepared: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """Of one image, `(C, S, S)`."""
+        return (self.channels, self.size, self.size)
 
     def loaders(
         self, recipe: TrainRecipe, rank: int = 0, processes: int = 1
@@ -227,8 +153,16 @@ class ImageData:
         )
 
 
-def open_data(spec: DataSpec | Mapping[str, Any]) -> ImageData:
+def open_data(
+    spec: DataSpec | Mapping[str, Any], expected: InputOptions | None = None
+) -> ImageData:
     """The data set that `spec` describes.
+
+    Args:
+        spec: what to open.
+        expected: what the network's weights expect of pictures (`attnzoo.backbones.input_options`),
+            for what `spec` leaves open; ImageNet's mean and standard deviation at 224 pixels
+            without it.
 
     Raises:
         OptionError: `spec` has a wrong key or value.
@@ -242,19 +176,8 @@ def open_data(spec: DataSpec | Mapping[str, Any]) -> ImageData:
         spec = parse(SPECS[spec["name"]], spec, "data")
     if isinstance(spec, DigitsData):
         return _open_digits(spec)
+    spec = spec.filled(expected or InputOptions())
     return _open_folder(spec) if isinstance(spec, FolderData) else _open_named(spec)
-
-
-def data_faults(value: Any, owner: str) -> list[str]:
-    """What is wrong with a description of data, a line a fault."""
-    name = value.get("name") if isinstance(value, Mapping) else None
-    if name not in SPECS:
-        *some, last = map(repr, SPECS)
-        return [
-            f"{owner}: needs a name, {', '.join(some)} or {last} (given: {name!r})."
-            f"{did_you_mean(str(name), SPECS)}"
-        ]
-    return faults(SPECS[name], value, owner)
 
 
 def _open_digits(spec: DigitsData) -> ImageData:
@@ -311,7 +234,7 @@ def _chosen(
     if split.files is not None:
         check_files(split.owner, [split.files[index] for index in chosen], spec.check)
     labels = [split.labels[index] for index in chosen]
-    return Pictures(_Selection(split, chosen), labels, spec, training=training)
+    return Pictures(_Selection(split, chosen, spec.channels), labels, spec, training=training)
 
 
 @dataclass(frozen=True)
@@ -320,9 +243,10 @@ class _Selection:
 
     split: NamedSplit
     chosen: list[int]
+    channels: int = 3
 
     def __call__(self, index: int) -> Any:
-        return self.split.read(self.chosen[index])
+        return self.split.read(self.chosen[index], self.channels)
 
 
 def _of_pictures(
@@ -339,7 +263,18 @@ def _of_pictures(
         place = int(order[index % len(order)])
         return Sample(test.picture(place), classes[test.labels[place]], place)
 
-    return ImageData(classes, train, test, spec.size, sample, spec.workers)
+    assert spec.size is not None
+    names = ("size", "channels", "mean", "std", "interpolation", "test_crop")
+    return ImageData(
+        classes,
+        train,
+        test,
+        spec.size,
+        sample,
+        spec.workers,
+        channels=spec.channels,
+        prepared=spec.model_dump(mode="json", include=set(names)) | {"channels": spec.channels},
+    )
 
 
 def _as_it_is(batch: Any) -> Any:

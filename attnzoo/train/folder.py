@@ -10,7 +10,8 @@ from torchvision.datasets import ImageFolder
 
 from attnzoo.checks import did_you_mean
 from attnzoo.errors import DataError
-from attnzoo.train.pictures import PictureOptions, Pictures, evenly, open_picture
+from attnzoo.train.pictures import PictureOptions, Pictures, evenly
+from attnzoo.train.reading import open_picture
 
 __all__ = ["FolderPictures", "find_splits"]
 
@@ -28,11 +29,12 @@ class FolderPictures(Pictures):
         self, files: Sequence[tuple[str, int]], options: PictureOptions, *, training: bool = False
     ) -> None:
         self.files = list(files)
+        self.channels = options.channels
         super().__init__(self._read, [label for _, label in files], options, training=training)
 
     def _read(self, index: int) -> tuple[Image.Image, int]:
         path, label = self.files[index]
-        return open_picture(path), label
+        return open_picture(path, self.channels), label
 
 
 def find_splits(

@@ -25,6 +25,7 @@ from attnzoo.train.watch import Watch
 
 __all__ = ["FitResult", "fit"]
 
+FAR = 2  # times the loss of a guess, from which on a first loss is said to be odd
 LOOK_EVERY = 10  # steps between two looks at the losses: each look waits for the accelerator
 
 
@@ -42,6 +43,7 @@ class FitResult:
         seconds: from the first batch to the last evaluation.
         train_seconds: of that, in training steps.
         images_per_second: while training.
+        first_loss: of the first step, before anything was learned.
     """
 
     status: Literal["finished", "diverged"] = "finished"
@@ -50,6 +52,7 @@ class FitResult:
     seconds: float = 0.0
     train_seconds: float = 0.0
     images_per_second: float = 0.0
+    first_loss: float | None = None
 
 
 def fit(
@@ -70,7 +73,7 @@ def fit(
     checkpoint there, and the same call goes on from it to the same result, on a CPU bit for bit.
 
     Args:
-        model: maps `(N, 3, S, S)` to `(N, classes)`. It moves to the recipe's device.
+        model: maps `(N, C, S, S)` to `(N, classes)`. It moves to the recipe's device.
         data: from `open_data`.
         recipe: how.
         folder: gets `metrics.csv` (a line an epoch), `tensorboard/`, and while the training is
@@ -148,6 +151,7 @@ class _Loop:
                 break
             self._test()
         result.epochs = session.progress.rows
+        result.first_loss = session.progress.first_loss
         result.seconds = time.perf_counter() - self.began
         result.train_seconds = train_seconds
         result.images_per_second = taken * recipe.batch_size / train_seconds
@@ -177,6 +181,8 @@ class _Loop:
             first = session.updates - len(seen) + 1
             progress.losses += seen
             progress.train_seconds = before + time.perf_counter() - began
+            if progress.first_loss is None:
+                self._note_first_loss(seen[0])
             bad = next((i for i, value in enumerate(seen) if not math.isfinite(value)), None)
             if bad is not None:
                 return first + bad, seen[bad]
@@ -187,6 +193,17 @@ class _Loop:
                 self._stop(wanted)
         progress.hits = int(hits)
         return None
+
+    def _note_first_loss(self, loss: float) -> None:
+        """A network that knows nothing of these classes should guess: ln(classes), about."""
+        self.session.progress.first_loss = loss
+        guess = math.log(self.session.classes)
+        if loss > FAR * guess + 1:
+            self.watch.say(
+                f"The first loss is {loss:.1f}; a guess among {self.session.classes} classes has "
+                f"{guess:.1f}. The head starts far too large, or the images are not scaled as the "
+                f"network expects."
+            )
 
     def _test(self) -> None:
         """Measure, and close the epoch."""
@@ -265,7 +282,7 @@ def _check_outputs(model: nn.Module, data: ImageData) -> None:
     """See that there is an output for every class, by one test image."""
     training = {module: module.training for module in model.modules()}
     parameter = next(model.parameters())
-    shape = (1, 3, data.size, data.size)
+    shape = (1, *data.shape)
     with torch.random.fork_rng(devices=[]):
         outputs = model.eval()(torch.zeros(shape, device=parameter.device, dtype=parameter.dtype))
     for module, mode in training.items():

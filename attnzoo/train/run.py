@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 import platform
@@ -10,6 +9,7 @@ import shutil
 import time
 from collections.abc import Mapping
 from contextlib import nullcontext
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +17,7 @@ import torch
 from torch import nn
 
 from attnzoo.api import wrap
-from attnzoo.backbones import create_backbone
+from attnzoo.backbones import Built, TrainedWeights, build_backbone
 from attnzoo.checkpoint import save
 from attnzoo.costs import cost
 from attnzoo.errors import OptionError
@@ -33,6 +33,7 @@ from attnzoo.train.saved_maps import MAPS, save_maps
 from attnzoo.train.spec import RunResult, RunSpec, policy_argument, policy_title
 from attnzoo.train.state import CHECKPOINT
 from attnzoo.train.watch import Watch
+from attnzoo.weights import digest_of
 
 __all__ = ["RESULT", "build", "train"]
 
@@ -83,7 +84,9 @@ def train(
     run = parse(RunSpec, run, "run")
     watch = watch or Watch()
     if folder is None:
-        return _do(run, None, data or open_data(run.data), watch, launch(run.train))[0]
+        return _do(run, None, data or open_data(run.data, run.expected), watch, launch(run.train))[
+            0
+        ]
     folder = Path(folder)
     if done := _finished(folder, run):
         return done
@@ -104,7 +107,7 @@ def _do_into(
     if _is_first_process() and (result := _result_in(partial, run)):
         _publish(partial, folder)  # killed just before this
         return result
-    data = data or open_data(run.data)
+    data = data or open_data(run.data, run.expected)
     fabric = launch(run.train)
     first = fabric.is_global_zero
     if first:
@@ -153,25 +156,46 @@ def _add_environment(path: Path, here: dict[str, Any]) -> None:
         path.write_text(json.dumps([*before, here], indent=2))
 
 
-def build(run: RunSpec, classes: int) -> tuple[nn.Module, str]:
-    """The run's network and the hash of its initial backbone weights.
+@dataclass(frozen=True)
+class Start:
+    """A run's network before it is trained.
+
+    Attributes:
+        model: with attention, where the run has some.
+        fingerprint: hash of the backbone's first weights.
+        trained: where these come from, if they were trained before.
+    """
+
+    model: nn.Module
+    fingerprint: str
+    trained: TrainedWeights | None
+
+
+def build(run: RunSpec, classes: int) -> Start:
+    """The run's network as it begins.
 
     The backbone is built first, from the seed alone, so that every variant starts from the same.
     """
     torch.manual_seed(run.train.seed)
-    model = create_backbone(run.backbone, **{"num_classes": classes, **run.backbone_options})
-    fingerprint = _hash(model)
+    built = _backbone(run, classes)
+    fingerprint = digest_of(built.model.state_dict())
     variant = run.variant
     if variant.policy is not None:
         wrap(
-            model,
+            built.model,
             policy_argument(variant.policy),
             variant.block,
             start=variant.start,
-            example=(3, run.data.size, run.data.size),
+            example=run.shape,
             **variant.options,
         )
-    return model, fingerprint
+    return Start(built.model, fingerprint, built.trained)
+
+
+def _backbone(run: RunSpec, classes: int) -> Built:
+    options: dict[str, Any] = {"num_classes": classes, **run.building}
+    channels, *sides = run.shape
+    return build_backbone(run.backbone, channels=channels, example=(3, *sides), **options)
 
 
 def _finished(folder: Path, run: RunSpec) -> RunResult | None:
@@ -198,8 +222,12 @@ def _do(
     run: RunSpec, folder: Path | None, data: ImageData, watch: Watch, fabric: Any
 ) -> tuple[RunResult, nn.Module]:
     began = time.perf_counter()
-    model, fingerprint = build(run, len(data.classes))
-    price = cost(model, (3, data.size, data.size))
+    start = build(run, len(data.classes))
+    model = start.model
+    if fabric.is_global_zero:
+        for line in _opening(run, data, start):
+            watch.remark(line)
+    price = cost(model, data.shape)
     fitted = fit(
         model,
         data,
@@ -213,15 +241,25 @@ def _do(
     )
     # A run that was taken up again took as long as its parts.
     seconds = max(time.perf_counter() - began, fitted.seconds)
-    result = _result(run, model, fingerprint, price, fitted, seconds)
+    result = _result(run, data, start, price, fitted, seconds)
     if fabric.is_global_zero:
         watch.end(_summary(run, result))
     return result, model
 
 
+def _opening(run: RunSpec, data: ImageData, start: Start) -> list[str]:
+    """What there is to say before the training: the weights, and how pictures are prepared."""
+    lines = [] if start.trained is None else str(start.trained).split("\n")
+    if data.prepared:
+        told = ", ".join(f"{name} {value}" for name, value in data.prepared.items())
+        lines.append(f"pictures: {told}; where the data say nothing, {run.expected.origin}.")
+    return [f"{_title(run)}: {line}" for line in lines]
+
+
 def _result(
-    run: RunSpec, model: nn.Module, fingerprint: str, price: Any, fitted: FitResult, seconds: float
+    run: RunSpec, data: ImageData, start: Start, price: Any, fitted: FitResult, seconds: float
 ) -> RunResult:
+    model, trained = start.model, start.trained
     last = fitted.epochs[-1] if fitted.epochs and fitted.status == "finished" else {}
     plain = run.variant.policy is None
     return RunResult(
@@ -246,7 +284,12 @@ def _result(
         seconds=seconds,
         train_seconds=fitted.train_seconds,
         images_per_second=fitted.images_per_second,
-        backbone_hash=fingerprint,
+        backbone_hash=start.fingerprint,
+        weights="" if trained is None else trained.source,
+        weights_digest="" if trained is None else trained.digest,
+        weights_note="" if trained is None else str(trained),
+        first_loss=fitted.first_loss,
+        input=dict(data.prepared),
         device=_device(model),
         versions={"python": platform.python_version(), **package_versions()},
     )
@@ -263,15 +306,6 @@ def _summary(run: RunSpec, result: RunResult) -> str:
 
 def _title(run: RunSpec) -> str:
     return f"{run.backbone}, {run.variant.title}, seed {run.train.seed}"
-
-
-def _hash(model: nn.Module) -> str:
-    """Of names and bytes of everything in the state dict."""
-    digest = hashlib.blake2b(digest_size=8)
-    for name, tensor in model.state_dict().items():
-        digest.update(name.encode())
-        digest.update(tensor.detach().cpu().contiguous().view(-1).view(torch.uint8).numpy())
-    return digest.hexdigest()
 
 
 def _device(model: nn.Module) -> str:

@@ -39,6 +39,7 @@ class Progress:
         losses, hits: of these steps; hits are right answers in this process.
         unfrozen: how many entries of the recipe's `unfreeze` have been done.
         rows: one for each epoch that is over.
+        first_loss: of the first step of all.
         seconds: since the start, train_seconds: in training steps alone; of runs before this one
             too, where it is taken up again.
     """
@@ -49,6 +50,7 @@ class Progress:
     hits: int = 0
     unfrozen: int = 0
     rows: list[dict[str, Any]] = field(default_factory=list)
+    first_loss: float | None = None
     seconds: float = 0.0
     train_seconds: float = 0.0
 
@@ -84,7 +86,7 @@ class Session:
         fabric.seed_everything(
             (recipe.seed + 1_000_003 * fabric.global_rank) % 2**32, verbose=False
         )
-        self.model = trained_copy(model, fabric, (3, data.size, data.size))
+        self.model = trained_copy(model, fabric, data.shape)
         # Between a forward and the next one, FSDP2's parameters look like any others: keep in mind.
         self.sharded = self.model is not model
         if not self.sharded:

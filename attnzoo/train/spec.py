@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 from pydantic import Field
 
+from attnzoo.backbones import InputOptions, input_options
 from attnzoo.train.config import Config
-from attnzoo.train.data import DataSpec
+from attnzoo.train.describing import DataSpec, DigitsData
 from attnzoo.train.recipe import TrainRecipe
 
 __all__ = ["RunResult", "RunSpec", "Variant", "policy_argument", "policy_title"]
@@ -50,16 +51,46 @@ class RunSpec(Config):
     Attributes:
         backbone: as in `create_backbone`.
         backbone_options: go to the function that builds it; `num_classes` comes from the data.
+        weights: trained weights that the backbone begins with: a name of torchvision's or timm's,
+            or a file; None is fresh ones.
         variant: what is put in.
         data: what to train and test on.
         train: how, the seed included.
     """
 
+    added: ClassVar[tuple[str, ...]] = ("weights",)
+
     backbone: str
     backbone_options: dict[str, Any] = Field(default_factory=dict)
+    weights: str | None = None
     variant: Variant = Variant()
     data: DataSpec = Field(discriminator="name")
     train: TrainRecipe = TrainRecipe()
+
+    @property
+    def building(self) -> dict[str, Any]:
+        """What the backbone is built with, as `create_backbone` takes it; without `num_classes`."""
+        options = dict(self.backbone_options)
+        among = options.pop("weights", None)
+        return {**options, "weights": among if self.weights is None else self.weights}
+
+    @property
+    def expected(self) -> InputOptions:
+        """What the backbone's weights expect of pictures."""
+        options = self.building
+        return input_options(self.backbone, options.pop("weights"), options)
+
+    @property
+    def prepared(self) -> DataSpec:
+        """The data, with what the backbone's weights expect where nothing is given."""
+        return self.data if isinstance(self.data, DigitsData) else self.data.filled(self.expected)
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """Of one image, `(C, S, S)`."""
+        data = self.prepared
+        assert data.size is not None
+        return (getattr(data, "channels", 3), data.size, data.size)
 
     @property
     def id(self) -> str:
@@ -91,6 +122,11 @@ class RunResult(Config):
         train_seconds: in training steps alone.
         images_per_second: while training.
         backbone_hash: of the initial backbone weights: equal where runs started equally.
+        weights: the trained weights that the backbone began with; "" is none.
+        weights_digest: of their tensors.
+        weights_note: what of them was and was not loaded, and which head was replaced.
+        first_loss: of the first training step; ln(classes) is that of a guess.
+        input: how pictures became images.
         device, versions: where it ran.
     """
 
@@ -116,6 +152,11 @@ class RunResult(Config):
     train_seconds: float
     images_per_second: float
     backbone_hash: str
+    weights: str = ""
+    weights_digest: str = ""
+    weights_note: str = ""
+    first_loss: float | None = None
+    input: dict[str, Any] = Field(default_factory=dict)
     device: str
     versions: dict[str, str]
 

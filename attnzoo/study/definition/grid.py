@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, ClassVar
 
 import yaml
 from pydantic import Field
@@ -20,12 +20,17 @@ class Backbone(Config):
     Attributes:
         name: as in `attnzoo.create_backbone`.
         options: for the function that builds it.
+        weights: trained weights to begin with, as in `attnzoo.create_backbone`; a file's path is
+            relative to the study file.
         train: what to change in the study's training for this backbone.
         size: side of its images in pixels, where it needs another than the study's.
     """
 
+    added: ClassVar[tuple[str, ...]] = ("weights",)
+
     name: str
     options: dict[str, Any] = Field(default_factory=dict)
+    weights: str | None = None
     train: dict[str, Any] = Field(default_factory=dict)
     size: int | None = Field(None, ge=8)
 
@@ -93,6 +98,7 @@ class Study(Config):
         return RunSpec(
             backbone=backbone.name,
             backbone_options=backbone.options,
+            weights=backbone.weights,
             variant=variant.in_run,
             data=self.data_of(backbone),
             train=TrainRecipe.model_validate(train),

@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from attnzoo.backbones import is_file
 from attnzoo.checks import did_you_mean
 from attnzoo.errors import AttnzooError, StudyError
 from attnzoo.study.definition.controls import CONTROLS, ControlName, with_baselines
@@ -70,7 +71,7 @@ def _parse(content: Any, source: Source, base: Path) -> Study:
     train: Any = content.get("train") or {}
     train_faults = _train_faults(train, "train")
     found += train_faults
-    backbones = _backbones(content, found)
+    backbones = _backbones(content, found, base)
     variants = _variants(content, found)
     if not train_faults:
         found += _training_together(train, backbones, variants)
@@ -163,7 +164,9 @@ def _data(content: Mapping[str, Any], found: list[str], base: Path) -> Any:
     return data
 
 
-def _backbones(content: Mapping[str, Any], found: list[str]) -> list[tuple[str, dict[str, Any]]]:
+def _backbones(
+    content: Mapping[str, Any], found: list[str], base: Path
+) -> list[tuple[str, dict[str, Any]]]:
     """`(place, entry)` for each that is right in itself."""
     entries = []
     for place, item in _items(content, "backbones", "torchvision/resnet18", found):
@@ -171,6 +174,8 @@ def _backbones(content: Mapping[str, Any], found: list[str]) -> list[tuple[str, 
         wrong = faults(Backbone, entry, place)
         found += wrong
         if not wrong:
+            if is_file(entry.get("weights")):
+                entry = {**entry, "weights": str(base / Path(entry["weights"]).expanduser())}
             entries.append((place, entry))
     return entries
 

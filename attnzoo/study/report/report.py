@@ -137,6 +137,11 @@ def write_figures(folder: Path, figures: Mapping[str, str | bytes]) -> dict[str,
     return paths
 
 
+def _size(record: Record) -> int | None:
+    """Side of a run's images in pixels."""
+    return record.spec.data.size or record.result.input.get("size")
+
+
 def _content(
     study: Study,
     records: Sequence[Record],
@@ -155,7 +160,7 @@ def _content(
         (name, [plots.pareto_plot(rows, name, cost, costs, looks) for cost in COST_UNITS])
         for name in trained
     ]
-    sizes = {backbone.name: study.data_of(backbone).size for backbone in study.backbones}
+    sizes = {record.result.backbone: _size(record) for record in records}
     stopped = [r.result for r in records if r.result.status == "diverged"]
     return {
         "study": study,

@@ -1,6 +1,6 @@
 """The runs of a study: their folders, who does them, and what came of them."""
 
-from attnzoo.study.runs.attempt import Job, Outcome, data_of
+from attnzoo.study.runs.attempt import Job, Outcome, data_of, forget_data
 from attnzoo.study.runs.cluster import RayCluster
 from attnzoo.study.runs.conduct import Engine, InProcess, conduct
 from attnzoo.study.runs.failures import Failure, read_failures
@@ -37,6 +37,7 @@ __all__ = [
     "conduct",
     "data_of",
     "forecast",
+    "forget_data",
     "is_finished",
     "read_data",
     "read_failures",

@@ -1,0 +1,22 @@
+"""Networks by name, fresh or with trained weights."""
+
+from attnzoo.backbones.building import Built, build_backbone, create_backbone, draft_backbone
+from attnzoo.backbones.head import head_of, replace_head
+from attnzoo.backbones.inputs import InputOptions, input_options
+from attnzoo.backbones.loading import TrainedWeights
+from attnzoo.backbones.naming import list_backbones
+from attnzoo.backbones.sources import is_file
+
+__all__ = [
+    "Built",
+    "InputOptions",
+    "TrainedWeights",
+    "build_backbone",
+    "create_backbone",
+    "draft_backbone",
+    "head_of",
+    "input_options",
+    "is_file",
+    "list_backbones",
+    "replace_head",
+]
