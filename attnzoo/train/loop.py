@@ -66,6 +66,7 @@ def fit(
     name: str = "training",
     fabric: Any = None,
     leave_checkpoint: bool = False,
+    fresh_head: bool = False,
 ) -> FitResult:
     """Train a model in place. The global random state is seeded from the recipe.
 
@@ -83,6 +84,7 @@ def fit(
         name: what the progress bar calls this run.
         fabric: from `attnzoo.train.devices.launch`, where it is there already.
         leave_checkpoint: when the training is over, for a caller that has more to write first.
+        fresh_head: whether the head is drawn anew: it then learns, whatever is frozen.
 
     Raises:
         OptionError: the recipe asks for a device or a precision that is not here, or the model
@@ -94,7 +96,7 @@ def fit(
     """
     fabric = fabric or launch(recipe)
     _check_outputs(model, data)
-    session = Session(fabric, model, data, recipe)
+    session = Session(fabric, model, data, recipe, fresh_head)
     first = fabric.is_global_zero
     path = None if folder is None else Path(folder)
     checkpoint = None if path is None else path / CHECKPOINT

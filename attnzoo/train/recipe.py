@@ -38,7 +38,8 @@ class TrainRecipe(Config):
             tested and kept. Early in training the decay is lower.
         attention_lr_scale: learning rate of attention parameters over `lr`.
         wrapped_lr_scale: learning rate of networks with attention over that of plain ones.
-        freeze: path of the last module to hold fixed, or `"all"`. Attention always learns.
+        freeze: path of the last module to hold fixed; `"backbone"`: everything but the head; or
+            `"all"`. Attention always learns, and so does a head that is fresh.
         unfreeze: epoch → path of the module from which on everything is trained from that epoch
             on, or `"all"`.
         precision: `"auto"` is bfloat16 autocast on CUDA and float32 elsewhere; `"fp16"` scales

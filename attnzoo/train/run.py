@@ -82,6 +82,8 @@ def train(
         8
     """
     run = parse(RunSpec, run, "run")
+    if fault := run.freezing_fault:
+        raise OptionError(fault)
     watch = watch or Watch()
     if folder is None:
         return _do(run, None, data or open_data(run.data, run.expected), watch, launch(run.train))[
@@ -238,6 +240,7 @@ def _do(
         name=_title(run),
         fabric=fabric,
         leave_checkpoint=True,
+        fresh_head=start.trained is None or start.trained.replaced,
     )
     # A run that was taken up again took as long as its parts.
     seconds = max(time.perf_counter() - began, fitted.seconds)

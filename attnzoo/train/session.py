@@ -14,6 +14,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.optim import Optimizer
 
+from attnzoo.backbones import head_of
+from attnzoo.errors import OptionError
 from attnzoo.hosts import Attention
 from attnzoo.surgery import attention_modules
 from attnzoo.train.data import ImageData
@@ -26,6 +28,7 @@ from attnzoo.tuning import freeze, param_groups, unfreeze
 __all__ = ["Progress", "Session"]
 
 ALL = "all"  # what `freeze` and `unfreeze` of a recipe call the whole backbone
+BUT_HEAD = "backbone"  # what `freeze` calls everything but the head
 TOP = 5  # classes that a right answer may be among, beside the first
 
 
@@ -63,19 +66,28 @@ class Session:
         model: what is trained, in place; under FSDP2 `finish` brings the weights back into it.
         data: what it is trained and tested on.
         recipe: how.
+        fresh_head: whether the head is drawn anew, and has to learn whatever is frozen.
 
     Raises:
         UnknownNameError: `freeze` or `unfreeze` names no module.
+        OptionError: what is frozen leaves nothing to learn, or no head is found to be left out.
     """
 
-    def __init__(self, fabric: Any, model: nn.Module, data: ImageData, recipe: TrainRecipe) -> None:
+    def __init__(
+        self,
+        fabric: Any,
+        model: nn.Module,
+        data: ImageData,
+        recipe: TrainRecipe,
+        fresh_head: bool = False,
+    ) -> None:
         self.fabric = fabric
         self.recipe = recipe
         self.classes = len(data.classes)
         self.target = model
         self.stages = _stages(model, recipe)
         if recipe.freeze is not None:
-            freeze(model, until=_path(recipe.freeze))
+            _freeze(model, recipe.freeze, data.shape, fresh_head)
         self.train_loader, self.test_loader = data.loaders(
             recipe, fabric.global_rank, fabric.world_size
         )
@@ -278,6 +290,27 @@ class Session:
 
 
 _AT_ONCE = nullcontext()
+
+
+def _freeze(model: nn.Module, until: str, shape: tuple[int, int, int], fresh_head: bool) -> None:
+    """Hold fixed what a recipe says; the head learns where it is to, or has to."""
+    if until == ALL and not attention_modules(model):
+        raise OptionError(
+            "freeze='all' leaves a network without attention nothing to learn. Write "
+            "freeze='backbone', which leaves its head to learn, or the path of the last module to "
+            "hold fixed."
+        )
+    keep: tuple[str, ...] = ()
+    if until == BUT_HEAD or fresh_head:
+        try:
+            keep = head_of(model, shape)
+        except OptionError:
+            if until == BUT_HEAD:
+                raise
+            # A path says itself what comes after it; only of attention alone nothing would.
+    freeze(model, until=None if until in (ALL, BUT_HEAD) else until, keep=keep)
+    if not any(parameter.requires_grad for parameter in model.parameters()):
+        raise OptionError(f"freeze={until!r} leaves nothing to learn. Name an earlier module.")
 
 
 def _path(name: str) -> str | None:

@@ -68,6 +68,17 @@ class RunSpec(Config):
     train: TrainRecipe = TrainRecipe()
 
     @property
+    def freezing_fault(self) -> str:
+        """Why nothing would be left to learn, or "" where something is."""
+        if self.train.freeze != "all" or self.variant.policy is not None:
+            return ""
+        return (
+            f"{self.backbone}, {self.variant.title}: freeze='all' leaves a network without "
+            f"attention nothing to learn. Write freeze='backbone', which leaves its head to learn "
+            f"and is the same for all variants."
+        )
+
+    @property
     def building(self) -> dict[str, Any]:
         """What the backbone is built with, as `create_backbone` takes it; without `num_classes`."""
         options = dict(self.backbone_options)

@@ -51,7 +51,7 @@ def check_study(study: Study, classes: int) -> list[Cell]:
         StudyError: listing every combination that would fail.
     """
     cells: list[Cell] = []
-    found: list[str] = []
+    found = list(dict.fromkeys(run.freezing_fault for run in study.runs if run.freezing_fault))
     for backbone in study.backbones:
         try:
             model = _model(study, backbone, classes)
