@@ -15,12 +15,16 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
+from attnzoo.backbones import NetworkRecipe
 from attnzoo.checks import check_choice
 from attnzoo.errors import AttnzooError, CheckpointError, NotWrappedError
 from attnzoo.hosts import Attention, get_module
 from attnzoo.surgery import Operation, Recipe, carry_out, make_plan, operations, unwrap
 
-__all__ = ["Checkpoint", "load", "save"]
+__all__ = ["NETWORK", "Checkpoint", "load", "rebuild", "save"]
+
+NETWORK = "network.safetensors"
+"""In a run's folder: the trained network, whole."""
 
 What = Literal["attention", "all"]
 _FORMAT = "1"
@@ -47,24 +51,32 @@ class Checkpoint:
         recipes: `(path of the wrapped module, recipe, its sites)`, in the order of wrapping; a
             site is `"before features.4 64"`: side, path, channels.
         tensors: key → tensor, on the CPU.
+        network: how to build the plain network; None where the file does not tell.
     """
 
     model: str
     what: What
     recipes: tuple[tuple[str, Recipe, tuple[str, ...]], ...]
     tensors: dict[str, Tensor]
+    network: NetworkRecipe | None = None
 
 
-def save(model: nn.Module, path: str | os.PathLike[str], what: What = "attention") -> None:
+def save(
+    model: nn.Module,
+    path: str | os.PathLike[str],
+    what: What = "attention",
+    network: NetworkRecipe | None = None,
+) -> None:
     """Write a wrapped model's weights and recipe to one safetensors file, atomically.
 
     Args:
-        model: a wrapped model.
+        model: a wrapped model; with `network` a plain one, too.
         path: the file; its folder must exist.
         what: `"attention"`: the blocks and their γ; `"all"`: the whole state dict.
+        network: how the plain network is built, for whoever has the file alone: see `load`.
 
     Raises:
-        NotWrappedError: the model holds no attention.
+        NotWrappedError: the model holds no attention, and nothing is told of its network.
         CheckpointError: it cannot be written; a file that was there stays as it was.
 
     Example:
@@ -77,7 +89,7 @@ def save(model: nn.Module, path: str | os.PathLike[str], what: What = "attention
     """
     check_choice("save", "what", what, ("attention", "all"))
     done = operations(model)
-    if not done:
+    if not done and network is None:
         raise NotWrappedError(f"{type(model).__name__} holds no attention: there is no recipe.")
     state = _attention_state(model) if what == "attention" else model.state_dict()
     meta = sorted(key for key, tensor in state.items() if tensor.is_meta)
@@ -87,6 +99,8 @@ def save(model: nn.Module, path: str | os.PathLike[str], what: What = "attention
     header = {"attnzoo": _FORMAT, "what": what, "model": type(model).__name__}
     try:
         header["operations"] = json.dumps([_describe(where, op) for where, op in done])
+        if network is not None:
+            header["network"] = json.dumps(network.to_dict())
     except TypeError as error:
         raise CheckpointError(f"the recipe has an option that is not plain JSON: {error}") from None
     _write(Path(path), tensors, header)
@@ -97,18 +111,23 @@ def load(path: str | os.PathLike[str], model: nn.Module | None = None) -> Any:
     """Read a file that `save` wrote.
 
     Args:
-        path: the file.
+        path: the file; or the folder of a run that kept its network.
         model: a plain model, which is wrapped as the file's recipe says, or one wrapped by the
-            same recipe; then the weights are loaded. None only reads.
+            same recipe; then the weights are loaded. None only reads a file; of a run's folder,
+            it builds the network, in eval mode.
 
     Returns:
-        The model, or without one a `Checkpoint`.
+        The model, or without one and of a file a `Checkpoint`.
 
     Raises:
         CheckpointError: the file is not one of ours or does not fit the model, which is then as
             it was.
     """
-    checkpoint = _read(Path(path))
+    path = Path(path)
+    whole = model is None and path.is_dir()
+    checkpoint = _read(_network_in(path) if path.is_dir() else path)
+    if whole:
+        return rebuild(checkpoint)
     if model is None:
         return checkpoint
     fresh = not operations(model)
@@ -122,6 +141,35 @@ def load(path: str | os.PathLike[str], model: nn.Module | None = None) -> Any:
             unwrap(model)
         raise
     return model
+
+
+def rebuild(checkpoint: Checkpoint) -> nn.Module:
+    """The trained network that a file holds whole, in eval mode.
+
+    Raises:
+        CheckpointError: the file does not tell how it is built, or holds its attention alone.
+        UnknownNameError: its backbone is a function whose module is not found here.
+    """
+    if checkpoint.network is None or checkpoint.what != "all":
+        raise CheckpointError(
+            "the file does not hold the whole network and how it is built. Give load() the plain "
+            "model; or train with keep: all."
+        )
+    model = checkpoint.network.build()
+    _wrap_again(model, checkpoint)
+    _check_same(model, checkpoint)
+    _copy(model, checkpoint)
+    return model.eval()
+
+
+def _network_in(folder: Path) -> Path:
+    path = folder / NETWORK
+    if not path.is_file():
+        raise CheckpointError(
+            f"{folder} holds no {NETWORK}: it is no run's folder, or the run kept its attention "
+            f"alone. Train with keep: all (--keep all)."
+        )
+    return path
 
 
 def _attention_state(model: nn.Module) -> dict[str, Tensor]:
@@ -176,7 +224,9 @@ def _read(path: Path) -> Checkpoint:
             for entry in json.loads(header["operations"])
         )
         what: What = "all" if header["what"] == "all" else "attention"
-        return Checkpoint(header["model"], what, recipes, tensors)
+        told = header.get("network")
+        network = None if told is None else NetworkRecipe.from_dict(json.loads(told))
+        return Checkpoint(header["model"], what, recipes, tensors, network)
     except FileNotFoundError:
         raise CheckpointError(f"there is no file {path}.") from None
     except (OSError, SafetensorError, KeyError, ValueError) as error:

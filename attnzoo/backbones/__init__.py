@@ -5,11 +5,13 @@ from attnzoo.backbones.head import head_of, replace_head
 from attnzoo.backbones.inputs import InputOptions, input_options
 from attnzoo.backbones.loading import TrainedWeights
 from attnzoo.backbones.naming import list_backbones
+from attnzoo.backbones.recipe import NetworkRecipe
 from attnzoo.backbones.sources import is_file
 
 __all__ = [
     "Built",
     "InputOptions",
+    "NetworkRecipe",
     "TrainedWeights",
     "build_backbone",
     "create_backbone",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import warnings
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -14,6 +14,7 @@ from attnzoo.backbones.head import adapt_input
 from attnzoo.backbones.loading import TrainedWeights, build_trained, channels_option
 from attnzoo.backbones.naming import find_backbone
 from attnzoo.backbones.packaged import PACKAGED
+from attnzoo.backbones.recipe import NetworkRecipe
 from attnzoo.backbones.sources import source_of
 from attnzoo.errors import OptionError
 
@@ -29,10 +30,12 @@ class Built:
     Attributes:
         model: the network.
         trained: its trained weights, or None for fresh ones.
+        recipe: builds it again, with other weights.
     """
 
     model: nn.Module
-    trained: TrainedWeights | None = None
+    trained: TrainedWeights | None
+    recipe: NetworkRecipe
 
 
 def create_backbone(
@@ -93,13 +96,24 @@ def build_backbone(
     """
     named = find_backbone(name)
     source, rest = source_of(named, weights, options)
+    num_classes = rest.get("num_classes")
+    told = {key: value for key, value in rest.items() if key != "num_classes"}
+    recipe = NetworkRecipe(
+        name, told, num_classes, channels=channels, size=example[1] if example else None
+    )
     if source is not None:
-        return Built(*build_trained(named, source, rest, channels, example))
+        model, trained = build_trained(named, source, rest, channels, example)
+        classes = num_classes or trained.head_classes or None
+        # torchvision's GoogLeNet and Inception are built in another way where they are trained.
+        told |= {
+            key: vars(model)[key] for key in ("aux_logits", "transform_input") if key in vars(model)
+        }
+        return Built(model, trained, replace(recipe, num_classes=classes, replaced=bool(classes)))
     own_channels = channels_option(named, channels)
     model = named.build({**own_channels, **rest})
     if channels != 3 and not own_channels:
         adapt_input(model, channels, example)
-    return Built(model)
+    return Built(model, None, recipe)
 
 
 def draft_backbone(

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from contextlib import redirect_stdout
 from dataclasses import make_dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import yaml
 from cyclopts import Group, Parameter
@@ -115,6 +115,14 @@ def train(
     config: Annotated[
         Path | None, Parameter(help="A YAML file, or a `run.json`, to start from.", group=RUN)
     ] = None,
+    keep: Annotated[
+        Literal["attention", "all", "best"] | None,
+        Parameter(
+            help="What of the network the run's folder keeps, by default `all`: `attention` alone, "
+            "the whole as it is at the end, or as it was after the `best` epoch.",
+            group=RUN,
+        ),
+    ] = None,
     out: Annotated[Path, Parameter(help="Where the run's folder goes.", group=RUN)] = Path("runs"),
     json: Json = False,
 ) -> None:
@@ -127,6 +135,8 @@ def train(
         given["backbone_options"] = parse_options("--backbone-option", backbone_option)
     if weights:
         given["weights"] = weights
+    if keep:
+        given["keep"] = keep
     variant = _variant(given.get("variant"), attention, plain)
     images = _data(given.get("data"), data, size, data_option)
     changed = {name: value for name, value in vars(recipe).items() if value not in (None, ())}
@@ -134,6 +144,7 @@ def train(
         changed[name] = _pairs(name, changed[name])
     training = {**given.get("train", {}), **changed}
 
+    from attnzoo.checkpoint import NETWORK
     from attnzoo.study.runs import read_run
     from attnzoo.train import ProgressWatch, RunSpec, Variant, data_faults, parse
     from attnzoo.train import train as run
@@ -149,6 +160,8 @@ def train(
     spec = parse(RunSpec, {**given, **parts}, "run")
     folder = out / spec.id
     done = read_run(folder)
+    if done is not None and spec.keep != "attention" and not (folder / NETWORK).is_file():
+        done = None  # it kept its attention alone, and the network is wanted now
     first, console = is_first_process(), progress_console()
     if done is not None:
         result = done.result
@@ -253,6 +266,7 @@ def _show(result: Any, folder: Path) -> None:
             "MMACs": megas(result.macs),
             "mean |γ|": "" if result.gamma is None else f"{result.gamma:.4f}",
             "seconds": f"{result.seconds:.1f} ({result.images_per_second:.0f} images/s)",
+            "kept": result.kept or "the attention alone",
             "folder": str(folder),
         }
     )

@@ -139,7 +139,7 @@ def run_study(
     folder = Path(out) if out is not None else Path("runs") / study.name
     runs = study.runs
     _check_devices(runs)
-    missing = [run for run in runs if not is_finished(run_folder(folder, run))]
+    missing = [run for run in runs if not is_finished(run_folder(folder, run), run)]
     if not missing and _is_told(folder, study) and is_measured(study, folder):
         return StudyOutcome(folder, folder / REPORTS[-1], read_folder(folder)[1], 0, [])
     forget_data()

@@ -18,6 +18,7 @@ from .extras import require as require
 from .loop import FitResult as FitResult
 from .loop import fit as fit
 from .pictures import PictureOptions as PictureOptions
+from .reading import open_picture as open_picture
 from .recipe import TrainRecipe as TrainRecipe
 from .run import RESULT as RESULT
 from .run import build as build
@@ -25,6 +26,7 @@ from .run import train as train
 from .saved_maps import MAPS as MAPS
 from .saved_maps import SavedMap as SavedMap
 from .saved_maps import read_maps as read_maps
+from .spec import Keep as Keep
 from .spec import RunResult as RunResult
 from .spec import RunSpec as RunSpec
 from .spec import Variant as Variant

@@ -129,6 +129,10 @@ class ImageData:
             self._loader(self.test, order, max(images, TEST_BATCH)),
         )
 
+    def test_batches(self, batch_size: int) -> Loader:
+        """All test images once, in order, with their labels."""
+        return self._loader(self.test, TestKeys(len(self.test), seed=self.test_seed), batch_size)
+
     def test_images(self, indices: Sequence[int]) -> torch.Tensor:
         """Test images as a network sees them, `(N, 3, S, S)`."""
         keys: Any = [(self.test_seed, 0, index) for index in indices]

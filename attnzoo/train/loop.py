@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -23,7 +23,7 @@ from attnzoo.train.state import CHECKPOINT, Keeper
 from attnzoo.train.stopping import Interrupted, Stop, catching_stops
 from attnzoo.train.watch import Watch
 
-__all__ = ["FitResult", "fit"]
+__all__ = ["FitResult", "fit", "is_best", "score"]
 
 FAR = 2  # times the loss of a guess, from which on a first loss is said to be odd
 LOOK_EVERY = 10  # steps between two looks at the losses: each look waits for the accelerator
@@ -67,6 +67,7 @@ def fit(
     fabric: Any = None,
     leave_checkpoint: bool = False,
     fresh_head: bool = False,
+    best: str | Path | None = None,
 ) -> FitResult:
     """Train a model in place. The global random state is seeded from the recipe.
 
@@ -84,6 +85,8 @@ def fit(
         name: what the progress bar calls this run.
         fabric: from `attnzoo.train.devices.launch`, where it is there already.
         leave_checkpoint: when the training is over, for a caller that has more to write first.
+        best: a file that gets the state dict of the best epoch so far, by top-1 on the validation
+            images, or on the test images where there are none.
         fresh_head: whether the head is drawn anew: it then learns, whatever is frozen.
 
     Raises:
@@ -116,23 +119,40 @@ def fit(
         watch.resume(session.updates)
         records.write(session.progress.rows)
     with catching_stops() as stop:
-        result = _Loop(session, keeper, records, watch, stop).run()
+        result = _Loop(session, keeper, records, watch, stop, best).run()
     session.finish()
     if first and checkpoint is not None and not leave_checkpoint:
         checkpoint.unlink(missing_ok=True)
     return result
 
 
+def score(row: Mapping[str, Any]) -> float:
+    """What epochs are chosen by: top-1 on the validation images, else on the test images."""
+    return row["val_top1"] if row.get("val_top1") is not None else row["test_top1"]
+
+
+def is_best(rows: Sequence[Mapping[str, Any]]) -> bool:
+    """Whether no epoch was as good as the last one."""
+    return all(score(row) < score(rows[-1]) for row in rows[:-1])
+
+
 class _Loop:
     """Epoch after epoch, until the last, a loss that is no number, or a signal."""
 
     def __init__(
-        self, session: Session, keeper: Keeper, records: Records, watch: Watch, stop: Stop
+        self,
+        session: Session,
+        keeper: Keeper,
+        records: Records,
+        watch: Watch,
+        stop: Stop,
+        best: str | Path | None = None,
     ) -> None:
         self.session = session
         self.keeper = keeper
         self.records = records
         self.watch = watch
+        self.best = None if best is None else Path(best)
         self.recipe = session.recipe
         self.stopped = _asked(stop, session.fabric)
         self.began = time.perf_counter() - session.progress.seconds
@@ -142,6 +162,8 @@ class _Loop:
         session, recipe = self.session, self.recipe
         result = FitResult()
         taken, train_seconds = session.updates, session.progress.train_seconds
+        if not recipe.epochs and not session.progress.rows:
+            self._measure(0)
         while session.progress.epoch < recipe.epochs:
             if session.open_epoch():
                 self.keeper.keep_in_memory()  # a state holds what was trainable when it was kept
@@ -156,7 +178,8 @@ class _Loop:
         result.first_loss = session.progress.first_loss
         result.seconds = time.perf_counter() - self.began
         result.train_seconds = train_seconds
-        result.images_per_second = taken * recipe.batch_size / train_seconds
+        if train_seconds:
+            result.images_per_second = taken * recipe.batch_size / train_seconds
         self.records.close(good=result.status == "finished")
         return result
 
@@ -209,28 +232,38 @@ class _Loop:
 
     def _test(self) -> None:
         """Measure, and close the epoch."""
+        row = self._measure(self.session.progress.epoch + 1)
+        session, progress = self.session, self.session.progress
+        if self.best is not None and is_best(progress.rows):
+            session.keep_as(self.best)
+        session.next_epoch()
+        progress.seconds = row["seconds"]
+        self.keeper.keep()
+        self.watch.epoch(row)
+        if progress.epoch < self.recipe.epochs:
+            self._stop_if_asked()
+
+    def _measure(self, epoch: int) -> dict[str, Any]:
+        """Test, and add a line to the records."""
         session, progress = self.session, self.session.progress
         check = self._stop_if_asked if session.fabric.world_size == 1 else (lambda: None)
         measured = session.test(check)
         session.schedule.set(session.updates)
         row = {
-            "epoch": progress.epoch + 1,
+            "epoch": epoch,
             "step": session.updates,
             "lr": session.optimizer.param_groups[0]["lr"],
-            "train_loss": sum(progress.losses) / len(progress.losses),
-            "train_top1": session.summed(progress.hits) / (session.steps * self.recipe.batch_size),
+            "train_loss": sum(progress.losses) / len(progress.losses) if epoch else None,
+            "train_top1": session.summed(progress.hits) / (session.steps * self.recipe.batch_size)
+            if epoch
+            else None,
             **measured,
             "gamma": session.gamma(),
             "seconds": time.perf_counter() - self.began,
         }
         progress.rows.append(row)
-        session.next_epoch()
-        progress.seconds = row["seconds"]
         self.records.epoch(progress.rows)
-        self.keeper.keep()
-        self.watch.epoch(row)
-        if progress.epoch < self.recipe.epochs:
-            self._stop_if_asked()
+        return row
 
     def _stop_if_asked(self) -> None:
         if wanted := self.stopped(0):

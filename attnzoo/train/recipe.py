@@ -18,7 +18,7 @@ class TrainRecipe(Config):
     """How a network is trained: optimizer, schedule, what is held fixed, and on what it runs.
 
     Attributes:
-        epochs: passes over the training images.
+        epochs: passes over the training images; 0 measures the network as it is.
         batch_size: images an optimizer step, over all devices and accumulated passes; they divide
             it. The last images of an epoch, too few for a step, are left out.
         accumulate: forward and backward passes a step.
@@ -59,7 +59,7 @@ class TrainRecipe(Config):
         32
     """
 
-    epochs: int = Field(5, ge=1)
+    epochs: int = Field(5, ge=0)
     batch_size: int = Field(32, ge=1)
     accumulate: int = Field(1, ge=1)
     optimizer: Literal["adamw", "sgd"] = "adamw"
@@ -112,7 +112,7 @@ class TrainRecipe(Config):
 
     @model_validator(mode="after")
     def _fits(self) -> TrainRecipe:
-        if self.warmup_epochs > self.epochs:
+        if self.epochs and self.warmup_epochs > self.epochs:
             raise ValueError(
                 f"warmup_epochs={self.warmup_epochs} is longer than epochs={self.epochs}"
             )

@@ -9,16 +9,17 @@ import shutil
 import time
 from collections.abc import Mapping
 from contextlib import nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors.torch import load_file
 from torch import nn
 
 from attnzoo.api import wrap
-from attnzoo.backbones import Built, TrainedWeights, build_backbone
-from attnzoo.checkpoint import save
+from attnzoo.backbones import Built, NetworkRecipe, TrainedWeights, build_backbone
+from attnzoo.checkpoint import NETWORK, save
 from attnzoo.costs import cost
 from attnzoo.errors import OptionError
 from attnzoo.surgery import attention_modules, recipes
@@ -28,7 +29,7 @@ from attnzoo.train.data import ImageData, open_data
 from attnzoo.train.devices import launch
 from attnzoo.train.environment import environment, package_versions
 from attnzoo.train.log import run_log
-from attnzoo.train.loop import FitResult, fit
+from attnzoo.train.loop import FitResult, fit, score
 from attnzoo.train.saved_maps import MAPS, save_maps
 from attnzoo.train.spec import RunResult, RunSpec, policy_argument, policy_title
 from attnzoo.train.state import CHECKPOINT
@@ -38,6 +39,7 @@ from attnzoo.weights import digest_of
 __all__ = ["RESULT", "build", "train"]
 
 SPEC, ATTENTION = "run.json", "attention.safetensors"
+BEST = "best.safetensors"
 ENVIRONMENT, LOG = "environment.json", "log.txt"
 RESULT = "result.json"
 """A run's folder that holds this file is finished; it is the last one written."""
@@ -56,7 +58,8 @@ def train(
     Args:
         run: what to do.
         folder: where to leave `run.json`, `environment.json`, `log.txt`, `metrics.csv`,
-            `attention.safetensors`, `tensorboard/` and `result.json`. They appear together, when
+            `attention.safetensors`, `network.safetensors` (as `keep` says), `tensorboard/` and
+            `result.json`. They appear together, when
             the run is over: a folder by that name is a finished run, and is not done again. Until
             then a hidden folder beside it, `.<name>.partial`, keeps what an interrupted run goes
             on from. None writes nothing.
@@ -118,11 +121,13 @@ def _do_into(
     with run_log(partial / LOG, watch) if first else nullcontext(watch) as watch:
         if first:
             _add_environment(partial / ENVIRONMENT, environment(repository))
-        result, model = _do(run, partial, data, watch, fabric)
+        result, model, network = _do(run, partial, data, watch, fabric)
         if first and result.sites:
             save(model, partial / ATTENTION, what="attention")
             if result.status == "finished":
                 save_maps(model, data, partial / MAPS)
+        if first and run.keep != "attention":
+            _keep_network(partial, model, network)
     if first:
         (partial / SPEC).write_text(run.model_dump_json(indent=2))
         (partial / RESULT).write_text(result.model_dump_json(indent=2))
@@ -131,9 +136,17 @@ def _do_into(
     return result
 
 
+def _keep_network(folder: Path, model: nn.Module, network: NetworkRecipe) -> None:
+    """Leave the whole network, as it was after the best epoch where that was kept."""
+    if (folder / BEST).is_file():
+        model.load_state_dict(load_file(folder / BEST))
+    save(model, folder / NETWORK, what="all", network=network)
+
+
 def _publish(partial: Path, folder: Path) -> None:
     """Make the folder of a run that is over the finished one."""
-    (partial / CHECKPOINT).unlink(missing_ok=True)  # not before the result is there
+    for rest in (CHECKPOINT, BEST):
+        (partial / rest).unlink(missing_ok=True)  # not before the result is there
     shutil.rmtree(folder, ignore_errors=True)  # this run without a result, or empty
     os.replace(partial, folder)
 
@@ -171,6 +184,7 @@ class Start:
     model: nn.Module
     fingerprint: str
     trained: TrainedWeights | None
+    recipe: NetworkRecipe
 
 
 def build(run: RunSpec, classes: int) -> Start:
@@ -191,7 +205,7 @@ def build(run: RunSpec, classes: int) -> Start:
             example=run.shape,
             **variant.options,
         )
-    return Start(built.model, fingerprint, built.trained)
+    return Start(built.model, fingerprint, built.trained, built.recipe)
 
 
 def _backbone(run: RunSpec, classes: int) -> Built:
@@ -214,6 +228,8 @@ def _finished(folder: Path, run: RunSpec) -> RunResult | None:
         raise OptionError(f"{folder} is there and holds no run. Name another folder.") from None
     if spec.id != run.id:
         raise OptionError(f"{folder} holds another run, {spec.id}. Remove it, or name another.")
+    if run.keep != "attention" and not (folder / NETWORK).is_file():
+        return None  # it did not keep its network, which is wanted now
     try:
         return RunResult.model_validate_json((folder / RESULT).read_text())
     except (OSError, ValueError):  # it lost its result, or never had one: it is done again
@@ -222,7 +238,7 @@ def _finished(folder: Path, run: RunSpec) -> RunResult | None:
 
 def _do(
     run: RunSpec, folder: Path | None, data: ImageData, watch: Watch, fabric: Any
-) -> tuple[RunResult, nn.Module]:
+) -> tuple[RunResult, nn.Module, NetworkRecipe]:
     began = time.perf_counter()
     start = build(run, len(data.classes))
     model = start.model
@@ -235,11 +251,12 @@ def _do(
         data,
         run.train,
         folder=folder,
-        identity=run.model_dump_json(exclude={"train": {"loggers"}}),
+        identity=f"{run.identity} keep={run.keep}",
         watch=watch,
         name=_title(run),
         fabric=fabric,
         leave_checkpoint=True,
+        best=folder / BEST if folder is not None and run.keep == "best" else None,
         fresh_head=start.trained is None or start.trained.replaced,
     )
     # A run that was taken up again took as long as its parts.
@@ -247,7 +264,10 @@ def _do(
     result = _result(run, data, start, price, fitted, seconds)
     if fabric.is_global_zero:
         watch.end(_summary(run, result))
-    return result, model
+    network = replace(
+        start.recipe, classes=tuple(data.classes), size=data.size, input=dict(data.prepared)
+    )
+    return result, model, network
 
 
 def _opening(run: RunSpec, data: ImageData, start: Start) -> list[str]:
@@ -283,7 +303,7 @@ def _result(
         macs=price.macs,
         activation_bytes=price.activation_bytes,
         gamma=last.get("gamma"),
-        epochs=len(fitted.epochs),
+        epochs=sum(row["epoch"] > 0 for row in fitted.epochs),
         seconds=seconds,
         train_seconds=fitted.train_seconds,
         images_per_second=fitted.images_per_second,
@@ -291,10 +311,25 @@ def _result(
         weights="" if trained is None else trained.source,
         weights_digest="" if trained is None else trained.digest,
         weights_note="" if trained is None else str(trained),
+        kept=_kept(run, fitted),
         first_loss=fitted.first_loss,
         input=dict(data.prepared),
         device=_device(model),
         versions={"python": platform.python_version(), **package_versions()},
+    )
+
+
+def _kept(run: RunSpec, fitted: FitResult) -> str:
+    if run.keep == "attention":
+        return "the attention alone"
+    if run.keep == "all" or not fitted.epochs:
+        return f"{NETWORK}: the network at the end"
+    best = max(fitted.epochs, key=score)
+    images = "validation" if best.get("val_top1") is not None else "test"
+    flatters = ", whose top-1 there flatters it" if images == "test" else ""
+    return (
+        f"{NETWORK}: the network after epoch {best['epoch']}, the best of {len(fitted.epochs)} on "
+        f"the {images} images{flatters}"
     )
 
 

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterator
 from contextlib import nullcontext
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import timm.utils
 import torch
+from safetensors.torch import save_file
 from timm.utils import ModelEmaV3
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -251,6 +254,14 @@ class Session:
             if isinstance(module, Attention) and isinstance(module.gamma, Tensor)
         ]
         return float(torch.stack(gammas).mean()) if gammas else None
+
+    def keep_as(self, path: Path) -> None:
+        """Write what is tested, whole, to a file; all processes call it."""
+        state = {key: whole(value) for key, value in self.tested.state_dict().items()}
+        if self.fabric.is_global_zero:
+            partial = path.with_name(f".{path.name}.partial")
+            save_file({k: v.detach().cpu().contiguous().clone() for k, v in state.items()}, partial)
+            os.replace(partial, path)
 
     def finish(self) -> None:
         """Leave in the model that was given what is to be kept."""

@@ -13,7 +13,9 @@ from attnzoo.train.config import Config
 from attnzoo.train.describing import DataSpec, DigitsData
 from attnzoo.train.recipe import TrainRecipe
 
-__all__ = ["RunResult", "RunSpec", "Variant", "policy_argument", "policy_title"]
+Keep = Literal["attention", "all", "best"]
+
+__all__ = ["Keep", "RunResult", "RunSpec", "Variant", "policy_argument", "policy_title"]
 
 
 class Variant(Config):
@@ -56,9 +58,12 @@ class RunSpec(Config):
         variant: what is put in.
         data: what to train and test on.
         train: how, the seed included.
+        keep: what of the network is left in the run's folder: `"attention"` alone, `"all"` of it
+            as it is at the end, or `"best"`: all of it as it was after the epoch with the best
+            top-1 on the validation images, or on the test images where there are none.
     """
 
-    added: ClassVar[tuple[str, ...]] = ("weights",)
+    added: ClassVar[tuple[str, ...]] = ("weights", "keep")
 
     backbone: str
     backbone_options: dict[str, Any] = Field(default_factory=dict)
@@ -66,6 +71,7 @@ class RunSpec(Config):
     variant: Variant = Variant()
     data: DataSpec = Field(discriminator="name")
     train: TrainRecipe = TrainRecipe()
+    keep: Keep = "all"
 
     @property
     def freezing_fault(self) -> str:
@@ -104,10 +110,14 @@ class RunSpec(Config):
         return (getattr(data, "channels", 3), data.size, data.size)
 
     @property
+    def identity(self) -> str:
+        """What the outcome depends on, as text: not where it is logged, nor what is kept."""
+        return self.model_dump_json(exclude={"train": {"loggers"}, "keep": True})
+
+    @property
     def id(self) -> str:
         """Name of the run's folder: readable, and different for different specs."""
-        content = self.model_dump_json(exclude={"train": {"loggers"}})  # they change no result
-        digest = hashlib.sha256(content.encode()).hexdigest()[:8]
+        digest = hashlib.sha256(self.identity.encode()).hexdigest()[:8]
         name = f"{self.backbone.rpartition('/')[2]}.{self.variant.title}.seed{self.train.seed}"
         safe = "".join(c if c.isalnum() or c in ".-_+=" else "-" for c in name.replace(" ", ""))
         return f"{safe[:80]}.{digest}"
@@ -136,6 +146,7 @@ class RunResult(Config):
         weights: the trained weights that the backbone began with; "" is none.
         weights_digest: of their tensors.
         weights_note: what of them was and was not loaded, and which head was replaced.
+        kept: what of the network is in the run's folder, in words.
         first_loss: of the first training step; ln(classes) is that of a guess.
         input: how pictures became images.
         device, versions: where it ran.
@@ -166,6 +177,7 @@ class RunResult(Config):
     weights: str = ""
     weights_digest: str = ""
     weights_note: str = ""
+    kept: str = ""
     first_loss: float | None = None
     input: dict[str, Any] = Field(default_factory=dict)
     device: str

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +10,9 @@ import pytest
 import torch
 import torchvision
 from safetensors.torch import save_file
+from training import make_folder
+
+from attnzoo.train import train
 
 
 def made_weights(name: str, seed: int = 3) -> dict[str, torch.Tensor]:
@@ -36,3 +40,26 @@ def timm_file(path: Path, name: str) -> Path:
 
     save_file(timm.create_model(name).state_dict(), path)
     return path
+
+
+@dataclass(frozen=True)
+class Run:
+    """A run that kept its network: its folder, its data, and the spec."""
+
+    folder: Path
+    data: Path
+    spec: dict[str, Any]
+
+
+def trained_run(place: Path, **changes: Any) -> Run:
+    """A small network with attention, trained for an epoch on a folder of pictures."""
+    data = make_folder(place / "data", {"cat": 6, "dog": 4, "emu": 3})
+    spec = {
+        "backbone": "timm/test_resnet",
+        "variant": {"policy": "post-residual", "block": "cbam"},
+        "data": {"name": "folder", "root": str(data), "size": 64, "mean": [0.5] * 3},
+        "train": {"epochs": 2, "batch_size": 4, "device": "cpu", "attention_lr_scale": 10},
+        **changes,
+    }
+    train(spec, place / "run")
+    return Run(place / "run", data, spec)

@@ -9,7 +9,7 @@ from pydantic import Field
 
 from attnzoo.study.definition.controls import CONTROLS, ControlName, baseline_of, control_of, needed
 from attnzoo.study.definition.variants import PLAIN, StudyVariant, excludes
-from attnzoo.train import Config, DataSpec, RunSpec, TrainRecipe
+from attnzoo.train import Config, DataSpec, Keep, RunSpec, TrainRecipe
 
 __all__ = ["Backbone", "Study", "study_yaml"]
 
@@ -52,8 +52,11 @@ class Study(Config):
             size, and `affine`, of the smallest.
         difference_points: the difference in top-1, in percentage points, that the study is to be
             able to see; how many more seeds that takes is told by the report.
+        keep: what of its network each run leaves, as in `RunSpec`: `attention`, `all` or `best`.
         measure: whether to measure latency, throughput and memory once the runs are done.
     """
+
+    added: ClassVar[tuple[str, ...]] = ("keep",)
 
     name: str
     question: str = ""
@@ -66,6 +69,7 @@ class Study(Config):
     controls: tuple[ControlName, ...] = CONTROLS
     difference_points: float = Field(1.0, gt=0, le=100)
     measure: bool = True
+    keep: Keep = "attention"
 
     @property
     def baselines(self) -> dict[str, str]:
@@ -102,6 +106,7 @@ class Study(Config):
             variant=variant.in_run,
             data=self.data_of(backbone),
             train=TrainRecipe.model_validate(train),
+            keep=self.keep,
         )
 
     @property

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 from attnzoo.backbones import is_file
 from attnzoo.checks import did_you_mean
@@ -26,7 +26,7 @@ from attnzoo.study.definition.variants import (
     product_faults,
 )
 from attnzoo.surgery import parse_recipe
-from attnzoo.train import TrainRecipe, Variant, data_faults, faults, policy_argument
+from attnzoo.train import Keep, TrainRecipe, Variant, data_faults, faults, policy_argument
 
 __all__ = ["load_study", "parse_study"]
 
@@ -79,6 +79,10 @@ def _parse(content: Any, source: Source, base: Path) -> Study:
     controls = _controls(content.get("controls", True), found)
     if not isinstance(content.get("measure", True), bool):
         found.append(f"measure: must be true or false (given: {content['measure']!r}).")
+    if content.get("keep", "attention") not in get_args(Keep):
+        found.append(
+            f"keep: must be one of {', '.join(get_args(Keep))} (given: {content['keep']!r})."
+        )
     points = content.get("difference_points", 1.0)
     if isinstance(points, bool) or not isinstance(points, int | float) or not 0 < points <= 100:
         found.append(

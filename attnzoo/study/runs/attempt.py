@@ -71,7 +71,7 @@ def attempt(job: Job, watch: Watch, opened: Callable[[DataSpec], ImageData] = da
     """Try to do a run. What it raises is kept as a failure; only interrupts go on."""
     try:
         with claimed(job.folder):
-            if is_finished(job.folder):
+            if is_finished(job.folder, job.run):
                 return Outcome.FOUND
             known = read_failure(job.folder)
             if known is not None and known.attempt != job.failed:

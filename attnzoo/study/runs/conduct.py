@@ -105,7 +105,7 @@ def _lost(job: Job, how: str) -> Outcome:
     message, _, output = how.partition("\n")
     try:
         with claimed(job.folder):
-            if is_finished(job.folder):
+            if is_finished(job.folder, job.run):
                 return Outcome.FOUND
             note_failure(job.folder, job.run, f"{message}, {TRIES} times", output)
             return Outcome.FAILED

@@ -28,6 +28,7 @@ from typing import Any
 
 from PIL import Image
 
+from attnzoo.checkpoint import NETWORK
 from attnzoo.errors import StudyError
 from attnzoo.study.definition import Study
 from attnzoo.train import RESULT, Config, ImageData, RunResult, RunSpec
@@ -172,9 +173,10 @@ def read_folder(folder: str | Path) -> tuple[Study, list[Record]]:
     return study, [record for record in records if record is not None]
 
 
-def is_finished(folder: Path) -> bool:
-    """Whether `folder` is that of a finished run."""
-    return (folder / RESULT).is_file()
+def is_finished(folder: Path, run: RunSpec) -> bool:
+    """Whether `folder` is that of a finished run that kept of its network what `run` says."""
+    kept = run.keep == "attention" or (folder / NETWORK).is_file()
+    return kept and (folder / RESULT).is_file()
 
 
 def read_run(folder: Path) -> Record | None:
