@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -11,12 +12,12 @@ from typing import Any, Literal
 import timm
 import torchvision
 
-from attnzoo.backbones.naming import Named
+from attnzoo.backbones.naming import Named, find_backbone
 from attnzoo.backbones.packaged import PACKAGED
 from attnzoo.checks import did_you_mean
 from attnzoo.errors import OptionError
 
-__all__ = ["DEFAULT", "SUFFIXES", "Source", "is_file", "source_of"]
+__all__ = ["DEFAULT", "SUFFIXES", "Source", "is_file", "source_of", "weights_digest"]
 
 DEFAULT = "DEFAULT"
 SUFFIXES = (".safetensors", ".pt", ".pth", ".bin", ".ckpt", ".tar")
@@ -88,6 +89,23 @@ def source_of(
     if named.library == "torchvision":
         return Source("library", _of_torchvision(named, weights)), rest
     return Source("library", _of_timm(named, str(weights))), rest
+
+
+def weights_digest(name: str, weights: Any, options: Mapping[str, Any]) -> str:
+    """What tells a backbone's weights from others: of a file its bytes, else their full name.
+
+    Fresh weights have none: "".
+
+    Raises:
+        UnknownNameError, OptionError: no such network, or no such weights.
+    """
+    source, _ = source_of(find_backbone(name), weights, options)
+    if source is None:
+        return ""
+    if source.path is None:
+        return source.name
+    with source.path.open("rb") as file:
+        return hashlib.file_digest(file, lambda: hashlib.blake2b(digest_size=8)).hexdigest()
 
 
 def _of_torchvision(named: Named, weights: Any) -> str:

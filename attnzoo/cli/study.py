@@ -194,9 +194,11 @@ def _show_plan(study: Study, folder: Path, workers: int | None) -> None:
     """What a study would do: a row per backbone and variant."""
     with working("Checking the study"):
         from attnzoo.study import check_study
-        from attnzoo.study.runs import read_run, run_folder
+        from attnzoo.study.runs import identified_study, read_run, run_folder, study_changes
         from attnzoo.train import open_data
 
+        study = identified_study(study, folder)
+        changed = study_changes(folder, study)
         data = open_data(study.runs[0].prepared)
         cells = check_study(study, classes=len(data.classes))
     with working("Timing some steps"):
@@ -238,6 +240,8 @@ def _show_plan(study: Study, folder: Path, workers: int | None) -> None:
     show_table(title, columns, rows)
     console = result_console()
     console.print()
+    for line in changed:
+        console.print(f"{line}: its runs are done anew.", soft_wrap=True)
     if missing:
         side = f", {_seconds(left / workers)} with {workers} workers at best" if workers else ""
         but = f", and {unknown} runs of unknown length" if unknown else ""

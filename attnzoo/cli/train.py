@@ -146,7 +146,7 @@ def train(
 
     from attnzoo.checkpoint import NETWORK
     from attnzoo.study.runs import read_run
-    from attnzoo.train import ProgressWatch, RunSpec, Variant, data_faults, parse
+    from attnzoo.train import ProgressWatch, RunSpec, Variant, data_faults, parse, with_digests
     from attnzoo.train import train as run
 
     # Part by part: each then explains a wrong key by the keys that it has itself.
@@ -157,7 +157,7 @@ def train(
         "data": images,
         "train": parse(TrainRecipe, training, "train"),
     }
-    spec = parse(RunSpec, {**given, **parts}, "run")
+    spec = with_digests(parse(RunSpec, {**given, **parts}, "run"))
     folder = out / spec.id
     done = read_run(folder)
     if done is not None and spec.keep != "attention" and not (folder / NETWORK).is_file():

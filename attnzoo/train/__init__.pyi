@@ -5,6 +5,7 @@ from .config import faults as faults
 from .config import parse as parse
 from .data import ImageData as ImageData
 from .data import open_data as open_data
+from .data import unchecked as unchecked
 from .describing import DataSpec as DataSpec
 from .describing import DigitsData as DigitsData
 from .describing import FolderData as FolderData
@@ -15,14 +16,20 @@ from .devices import launch as launch
 from .digits import ClutteredDigits as ClutteredDigits
 from .extras import MissingExtraError as MissingExtraError
 from .extras import require as require
+from .identity import CODE as CODE
+from .identity import DATA as DATA
+from .identity import WEIGHTS as WEIGHTS
+from .identity import backbone_digests as backbone_digests
+from .identity import changes as changes
+from .identity import data_digest as data_digest
 from .loop import FitResult as FitResult
 from .loop import fit as fit
 from .pictures import PictureOptions as PictureOptions
 from .reading import open_picture as open_picture
 from .recipe import TrainRecipe as TrainRecipe
 from .run import RESULT as RESULT
-from .run import build as build
 from .run import train as train
+from .run import with_digests as with_digests
 from .saved_maps import MAPS as MAPS
 from .saved_maps import SavedMap as SavedMap
 from .saved_maps import read_maps as read_maps
@@ -32,6 +39,7 @@ from .spec import RunSpec as RunSpec
 from .spec import Variant as Variant
 from .spec import policy_argument as policy_argument
 from .spec import policy_title as policy_title
+from .start import build as build
 from .stopping import Interrupted as Interrupted
 from .watch import ProgressWatch as ProgressWatch
 from .watch import RunBar as RunBar

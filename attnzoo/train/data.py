@@ -36,6 +36,7 @@ from attnzoo.train.stopping import leave_stopping_to_parent
 __all__ = [
     "ImageData",
     "open_data",
+    "unchecked",
 ]
 
 Loader = DataLoader[tuple[torch.Tensor, torch.Tensor]]
@@ -78,6 +79,7 @@ class ImageData:
         test_seed: of the test images' keys.
         channels: of the images.
         prepared: how pictures become images: options of the data, as far as there are pictures.
+        validation: a split to choose an epoch by, so that the test images need not.
     """
 
     classes: list[str]
@@ -89,6 +91,12 @@ class ImageData:
     test_seed: int = 0
     channels: int = 3
     prepared: Mapping[str, Any] = field(default_factory=dict)
+    validation: Images | None = None
+
+    @property
+    def drawn(self) -> bool:
+        """Whether the images are made from numbers, and not from pictures."""
+        return isinstance(self.train, ClutteredDigits)
 
     @property
     def shape(self) -> tuple[int, int, int]:
@@ -184,6 +192,11 @@ def open_data(
     return _open_folder(spec) if isinstance(spec, FolderData) else _open_named(spec)
 
 
+def unchecked(spec: DataSpec) -> DataSpec:
+    """The same, opened without a look at its files."""
+    return spec if isinstance(spec, DigitsData) else spec.model_copy(update={"check": 0})
+
+
 def _open_digits(spec: DigitsData) -> ImageData:
     options: dict[str, Any] = spec.model_dump(include={"size", "clutter", "digit", "seed"})
     train = ClutteredDigits("train", length=spec.train, **options)
@@ -238,7 +251,17 @@ def _chosen(
     if split.files is not None:
         check_files(split.owner, [split.files[index] for index in chosen], spec.check)
     labels = [split.labels[index] for index in chosen]
-    return Pictures(_Selection(split, chosen, spec.channels), labels, spec, training=training)
+    return _Chosen(_Selection(split, chosen, spec.channels), labels, spec, training=training)
+
+
+class _Chosen(Pictures):
+    """Pictures of a library's data set."""
+
+    read: _Selection
+
+    def path(self, index: int) -> str | None:
+        files = self.read.split.files
+        return None if files is None else files[self.read.chosen[index]]
 
 
 @dataclass(frozen=True)

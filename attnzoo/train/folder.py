@@ -32,6 +32,9 @@ class FolderPictures(Pictures):
         self.channels = options.channels
         super().__init__(self._read, [label for _, label in files], options, training=training)
 
+    def path(self, index: int) -> str | None:
+        return self.files[index][0]
+
     def _read(self, index: int) -> tuple[Image.Image, int]:
         path, label = self.files[index]
         return open_picture(path, self.channels), label

@@ -52,11 +52,13 @@ class PictureOptions(Config):
         test_crop: share of the shorter side that the central crop of a test image keeps.
         seed: chooses the images where `train` or `test` asks for fewer than there are.
         workers: processes that read images beside the training; 0 reads in between.
+        digest: how runs on these pictures are told from those on others: by names, sizes and a
+            `"sample"` of the contents, or by all of them, `"full"`.
         check: at most how many image files to look at before training starts, spread evenly; 0 is
             none, None all.
     """
 
-    added: ClassVar[tuple[str, ...]] = ("channels", "mean", "std", "interpolation")
+    added: ClassVar[tuple[str, ...]] = ("channels", "mean", "std", "interpolation", "digest")
 
     size: int | None = Field(None, ge=8)
     channels: Literal[1, 3, 4] = 3
@@ -73,6 +75,7 @@ class PictureOptions(Config):
     test_crop: float | None = Field(None, gt=0, le=1)
     seed: int = Field(0, ge=0)
     workers: int = Field(0, ge=0)
+    digest: Literal["sample", "full"] = "sample"
     check: int | None = Field(100_000, ge=0)
 
     _crop_scale_rises = field_validator("crop_scale")(rising)
@@ -172,6 +175,10 @@ class Pictures:
         picture, label = self.read(key[2])
         with drawing(key):
             return self.transform(picture), label
+
+    def path(self, index: int) -> str | None:
+        """Of a picture's file; None where it is none."""
+        return None
 
     def picture(self, index: int) -> np.ndarray:
         """The image as it reaches the network, `(S, S, 3)` uint8; of grey ones three times."""

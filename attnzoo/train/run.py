@@ -9,7 +9,7 @@ import shutil
 import time
 from collections.abc import Mapping
 from contextlib import nullcontext
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -17,26 +17,26 @@ import torch
 from safetensors.torch import load_file
 from torch import nn
 
-from attnzoo.api import wrap
-from attnzoo.backbones import Built, NetworkRecipe, TrainedWeights, build_backbone
+from attnzoo.backbones import NetworkRecipe
 from attnzoo.checkpoint import NETWORK, save
 from attnzoo.costs import cost
 from attnzoo.errors import OptionError
 from attnzoo.surgery import attention_modules, recipes
 from attnzoo.train.claim import claimed
 from attnzoo.train.config import parse
-from attnzoo.train.data import ImageData, open_data
+from attnzoo.train.data import ImageData, open_data, unchecked
 from attnzoo.train.devices import launch
 from attnzoo.train.environment import environment, package_versions
+from attnzoo.train.identity import changes, identified
 from attnzoo.train.log import run_log
 from attnzoo.train.loop import FitResult, fit, score
 from attnzoo.train.saved_maps import MAPS, save_maps
-from attnzoo.train.spec import RunResult, RunSpec, policy_argument, policy_title
+from attnzoo.train.spec import RunResult, RunSpec, policy_title
+from attnzoo.train.start import Start, build
 from attnzoo.train.state import CHECKPOINT
 from attnzoo.train.watch import Watch
-from attnzoo.weights import digest_of
 
-__all__ = ["RESULT", "build", "train"]
+__all__ = ["RESULT", "train", "with_digests"]
 
 SPEC, ATTENTION = "run.json", "attention.safetensors"
 BEST = "best.safetensors"
@@ -89,15 +89,25 @@ def train(
         raise OptionError(fault)
     watch = watch or Watch()
     if folder is None:
-        return _do(run, None, data or open_data(run.data, run.expected), watch, launch(run.train))[
-            0
-        ]
+        data = data or open_data(run.data, run.expected)
+        return _do(run, None, data, watch, launch(run.train))[0]
     folder = Path(folder)
+    run = run if run.digests else with_digests(run, data)
     if done := _finished(folder, run):
         return done
     with claimed(folder) if _is_first_process() else nullcontext():
         # Somebody may have finished it before the claim was had.
         return _finished(folder, run) or _do_into(folder, run, data, watch, repository)
+
+
+def with_digests(run: RunSpec, data: ImageData | None = None) -> RunSpec:
+    """The run, told apart by its pictures, its code and its weights, wherever they are.
+
+    Args:
+        run: what to do.
+        data: what `open_data` returned for it, where it is at hand already.
+    """
+    return identified(run, data or open_data(unchecked(run.data), run.expected))
 
 
 def _is_first_process() -> bool:
@@ -171,49 +181,6 @@ def _add_environment(path: Path, here: dict[str, Any]) -> None:
         path.write_text(json.dumps([*before, here], indent=2))
 
 
-@dataclass(frozen=True)
-class Start:
-    """A run's network before it is trained.
-
-    Attributes:
-        model: with attention, where the run has some.
-        fingerprint: hash of the backbone's first weights.
-        trained: where these come from, if they were trained before.
-    """
-
-    model: nn.Module
-    fingerprint: str
-    trained: TrainedWeights | None
-    recipe: NetworkRecipe
-
-
-def build(run: RunSpec, classes: int) -> Start:
-    """The run's network as it begins.
-
-    The backbone is built first, from the seed alone, so that every variant starts from the same.
-    """
-    torch.manual_seed(run.train.seed)
-    built = _backbone(run, classes)
-    fingerprint = digest_of(built.model.state_dict())
-    variant = run.variant
-    if variant.policy is not None:
-        wrap(
-            built.model,
-            policy_argument(variant.policy),
-            variant.block,
-            start=variant.start,
-            example=run.shape,
-            **variant.options,
-        )
-    return Start(built.model, fingerprint, built.trained, built.recipe)
-
-
-def _backbone(run: RunSpec, classes: int) -> Built:
-    options: dict[str, Any] = {"num_classes": classes, **run.building}
-    channels, *sides = run.shape
-    return build_backbone(run.backbone, channels=channels, example=(3, *sides), **options)
-
-
 def _finished(folder: Path, run: RunSpec) -> RunResult | None:
     """The result of this run, where the folder holds it.
 
@@ -226,8 +193,12 @@ def _finished(folder: Path, run: RunSpec) -> RunResult | None:
         spec = RunSpec.model_validate_json((folder / SPEC).read_text())
     except (OSError, ValueError):
         raise OptionError(f"{folder} is there and holds no run. Name another folder.") from None
-    if spec.id != run.id:
-        raise OptionError(f"{folder} holds another run, {spec.id}. Remove it, or name another.")
+    old = None if spec.digests else run.before_digests
+    if spec.id != run.id and (old is None or old.id != spec.id):
+        why = "".join(f" ({line})" for line in changes(spec.digests, run.digests))
+        raise OptionError(
+            f"{folder} holds another run, {spec.id}{why}. Remove it, or name another."
+        )
     if run.keep != "attention" and not (folder / NETWORK).is_file():
         return None  # it did not keep its network, which is wanted now
     try:

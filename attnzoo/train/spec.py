@@ -61,9 +61,11 @@ class RunSpec(Config):
         keep: what of the network is left in the run's folder: `"attention"` alone, `"all"` of it
             as it is at the end, or `"best"`: all of it as it was after the epoch with the best
             top-1 on the validation images, or on the test images where there are none.
+        digests: of what it depends on beside this: `data`, `code`, `weights`. Filled in when it
+            is run; then it is told apart by these, and not by where its files are.
     """
 
-    added: ClassVar[tuple[str, ...]] = ("weights", "keep")
+    added: ClassVar[tuple[str, ...]] = ("weights", "keep", "digests")
 
     backbone: str
     backbone_options: dict[str, Any] = Field(default_factory=dict)
@@ -72,6 +74,7 @@ class RunSpec(Config):
     data: DataSpec = Field(discriminator="name")
     train: TrainRecipe = TrainRecipe()
     keep: Keep = "all"
+    digests: dict[str, str] = Field(default_factory=dict)
 
     @property
     def freezing_fault(self) -> str:
@@ -112,7 +115,23 @@ class RunSpec(Config):
     @property
     def identity(self) -> str:
         """What the outcome depends on, as text: not where it is logged, nor what is kept."""
-        return self.model_dump_json(exclude={"train": {"loggers"}, "keep": True})
+        left: dict[str, Any] = {"train": {"loggers"}, "keep": True}
+        if "data" in self.digests:
+            left["data"] = {"root", "workers", "check", "digest"}
+        if "weights" in self.digests:
+            left["weights"] = True
+        return self.model_dump_json(exclude=left)
+
+    @property
+    def before_digests(self) -> RunSpec | None:
+        """The same run as it was described before there were digests; None where it differs."""
+        if self.weights is not None or self.expected != InputOptions():
+            return None  # its pictures were prepared in another way
+        data = self.data
+        if not isinstance(data, DigitsData):
+            old = {"size": data.size or 224, "test_crop": data.test_crop or 1.0}
+            data = data.model_copy(update=old)
+        return self.model_copy(update={"digests": {}, "data": data})
 
     @property
     def id(self) -> str:

@@ -15,7 +15,7 @@ from training import DATA, Ends, spec
 import attnzoo
 from attnzoo.errors import NoSitesError, OptionError
 from attnzoo.train import Interrupted, ProgressWatch, RunSpec, Variant, Watch, train
-from attnzoo.train.run import build
+from attnzoo.train.start import build
 
 SE = {"policy": "pre-pool", "block": "se", "options": {"reduction": 4}}
 

@@ -14,7 +14,7 @@ from training import make_folder, spec
 
 from attnzoo.errors import OptionError
 from attnzoo.train import RunSpec, Watch, open_data, train
-from attnzoo.train.run import build
+from attnzoo.train.start import build
 from attnzoo.weights import digest_of
 
 TRAIN = {"epochs": 1, "batch_size": 4, "device": "cpu"}

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any, ClassVar
 
 import yaml
-from pydantic import Field
+from pydantic import Field, PrivateAttr
 
+from attnzoo.backbones import is_file
 from attnzoo.study.definition.controls import CONTROLS, ControlName, baseline_of, control_of, needed
 from attnzoo.study.definition.variants import PLAIN, StudyVariant, excludes
-from attnzoo.train import Config, DataSpec, Keep, RunSpec, TrainRecipe
+from attnzoo.train import Config, DataSpec, DigitsData, Keep, RunSpec, TrainRecipe
 
-__all__ = ["Backbone", "Study", "study_yaml"]
+__all__ = ["Backbone", "Study", "digest_keys", "study_yaml"]
 
 
 class Backbone(Config):
@@ -53,10 +55,12 @@ class Study(Config):
         difference_points: the difference in top-1, in percentage points, that the study is to be
             able to see; how many more seeds that takes is told by the report.
         keep: what of its network each run leaves, as in `RunSpec`: `attention`, `all` or `best`.
+        digests: of the pictures, and of each backbone's code and weights, as they were when the
+            study was last started; no key of a study file.
         measure: whether to measure latency, throughput and memory once the runs are done.
     """
 
-    added: ClassVar[tuple[str, ...]] = ("keep",)
+    added: ClassVar[tuple[str, ...]] = ("keep", "digests")
 
     name: str
     question: str = ""
@@ -70,6 +74,8 @@ class Study(Config):
     difference_points: float = Field(1.0, gt=0, le=100)
     measure: bool = True
     keep: Keep = "attention"
+    digests: dict[str, str] = Field(default_factory=dict)
+    _base: Path = PrivateAttr(default=Path())
 
     @property
     def baselines(self) -> dict[str, str]:
@@ -84,8 +90,21 @@ class Study(Config):
         return {variant.title: control.title for variant, control in pairs if control}
 
     def data_of(self, backbone: Backbone) -> DataSpec:
-        """The study's data, at the backbone's image size."""
-        return self.data.model_copy(update={"size": backbone.size or self.data.size})
+        """The study's data where they are, at the backbone's image size."""
+        new: dict[str, Any] = {"size": backbone.size or self.data.size}
+        if not isinstance(self.data, DigitsData):
+            new["root"] = str(self.at(self.data.root))
+        return self.data.model_copy(update=new)
+
+    def at(self, path: str) -> Path:
+        """A path of the study file, as it is found from here."""
+        place = Path(path).expanduser()
+        return place if place.is_absolute() else (self._base / place).resolve()
+
+    def placed(self, base: Path) -> Study:
+        """The study, with paths that begin at `base`."""
+        self._base = base
+        return self
 
     def variants_of(self, backbone: Backbone) -> list[StudyVariant]:
         """What is put into a backbone: all that is not excluded, and what that is compared with."""
@@ -99,14 +118,23 @@ class Study(Config):
     def run(self, backbone: Backbone, variant: StudyVariant, seed: int) -> RunSpec:
         """One run of the study."""
         train = {**self.train, **backbone.train, **variant.train, "seed": seed}
+        weights = backbone.weights
+        if is_file(weights):
+            weights = str(self.at(weights or ""))
+        digests = {
+            kind: self.digests[key]
+            for kind, key in digest_keys(backbone.name).items()
+            if key in self.digests
+        }
         return RunSpec(
             backbone=backbone.name,
             backbone_options=backbone.options,
-            weights=backbone.weights,
+            weights=weights,
             variant=variant.in_run,
             data=self.data_of(backbone),
             train=TrainRecipe.model_validate(train),
             keep=self.keep,
+            digests=digests,
         )
 
     @property
@@ -121,9 +149,14 @@ class Study(Config):
         ]
 
 
+def digest_keys(backbone: str) -> dict[str, str]:
+    """A run's name of a digest → the study's."""
+    return {"data": "data", "code": f"code {backbone}", "weights": f"weights {backbone}"}
+
+
 def study_yaml(study: Study) -> str:
     """The study as a file that `load_study` reads."""
-    content = study.model_dump(mode="json", exclude_defaults=True)
+    content = study.model_dump(mode="json", exclude_defaults=True, exclude={"digests"})
     content["data"] = {"name": study.data.name, **content["data"]}  # a default, but it decides
     content["backbones"] = [
         entry["name"] if len(entry) == 1 else entry for entry in content["backbones"]

@@ -5,12 +5,12 @@ What a comparison needs is added: the plain network, and controls of equal capac
 
 from __future__ import annotations
 
+import sys
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, get_args
 
-from attnzoo.backbones import is_file
 from attnzoo.checks import did_you_mean
 from attnzoo.errors import AttnzooError, StudyError
 from attnzoo.study.definition.controls import CONTROLS, ControlName, with_baselines
@@ -34,11 +34,17 @@ __all__ = ["load_study", "parse_study"]
 def load_study(path: str | Path) -> Study:
     """Read a study from a YAML file; a data folder in it is relative to the file.
 
+    Modules beside the file can be imported from then on, so that a backbone or a data set can be
+    a function of yours there.
+
     Raises:
         StudyError: the file cannot be read, or is wrong; the message lists every fault.
     """
     path = Path(path)
     content, source = read_yaml(path)
+    beside = str(path.parent.resolve())
+    if beside not in sys.path:
+        sys.path.append(beside)
     return _parse(content, source, path.parent)
 
 
@@ -61,17 +67,17 @@ def _parse(content: Any, source: Source, base: Path) -> Study:
     content = {"name": Path(source.name).stem, **content}
     found = list(source.faults)
     for key in content:
-        if key not in Study.model_fields:
-            known = list(Study.model_fields)
+        known = [name for name in Study.model_fields if name != "digests"]
+        if key not in known:
             found.append(
                 f"{key}: there is no such key.{did_you_mean(str(key), known)} "
                 f"There are: {', '.join(known)}."
             )
-    data = _data(content, found, base)
+    data = _data(content, found)
     train: Any = content.get("train") or {}
     train_faults = _train_faults(train, "train")
     found += train_faults
-    backbones = _backbones(content, found, base)
+    backbones = _backbones(content, found)
     variants = _variants(content, found)
     if not train_faults:
         found += _training_together(train, backbones, variants)
@@ -110,7 +116,7 @@ def _parse(content: Any, source: Source, base: Path) -> Study:
             "exclude": [],
         }
     )
-    return _complete(study, exclude, source)
+    return _complete(study, exclude, source).placed(base.resolve())
 
 
 def _refuse(found: Sequence[str], source: Source) -> None:
@@ -156,21 +162,16 @@ def _twice(kind: str, named: Sequence[tuple[str, str]]) -> list[str]:
     ]
 
 
-def _data(content: Mapping[str, Any], found: list[str], base: Path) -> Any:
+def _data(content: Mapping[str, Any], found: list[str]) -> Any:
     data = content.get("data")
     if data is None:
         found.append("data: this key is required, e.g. data: {name: cluttered-digits}.")
         return None
     found += data_faults(data, "data")
-    if isinstance(data, Mapping) and isinstance(data.get("root"), str):
-        root = Path(data["root"]).expanduser()
-        return {**data, "root": str(root if root.is_absolute() else (base / root).resolve())}
     return data
 
 
-def _backbones(
-    content: Mapping[str, Any], found: list[str], base: Path
-) -> list[tuple[str, dict[str, Any]]]:
+def _backbones(content: Mapping[str, Any], found: list[str]) -> list[tuple[str, dict[str, Any]]]:
     """`(place, entry)` for each that is right in itself."""
     entries = []
     for place, item in _items(content, "backbones", "torchvision/resnet18", found):
@@ -178,8 +179,6 @@ def _backbones(
         wrong = faults(Backbone, entry, place)
         found += wrong
         if not wrong:
-            if is_file(entry.get("weights")):
-                entry = {**entry, "weights": str(base / Path(entry["weights"]).expanduser())}
             entries.append((place, entry))
     return entries
 

@@ -19,6 +19,7 @@ from attnzoo.study.runs.folder import (
     write_study,
 )
 from attnzoo.study.runs.forecast import forecast
+from attnzoo.study.runs.identity import identified_study, study_changes
 from attnzoo.study.runs.processes import Processes, shares_of_gpus
 from attnzoo.study.runs.progress import StudyBars
 
@@ -38,6 +39,7 @@ __all__ = [
     "data_of",
     "forecast",
     "forget_data",
+    "identified_study",
     "is_finished",
     "read_data",
     "read_failures",
@@ -46,6 +48,7 @@ __all__ = [
     "run_folder",
     "same_study",
     "shares_of_gpus",
+    "study_changes",
     "write_atomically",
     "write_data",
     "write_study",
