@@ -5,7 +5,7 @@ from attnzoo.backbones.code import code_digest, digest_of_module
 from attnzoo.backbones.head import head_of, replace_head
 from attnzoo.backbones.inputs import InputOptions, input_options
 from attnzoo.backbones.loading import TrainedWeights
-from attnzoo.backbones.naming import list_backbones
+from attnzoo.backbones.naming import find_function, list_backbones
 from attnzoo.backbones.recipe import NetworkRecipe
 from attnzoo.backbones.sources import is_file, weights_digest
 
@@ -19,6 +19,7 @@ __all__ = [
     "create_backbone",
     "digest_of_module",
     "draft_backbone",
+    "find_function",
     "head_of",
     "input_options",
     "is_file",

@@ -18,7 +18,7 @@ from attnzoo.backbones.packaged import PACKAGED
 from attnzoo.checks import check_keywords, did_you_mean
 from attnzoo.errors import OptionError, UnknownNameError
 
-__all__ = ["Named", "find_backbone", "list_backbones"]
+__all__ = ["Named", "find_backbone", "find_function", "list_backbones"]
 
 LIBRARIES = ("torchvision", "timm", "pretrained")
 # timm hands its options on to constructors that nothing in create_model's signature names.
@@ -67,7 +67,7 @@ def find_backbone(name: str) -> Named:
     """
     library, slash, model = name.partition("/")
     if ":" in name and not slash:
-        return Named(name, "own", name.partition(":")[2], _import(name))
+        return Named(name, "own", name.partition(":")[2], find_function(name, f"backbone {name!r}"))
     if library == "torchvision" and model in torchvision.models.list_models():
         return Named(name, "torchvision", model, torchvision.models.get_model_builder(model))
     if library == "timm" and timm.is_model(model):
@@ -110,8 +110,12 @@ def _unknown(name: str) -> UnknownNameError:
     )
 
 
-def _import(name: str) -> Callable[..., Any]:
-    """The function that `package.module:function` names."""
+def find_function(name: str, owner: str) -> Callable[..., Any]:
+    """The function that `package.module:function` names.
+
+    Raises:
+        UnknownNameError: there is no such module, or no such function in it.
+    """
     module_name, _, attribute = name.partition(":")
     try:
         module = importlib.import_module(module_name)
@@ -119,14 +123,14 @@ def _import(name: str) -> Callable[..., Any]:
         if error.name is None or not module_name.startswith(error.name):
             raise  # the module is there; something that it imports is not
         raise UnknownNameError(
-            f"backbone {name!r}: Python finds no module {error.name!r}. "
+            f"{owner}: Python finds no module {error.name!r}. "
             f"Install it, or add its folder to PYTHONPATH."
         ) from None
     function = getattr(module, attribute, None)
     if not callable(function):
         functions = [n for n, value in vars(module).items() if callable(value) and n[0] != "_"]
         raise UnknownNameError(
-            f"backbone {name!r}: module {module_name!r} has no function {attribute!r}."
+            f"{owner}: module {module_name!r} has no function {attribute!r}."
             f"{did_you_mean(attribute, functions)}"
         )
     return function

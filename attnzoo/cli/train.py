@@ -260,6 +260,7 @@ def _show(result: Any, folder: Path) -> None:
             "weights": result.weights_note or "fresh",
             "top-1": "" if result.top1 is None else f"{100 * result.top1:.1f}%",
             "top-5": "" if result.top5 is None else f"{100 * result.top5:.1f}%",
+            "balanced": "" if result.balanced is None else f"{100 * result.balanced:.1f}%",
             "test loss": "" if result.test_loss is None else f"{result.test_loss:.3f}",
             "sites": str(result.sites),
             "parameters": f"{result.parameters:,}",

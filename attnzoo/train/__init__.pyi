@@ -4,11 +4,11 @@ from .config import Config as Config
 from .config import faults as faults
 from .config import parse as parse
 from .data import ImageData as ImageData
-from .data import open_data as open_data
-from .data import unchecked as unchecked
 from .describing import DataSpec as DataSpec
 from .describing import DigitsData as DigitsData
 from .describing import FolderData as FolderData
+from .describing import OwnData as OwnData
+from .describing import TableData as TableData
 from .describing import TimmData as TimmData
 from .describing import TorchvisionData as TorchvisionData
 from .describing import data_faults as data_faults
@@ -24,6 +24,9 @@ from .identity import changes as changes
 from .identity import data_digest as data_digest
 from .loop import FitResult as FitResult
 from .loop import fit as fit
+from .opened import image_data as image_data
+from .opened import open_data as open_data
+from .opened import unchecked as unchecked
 from .pictures import PictureOptions as PictureOptions
 from .reading import open_picture as open_picture
 from .recipe import TrainRecipe as TrainRecipe

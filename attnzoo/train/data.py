@@ -1,45 +1,29 @@
-"""What to train on, behind one interface: digits, a folder, a data set of a library's."""
+"""What a network is trained and tested on, whatever it is made from."""
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any, Protocol, cast
 
 import numpy as np
 import torch
 from torch.utils.data import DataLoader, Dataset
 
-from attnzoo.backbones import InputOptions
-from attnzoo.errors import DataError, OptionError
-from attnzoo.train.checking import check_files
-from attnzoo.train.config import parse
-from attnzoo.train.datasets import NamedSplit, open_timm, open_torchvision
-from attnzoo.train.describing import (
-    SPECS,
-    DataSpec,
-    DigitsData,
-    FolderData,
-    TimmData,
-    TorchvisionData,
-    data_faults,
-)
+from attnzoo.errors import DataError
 from attnzoo.train.digits import ClutteredDigits
-from attnzoo.train.folder import FolderPictures, find_splits
 from attnzoo.train.keys import TestKeys, TrainKeys
-from attnzoo.train.pictures import PictureOptions, Pictures, evenly
 from attnzoo.train.recipe import TrainRecipe
 from attnzoo.train.stopping import leave_stopping_to_parent
 
 __all__ = [
     "ImageData",
-    "open_data",
-    "unchecked",
+    "Sample",
+    "uneven_classes",
 ]
 
 Loader = DataLoader[tuple[torch.Tensor, torch.Tensor]]
+UNEVEN = 1.5  # times as many images of one class as of another
 TEST_BATCH = 64  # images, where a training pass takes fewer
 
 
@@ -137,6 +121,35 @@ class ImageData:
             self._loader(self.test, order, max(images, TEST_BATCH)),
         )
 
+    @property
+    def counts(self) -> dict[str, list[int]] | None:
+        """Split → images of each class; None where the images are drawn."""
+        if self.drawn:
+            return None
+        splits = {"train": self.train, "test": self.test, "validation": self.validation}
+        return {
+            name: np.bincount(cast(Any, split).labels, minlength=len(self.classes)).tolist()
+            for name, split in splits.items()
+            if split is not None
+        }
+
+    @property
+    def chance(self) -> float:
+        """Top-1 on the test images of always guessing their largest class."""
+        counts = self.counts
+        if counts is None:
+            return 1 / len(self.classes)
+        return max(counts["test"]) / sum(counts["test"])
+
+    def validation_loader(
+        self, batch_size: int, rank: int = 0, processes: int = 1
+    ) -> Loader | None:
+        """Batches of the validation images, by `TestKeys`; None where there are none."""
+        if self.validation is None:
+            return None
+        order = TestKeys(len(self.validation), rank=rank, processes=processes)
+        return self._loader(self.validation, order, batch_size)
+
     def test_batches(self, batch_size: int) -> Loader:
         """All test images once, in order, with their labels."""
         return self._loader(self.test, TestKeys(len(self.test), seed=self.test_seed), batch_size)
@@ -165,142 +178,19 @@ class ImageData:
         )
 
 
-def open_data(
-    spec: DataSpec | Mapping[str, Any], expected: InputOptions | None = None
-) -> ImageData:
-    """The data set that `spec` describes.
-
-    Args:
-        spec: what to open.
-        expected: what the network's weights expect of pictures (`attnzoo.backbones.input_options`),
-            for what `spec` leaves open; ImageNet's mean and standard deviation at 224 pixels
-            without it.
-
-    Raises:
-        OptionError: `spec` has a wrong key or value.
-        UnknownNameError: torchvision or timm has no such data set.
-        DataError: it is missing or empty, its classes do not match, or files are no images.
-    """
-    if not isinstance(spec, DataSpec):
-        found = data_faults(spec, "data")
-        if found:
-            raise OptionError("\n".join(found))
-        spec = parse(SPECS[spec["name"]], spec, "data")
-    if isinstance(spec, DigitsData):
-        return _open_digits(spec)
-    spec = spec.filled(expected or InputOptions())
-    return _open_folder(spec) if isinstance(spec, FolderData) else _open_named(spec)
-
-
-def unchecked(spec: DataSpec) -> DataSpec:
-    """The same, opened without a look at its files."""
-    return spec if isinstance(spec, DigitsData) else spec.model_copy(update={"check": 0})
-
-
-def _open_digits(spec: DigitsData) -> ImageData:
-    options: dict[str, Any] = spec.model_dump(include={"size", "clutter", "digit", "seed"})
-    train = ClutteredDigits("train", length=spec.train, **options)
-    test = ClutteredDigits("test", length=spec.test, **options)
-
-    def sample(index: int) -> Sample:
-        batch = test.draw([index])
-        grey = (batch.images[0] * 255).round().astype(np.uint8)
-        left, top, right, bottom = batch.boxes[0].tolist()
-        picture = np.repeat(grey[:, :, None], 3, axis=2)
-        return Sample(picture, str(batch.labels[0]), index, (left, top, right, bottom))
-
-    return ImageData(train.classes, train, test, spec.size, sample, test_seed=spec.seed)
-
-
-def _open_folder(spec: FolderData) -> ImageData:
-    limits = {"train": spec.train, "test": spec.test}
-    classes, files = find_splits(Path(spec.root), limits, spec.seed)
-    for split, found in files.items():
-        check_files(f"{split} in {spec.root!r}", [path for path, _ in found], spec.check)
-    train = FolderPictures(files["train"], spec, training=True)
-    return _of_pictures(classes, train, FolderPictures(files["test"], spec), spec)
-
-
-def _open_named(spec: TorchvisionData | TimmData) -> ImageData:
-    root = str(Path(spec.root).expanduser())
-    if isinstance(spec, TorchvisionData):
-        train, test = open_torchvision(
-            spec.dataset, root, download=spec.download, options=spec.options
-        )
-    else:
-        train, test = open_timm(
-            spec.dataset,
-            root,
-            train_split=spec.train_split,
-            test_split=spec.test_split,
-            download=spec.download,
-        )
-    return _of_pictures(
-        train.classes,
-        _chosen(train, spec.train, spec, training=True),
-        _chosen(test, spec.test, spec, training=False),
-        spec,
-    )
-
-
-def _chosen(
-    split: NamedSplit, limit: int | None, spec: PictureOptions, *, training: bool
-) -> Pictures:
-    """At most `limit` pictures of a split."""
-    chosen = evenly(split.labels, limit, spec.seed)
-    if split.files is not None:
-        check_files(split.owner, [split.files[index] for index in chosen], spec.check)
-    labels = [split.labels[index] for index in chosen]
-    return _Chosen(_Selection(split, chosen, spec.channels), labels, spec, training=training)
-
-
-class _Chosen(Pictures):
-    """Pictures of a library's data set."""
-
-    read: _Selection
-
-    def path(self, index: int) -> str | None:
-        files = self.read.split.files
-        return None if files is None else files[self.read.chosen[index]]
-
-
-@dataclass(frozen=True)
-class _Selection:
-    """Some pictures of a split; no closure, for processes that read images may have to copy it."""
-
-    split: NamedSplit
-    chosen: list[int]
-    channels: int = 3
-
-    def __call__(self, index: int) -> Any:
-        return self.split.read(self.chosen[index], self.channels)
-
-
-def _of_pictures(
-    classes: list[str], train: Pictures, test: Pictures, spec: PictureOptions
-) -> ImageData:
-    seen: Counter[int] = Counter()
-    rank = []  # place of a picture among those of its class
-    for label in test.labels:
-        rank.append(seen[label])
-        seen[label] += 1
-    order = np.lexsort((test.labels, rank))  # one of each class, another of each, …
-
-    def sample(index: int) -> Sample:
-        place = int(order[index % len(order)])
-        return Sample(test.picture(place), classes[test.labels[place]], place)
-
-    assert spec.size is not None
-    names = ("size", "channels", "mean", "std", "interpolation", "test_crop")
-    return ImageData(
-        classes,
-        train,
-        test,
-        spec.size,
-        sample,
-        spec.workers,
-        channels=spec.channels,
-        prepared=spec.model_dump(mode="json", include=set(names)) | {"channels": spec.channels},
+def uneven_classes(data: ImageData) -> str:
+    """What there is to say of classes of unequal size; "" where they are about equal."""
+    counts = data.counts
+    if counts is None or max(counts["train"]) < UNEVEN * max(1, min(counts["train"])):
+        return ""
+    train, test = counts["train"], counts["test"]
+    most, least = (train.index(end(train)) for end in (max, min))
+    guess = test.index(max(test))
+    return (
+        f"classes are unequal: {train[most]} training images of {data.classes[most]}, "
+        f"{train[least]} of {data.classes[least]}. Always guessing {data.classes[guess]} is right "
+        f"for {100 * data.chance:.1f}% of the test images; look at the balanced accuracy, and "
+        f"consider class_weights: balanced."
     )
 
 

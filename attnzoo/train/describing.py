@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import Field, field_validator
 
@@ -16,6 +16,8 @@ __all__ = [
     "DataSpec",
     "DigitsData",
     "FolderData",
+    "OwnData",
+    "TableData",
     "TimmData",
     "TorchvisionData",
     "data_faults",
@@ -47,6 +49,9 @@ class DigitsData(Config):
     _digit_rises = field_validator("digit")(rising)
 
 
+Validation = Annotated[float, Field(gt=0, lt=1)] | str | None
+
+
 class FolderData(PictureOptions):
     """A folder of images, `train/<class>/*.jpg` and `test/<class>/*.jpg`.
 
@@ -54,10 +59,56 @@ class FolderData(PictureOptions):
 
     Attributes:
         root: the folder; in a study file, relative to that file.
+        test_split: folder of the test images; None is `test`, or `val` where that is all there is.
+        validation: folder of images to choose an epoch by, or a share of the training images to
+            set aside for that, with the same share of each class.
     """
+
+    added: ClassVar[tuple[str, ...]] = (*PictureOptions.added, "test_split", "validation")
 
     name: Literal["folder"] = "folder"
     root: str
+    test_split: str | None = None
+    validation: Validation = None
+
+
+class TableData(PictureOptions):
+    """Pictures named by a CSV file with the columns `path` and `label`, maybe `split`, `group`.
+
+    The other options are those of `PictureOptions`.
+
+    Attributes:
+        root: the CSV file; in a study file, relative to that file. The paths in it are relative
+            to the CSV file.
+        test_share: share of the pictures to test on, where there is no column `split`; each class
+            has its share in it, and pictures of one `group` stay together.
+        validation: a share of the training images to set aside for choosing an epoch.
+    """
+
+    added: ClassVar[tuple[str, ...]] = (*PictureOptions.added, "validation")
+
+    name: Literal["table"] = "table"
+    root: str
+    test_share: float = Field(0.2, gt=0, lt=1)
+    validation: Annotated[float, Field(gt=0, lt=1)] | None = None
+
+
+class OwnData(PictureOptions):
+    """What a function of yours returns: training and test data sets, map-style.
+
+    The other options are those of `PictureOptions`; they prepare pictures. Tensors are taken as
+    they come.
+
+    Attributes:
+        function: `"package.module:function"`; in a study, also of a module beside its file. It
+            returns `(train, test)`, or `(train, validation, test)`; an item of a data set is an
+            image and its class.
+        options: arguments of the function.
+    """
+
+    name: Literal["own"] = "own"
+    function: str = Field(pattern=r"^[\w.]+:\w+$")
+    options: dict[str, Any] = Field(default_factory=dict)
 
 
 class TorchvisionData(PictureOptions):
@@ -99,12 +150,14 @@ class TimmData(PictureOptions):
     download: bool = False
 
 
-DataSpec = DigitsData | FolderData | TorchvisionData | TimmData
+DataSpec = DigitsData | FolderData | TableData | TorchvisionData | TimmData | OwnData
 SPECS: dict[str, type[DataSpec]] = {
     "cluttered-digits": DigitsData,
     "folder": FolderData,
+    "table": TableData,
     "torchvision": TorchvisionData,
     "timm": TimmData,
+    "own": OwnData,
 }
 
 

@@ -58,8 +58,9 @@ def data_digest(data: ImageData, *, full: bool = False) -> str:
         if isinstance(split, Pictures):
             _add_pictures(digest, split, step)
         else:
+            digest.update(np.asarray(split.labels, dtype=np.int64).tobytes())
             for index in range(0, len(split), step):
-                _add(digest, split[index])
+                digest.update(np.asarray(split[0, 0, index][0]).tobytes())
     counts = ", ".join(f"{len(split)} {name}" for name, split in splits.items())
     return f"{counts} ({digest.hexdigest()})"
 
@@ -78,11 +79,6 @@ def _add_pictures(digest: Any, split: Pictures, step: int) -> None:
         digest.update(f"{file.parent.name}/{file.name} {file.stat().st_size}\0".encode())
         if looked_at:
             digest.update(file.read_bytes())
-
-
-def _add(digest: Any, sample: Any) -> None:
-    for part in sample:
-        digest.update(np.asarray(part).tobytes())
 
 
 def changes(before: Mapping[str, str], now: Mapping[str, str]) -> list[str]:

@@ -16,6 +16,7 @@ from attnzoo.errors import OptionError
 from attnzoo.train.data import ImageData
 from attnzoo.train.devices import launch
 from attnzoo.train.diagnose import find_first_fault
+from attnzoo.train.opened import image_data
 from attnzoo.train.recipe import TrainRecipe
 from attnzoo.train.records import Records
 from attnzoo.train.session import Session
@@ -38,7 +39,8 @@ class FitResult:
             then has its last good weights.
         message: in the second case, at which step, and which layer went wrong first.
         epochs: one row an epoch: `epoch`, `step`, `lr`, `train_loss`, `train_top1`, `test_loss`,
-            `test_top1`, with more than five classes `test_top5` (shares, 0 to 1), `gamma` (mean
+            `test_top1`, with more than five classes `test_top5` (shares, 0 to 1), `test_balanced`
+            (the mean over the classes), the same as `val_…` with validation images, `gamma` (mean
             |γ| over the attention; empty without), `seconds` since the start.
         seconds: from the first batch to the last evaluation.
         train_seconds: of that, in training steps.
@@ -57,7 +59,7 @@ class FitResult:
 
 def fit(
     model: nn.Module,
-    data: ImageData,
+    data: ImageData | Sequence[Any],
     recipe: TrainRecipe,
     *,
     folder: str | Path | None = None,
@@ -76,7 +78,8 @@ def fit(
 
     Args:
         model: maps `(N, C, S, S)` to `(N, classes)`. It moves to the recipe's device.
-        data: from `open_data`.
+        data: from `open_data` or `image_data`; or a pair of plain map-style data sets, to train
+            and to test on, whose items are an image tensor `(C, S, S)` and its class.
         recipe: how.
         folder: gets `metrics.csv` (a line an epoch), `tensorboard/`, and while the training is
             not over `checkpoint.pt`.
@@ -98,6 +101,7 @@ def fit(
         MissingExtraError: Lightning Fabric is not installed.
     """
     fabric = fabric or launch(recipe)
+    data = _image_data(data)
     _check_outputs(model, data)
     session = Session(fabric, model, data, recipe, fresh_head)
     first = fabric.is_global_zero
@@ -124,6 +128,18 @@ def fit(
     if first and checkpoint is not None and not leave_checkpoint:
         checkpoint.unlink(missing_ok=True)
     return result
+
+
+def _image_data(data: ImageData | Sequence[Any]) -> ImageData:
+    if isinstance(data, ImageData):
+        return data
+    if isinstance(data, tuple | list) and len(data) in (2, 3):
+        train, *validation, test = data
+        return image_data(train, test, *validation)
+    raise OptionError(
+        f"fit: data is a {type(data).__name__}. Give what open_data or image_data returned, or a "
+        f"pair of data sets, (train, test)."
+    )
 
 
 def score(row: Mapping[str, Any]) -> float:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field, model_validator
 
@@ -12,6 +12,7 @@ from attnzoo.train.config import Config
 __all__ = ["TrainRecipe"]
 
 Count = Annotated[int, Field(ge=1)]
+Weight = Annotated[float, Field(ge=0)]
 
 
 class TrainRecipe(Config):
@@ -31,6 +32,8 @@ class TrainRecipe(Config):
         step_factor: what `"step"` multiplies the learning rate by.
         warmup_epochs: length of the linear warm-up, may be a fraction.
         label_smoothing: share of the target spread over all classes.
+        class_weights: what each class's images count for in the loss: `"balanced"` so much more
+            as there are fewer of them, or a number a class.
         clip_norm: largest norm of all gradients together; longer ones are shortened to it.
         mixup: strength α of mixup; 0 is none. With `cutmix` too, each batch gets one of them.
         cutmix: strength α of CutMix; 0 is none.
@@ -59,6 +62,8 @@ class TrainRecipe(Config):
         32
     """
 
+    added: ClassVar[tuple[str, ...]] = ("class_weights",)
+
     epochs: int = Field(5, ge=0)
     batch_size: int = Field(32, ge=1)
     accumulate: int = Field(1, ge=1)
@@ -71,6 +76,7 @@ class TrainRecipe(Config):
     step_factor: float = Field(0.1, gt=0, le=1)
     warmup_epochs: float = Field(1.0, ge=0)
     label_smoothing: float = Field(0.1, ge=0, lt=1)
+    class_weights: Literal["balanced"] | tuple[Weight, ...] | None = None
     clip_norm: float | None = Field(None, gt=0)
     mixup: float = Field(0.0, ge=0)
     cutmix: float = Field(0.0, ge=0)

@@ -24,12 +24,13 @@ from attnzoo.errors import OptionError
 from attnzoo.surgery import attention_modules, recipes
 from attnzoo.train.claim import claimed
 from attnzoo.train.config import parse
-from attnzoo.train.data import ImageData, open_data, unchecked
+from attnzoo.train.data import ImageData, uneven_classes
 from attnzoo.train.devices import launch
 from attnzoo.train.environment import environment, package_versions
 from attnzoo.train.identity import changes, identified
 from attnzoo.train.log import run_log
 from attnzoo.train.loop import FitResult, fit, score
+from attnzoo.train.opened import open_data, unchecked
 from attnzoo.train.saved_maps import MAPS, save_maps
 from attnzoo.train.spec import RunResult, RunSpec, policy_title
 from attnzoo.train.start import Start, build
@@ -247,6 +248,8 @@ def _opening(run: RunSpec, data: ImageData, start: Start) -> list[str]:
     if data.prepared:
         told = ", ".join(f"{name} {value}" for name, value in data.prepared.items())
         lines.append(f"pictures: {told}; where the data say nothing, {run.expected.origin}.")
+    if uneven := uneven_classes(data):
+        lines.append(uneven)
     return [f"{_title(run)}: {line}" for line in lines]
 
 
@@ -267,6 +270,7 @@ def _result(
         message=fitted.message,
         top1=last.get("test_top1"),
         top5=last.get("test_top5"),
+        balanced=last.get("test_balanced"),
         test_loss=last.get("test_loss"),
         sites=len(attention_modules(model)),
         places=" + ".join(str(call) for recipe in recipes(model) for call in recipe.policies),

@@ -17,21 +17,19 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.optim import Optimizer
 
-from attnzoo.backbones import head_of
 from attnzoo.errors import OptionError
 from attnzoo.hosts import Attention
 from attnzoo.surgery import attention_modules
-from attnzoo.train.data import ImageData
+from attnzoo.train.data import TEST_BATCH, ImageData
 from attnzoo.train.devices import trained_copy, whole
+from attnzoo.train.freezing import hold_fixed, path_of, stages
 from attnzoo.train.mixing import make_mixing
 from attnzoo.train.recipe import TrainRecipe
 from attnzoo.train.schedule import Schedule
-from attnzoo.tuning import freeze, param_groups, unfreeze
+from attnzoo.tuning import param_groups, unfreeze
 
 __all__ = ["Progress", "Session"]
 
-ALL = "all"  # what `freeze` and `unfreeze` of a recipe call the whole backbone
-BUT_HEAD = "backbone"  # what `freeze` calls everything but the head
 TOP = 5  # classes that a right answer may be among, beside the first
 
 
@@ -88,11 +86,16 @@ class Session:
         self.recipe = recipe
         self.classes = len(data.classes)
         self.target = model
-        self.stages = _stages(model, recipe)
+        self.stages = stages(model, recipe)
         if recipe.freeze is not None:
-            _freeze(model, recipe.freeze, data.shape, fresh_head)
+            hold_fixed(model, recipe.freeze, data.shape, fresh_head)
         self.train_loader, self.test_loader = data.loaders(
             recipe, fabric.global_rank, fabric.world_size
+        )
+        self.validation_loader = data.validation_loader(
+            max(recipe.images_a_pass(fabric.world_size), TEST_BATCH),
+            fabric.global_rank,
+            fabric.world_size,
         )
         self.keys: Any = self.train_loader.sampler
         self.steps = self.keys.steps
@@ -113,6 +116,7 @@ class Session:
         self.stepper = fabric.setup_optimizers(self.optimizer)
         self.schedule = Schedule(self.optimizer, recipe, self.steps)
         self.mix = make_mixing(recipe, self.classes)
+        self.class_weights = _class_weights(recipe, data, fabric.device)
         self.ema = (
             None
             if recipe.ema is None
@@ -139,7 +143,7 @@ class Session:
         """Do the first `count` entries of `unfreeze`, as far as they are not done."""
         new = self.stages[self.progress.unfrozen : count]
         for _, path in new:
-            unfreeze(self.model, start=_path(path))
+            unfreeze(self.model, start=path_of(path))
         if not new:
             return False
         self.progress.unfrozen = count
@@ -216,18 +220,27 @@ class Session:
         if self.fabric.world_size > 1:
             timm.utils.distribute_bn(self.tested, self.fabric.world_size, reduce=True)
 
-    @torch.no_grad()
     def test(self, check: Callable[[], None] = lambda: None) -> dict[str, float]:
-        """Mean cross-entropy, top-1 and (of more than five classes) top-5 share of all test images.
+        """What is measured on all test images, and on the validation images where there are some.
 
-        `check` is called after every batch; it may raise.
+        Mean cross-entropy, top-1, of more than five classes top-5, and balanced accuracy, the mean
+        over the classes of the share that was right. `check` is called after every batch; it may
+        raise.
         """
         self.share_statistics()
+        measured = self._tested(self.test_loader, "test", check)
+        if self.validation_loader is not None:
+            measured |= self._tested(self.validation_loader, "val", check)
+        return measured
+
+    @torch.no_grad()
+    def _tested(self, loader: Any, split: str, check: Callable[[], None]) -> dict[str, float]:
         model = self.tested.eval()
-        keys: Any = self.test_loader.sampler
+        keys: Any = loader.sampler
         left = keys.real
         sums = torch.zeros(4, dtype=torch.float64)
-        for batch in self.test_loader:
+        by_class = torch.zeros(2, self.classes, dtype=torch.float64)  # right, all
+        for batch in loader:
             images, labels = self.fabric.to_device(batch)
             with self.fabric.autocast():
                 outputs = model(images.contiguous(memory_format=torch.channels_last))
@@ -237,10 +250,16 @@ class Session:
             loss = F.cross_entropy(outputs, labels, reduction="sum")
             batch_sums = (loss, best[:, 0].sum(), best.sum(), torch.tensor(len(labels)))
             sums += torch.tensor([float(part) for part in batch_sums], dtype=torch.float64)
+            labels, right = labels.cpu(), best[:, 0].cpu().double()
+            by_class[0].index_add_(0, labels, right)
+            by_class[1].index_add_(0, labels, torch.ones_like(right))
             check()
         loss, first, among, count = self._summed(sums)
-        shares = {"test_loss": loss / count, "test_top1": first / count}
-        return shares | ({"test_top5": among / count} if self.classes > TOP else {})
+        right, there = torch.tensor(self._summed(by_class.flatten())).view(2, -1)
+        balanced = float((right[there > 0] / there[there > 0]).mean())
+        shares = {f"{split}_loss": loss / count, f"{split}_top1": first / count}
+        shares |= {f"{split}_top5": among / count} if self.classes > TOP else {}
+        return shares | {f"{split}_balanced": balanced}
 
     def summed(self, number: float) -> float:
         """`number` over all processes."""
@@ -277,7 +296,9 @@ class Session:
             images, targets = self.mix(images, labels, (*place, number, self.fabric.global_rank))
             labels, smoothing = targets.argmax(1), 0.0
         outputs = self.network(images.contiguous(memory_format=torch.channels_last))
-        loss = F.cross_entropy(outputs, targets, label_smoothing=smoothing)
+        loss = F.cross_entropy(
+            outputs, targets, weight=self.class_weights, label_smoothing=smoothing
+        )
         return loss, (outputs.detach().argmax(1) == labels).sum()
 
     def _optimizer(self) -> Optimizer:
@@ -303,35 +324,21 @@ class Session:
 _AT_ONCE = nullcontext()
 
 
-def _freeze(model: nn.Module, until: str, shape: tuple[int, int, int], fresh_head: bool) -> None:
-    """Hold fixed what a recipe says; the head learns where it is to, or has to."""
-    if until == ALL and not attention_modules(model):
+def _class_weights(recipe: TrainRecipe, data: ImageData, device: torch.device) -> Tensor | None:
+    """Of the loss, with mean 1 over the training images."""
+    if recipe.class_weights is None:
+        return None
+    counts = data.counts
+    own = torch.ones(len(data.classes)) if counts is None else torch.tensor(counts["train"]).float()
+    if recipe.class_weights == "balanced":
+        weights = own.sum() / (len(own) * own.clamp_min(1))
+    elif len(recipe.class_weights) != len(data.classes):
         raise OptionError(
-            "freeze='all' leaves a network without attention nothing to learn. Write "
-            "freeze='backbone', which leaves its head to learn, or the path of the last module to "
-            "hold fixed."
+            f"class_weights={list(recipe.class_weights)}: there are {len(data.classes)} classes, "
+            f"{', '.join(data.classes[:5])}{', …' if len(data.classes) > 5 else ''}; give a number "
+            f"for each, or 'balanced'."
         )
-    keep: tuple[str, ...] = ()
-    if until == BUT_HEAD or fresh_head:
-        try:
-            keep = head_of(model, shape)
-        except OptionError:
-            if until == BUT_HEAD:
-                raise
-            # A path says itself what comes after it; only of attention alone nothing would.
-    freeze(model, until=None if until in (ALL, BUT_HEAD) else until, keep=keep)
-    if not any(parameter.requires_grad for parameter in model.parameters()):
-        raise OptionError(f"freeze={until!r} leaves nothing to learn. Name an earlier module.")
-
-
-def _path(name: str) -> str | None:
-    return None if name == ALL else name
-
-
-def _stages(model: nn.Module, recipe: TrainRecipe) -> list[tuple[int, str]]:
-    """`unfreeze` in the order of epochs, its paths looked up before anything is trained."""
-    known = dict(model.named_modules())
-    for path in recipe.unfreeze.values():
-        if path != ALL and path not in known:
-            unfreeze(model, start=path)  # raises, and names what is near
-    return sorted(recipe.unfreeze.items())
+    else:
+        weights = torch.tensor(recipe.class_weights)
+        weights = weights * own.sum() / (weights * own).sum()
+    return weights.to(device)

@@ -117,7 +117,7 @@ class RunSpec(Config):
         """What the outcome depends on, as text: not where it is logged, nor what is kept."""
         left: dict[str, Any] = {"train": {"loggers"}, "keep": True}
         if "data" in self.digests:
-            left["data"] = {"root", "workers", "check", "digest"}
+            left["data"] = {"root", "workers", "check", "digest"}  # where it is, and how it is read
         if "weights" in self.digests:
             left["weights"] = True
         return self.model_dump_json(exclude=left)
@@ -152,6 +152,7 @@ class RunResult(Config):
         top1: share of the test images right after the last epoch, 0 to 1 (not the best epoch:
             choosing that by the test set would flatter).
         top5: share with the right class among the five best; None with five classes or fewer.
+        balanced: mean over the classes of the share that was right.
         test_loss: cross-entropy then.
         sites: blocks put in.
         places: the policies that placed them, `auto` resolved.
@@ -181,6 +182,7 @@ class RunResult(Config):
     message: str
     top1: float | None
     top5: float | None = None
+    balanced: float | None = None
     test_loss: float | None
     sites: int
     places: str

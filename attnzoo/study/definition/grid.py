@@ -11,7 +11,7 @@ from pydantic import Field, PrivateAttr
 from attnzoo.backbones import is_file
 from attnzoo.study.definition.controls import CONTROLS, ControlName, baseline_of, control_of, needed
 from attnzoo.study.definition.variants import PLAIN, StudyVariant, excludes
-from attnzoo.train import Config, DataSpec, DigitsData, Keep, RunSpec, TrainRecipe
+from attnzoo.train import Config, DataSpec, DigitsData, Keep, OwnData, RunSpec, TrainRecipe
 
 __all__ = ["Backbone", "Study", "digest_keys", "study_yaml"]
 
@@ -92,7 +92,7 @@ class Study(Config):
     def data_of(self, backbone: Backbone) -> DataSpec:
         """The study's data where they are, at the backbone's image size."""
         new: dict[str, Any] = {"size": backbone.size or self.data.size}
-        if not isinstance(self.data, DigitsData):
+        if not isinstance(self.data, DigitsData | OwnData):
             new["root"] = str(self.at(self.data.root))
         return self.data.model_copy(update=new)
 

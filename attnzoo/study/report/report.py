@@ -154,7 +154,7 @@ def _content(
     finished = any(r.result.status == "finished" for r in records)
     trained = backbones if finished else []
     looks = variant_looks(records)
-    chance = 1 / len(data.classes) if data else None
+    chance = (data.chance or 1 / len(data.classes)) if data else None
     marks = fronts(rows, costs)
     pareto = [
         (name, [plots.pareto_plot(rows, name, cost, costs, looks) for cost in COST_UNITS])
