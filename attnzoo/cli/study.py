@@ -194,12 +194,18 @@ def _show_plan(study: Study, folder: Path, workers: int | None) -> None:
     """What a study would do: a row per backbone and variant."""
     with working("Checking the study"):
         from attnzoo.study import check_study
-        from attnzoo.study.runs import identified_study, read_run, run_folder, study_changes
+        from attnzoo.study.runs import (
+            first_data,
+            identified_study,
+            read_run,
+            run_folder,
+            study_changes,
+        )
         from attnzoo.train import open_data
 
         study = identified_study(study, folder)
         changed = study_changes(folder, study)
-        data = open_data(study.runs[0].prepared)
+        data = open_data(first_data(study))
         cells = check_study(study, classes=len(data.classes))
     with working("Timing some steps"):
         from attnzoo.study.runs import forecast

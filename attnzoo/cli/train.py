@@ -94,9 +94,11 @@ def train(
     data: Annotated[
         str | None,
         Parameter(
-            help="A folder with `train/<class>/*.jpg` and `test/<class>/*.jpg`; a data set of a "
-            "library, `torchvision/CIFAR10` or `timm/torch/cifar10`, with `--data-option "
-            "root=FOLDER`; by default `cluttered-digits`, which needs no files.",
+            help="A folder with `train/<class>/*.jpg` and `test/<class>/*.jpg` (or `val/`); a CSV "
+            "file with the columns `path` and `label`; `package.module:function` of your own, "
+            "which returns data sets; a data set of a library, `torchvision/CIFAR10` or "
+            "`timm/torch/cifar10`, with `--data-option root=FOLDER`; by default "
+            "`cluttered-digits`, which needs no files.",
             metavar="DATA",
             group=DATA,
         ),
@@ -234,6 +236,10 @@ def _data(
             before = {"name": DIGITS}
         elif slash and library in LIBRARIES and not Path(name).is_dir():
             before = {"name": library, "dataset": dataset}
+        elif name.endswith(".csv"):
+            before = {"name": "table", "root": name}
+        elif ":" in name and not Path(name).is_dir():
+            before = {"name": "own", "function": name}
         else:
             before = {"name": "folder", "root": name}
     changed = parse_options("--data-option", options)

@@ -32,6 +32,7 @@ from attnzoo.study.runs import (
     StudyBars,
     conduct,
     data_of,
+    first_data,
     forget_data,
     identified_study,
     is_finished,
@@ -147,7 +148,7 @@ def run_study(
     missing = [run for run in runs if not is_finished(run_folder(folder, run), run)]
     if not missing and _is_told(folder, study) and is_measured(study, folder):
         return StudyOutcome(folder, folder / REPORTS[-1], read_folder(folder)[1], 0, [])
-    data = data_of(runs[0].prepared)
+    data = data_of(first_data(study))
     if missing:
         check_study(study, classes=len(data.classes))
     write_study(folder, study)

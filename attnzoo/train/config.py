@@ -18,6 +18,18 @@ class Config(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
+    def __init__(self, **values: Any) -> None:
+        try:
+            super().__init__(**values)
+        except ValidationError as error:
+            owner, found = type(self).__name__, error.errors()
+            raise OptionError(
+                "\n".join(_explain(one, type(self), owner) for one in found)
+            ) from None
+
+    # Pydantic need not come this way when it reads files or fields: `faults` explains those.
+    vars()["__init__"].__pydantic_base_init__ = True
+
     added: ClassVar[tuple[str, ...]] = ()
     """Fields that are written only where they are set: what runs were told apart by before there
     were such fields stays as it was."""

@@ -20,6 +20,17 @@ from attnzoo.train.reading import as_picture, open_picture
 __all__ = ["NamedSplit", "open_timm", "open_torchvision", "torchvision_names"]
 
 TRAIN_SPLITS = ("train", "trainval", "train-standard")
+NOT_ONE_CLASS = (
+    "CelebA",
+    "Cityscapes",
+    "Kitti",
+    "SBDataset",
+    "VOCDetection",
+    "VOCSegmentation",
+    "WIDERFace",
+)
+"""Their targets are boxes, masks or several attributes."""
+
 TEST_SPLITS = ("test", "val", "validation")
 
 
@@ -67,7 +78,7 @@ def torchvision_names() -> list[str]:
         options = inspect.signature(cls.__init__).parameters if inspect.isclass(cls) else {}
         kinds = (torchvision.datasets.ImageFolder, torchvision.datasets.MNIST)
         has_classes = "target_transform" in options or (options and issubclass(cls, kinds))
-        if has_classes and {"train", "split"} & set(options):
+        if has_classes and {"train", "split"} & set(options) and name not in NOT_ONE_CLASS:
             names.append(name)
     return names
 

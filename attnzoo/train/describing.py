@@ -168,6 +168,6 @@ def data_faults(value: Any, owner: str) -> list[str]:
         *some, last = map(repr, SPECS)
         return [
             f"{owner}: needs a name, {', '.join(some)} or {last} (given: {name!r})."
-            f"{did_you_mean(str(name), SPECS)}"
+            f"{did_you_mean(name, SPECS) if isinstance(name, str) else ''}"
         ]
     return faults(SPECS[name], value, owner)

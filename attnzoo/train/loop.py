@@ -73,6 +73,9 @@ def fit(
 ) -> FitResult:
     """Train a model in place. The global random state is seeded from the recipe.
 
+    Afterwards the model is where it was trained, and its weights are laid out channels last, which
+    changes no result.
+
     With a folder, a training that is interrupted (Ctrl-C, SIGTERM, or the machine's end) leaves a
     checkpoint there, and the same call goes on from it to the same result, on a CPU bit for bit.
 

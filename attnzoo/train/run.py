@@ -313,8 +313,12 @@ def _summary(run: RunSpec, result: RunResult) -> str:
         return f"{_title(run)}: stopped, {result.message}"
     return (
         f"{_title(run)}: top-1 {100 * (result.top1 or 0):.1f}%, {result.sites} sites, "
-        f"{result.parameters / 1e6:.2f} M parameters, {result.seconds:.0f} s"
+        f"{_count(result.parameters)} parameters, {result.seconds:.0f} s"
     )
+
+
+def _count(number: int) -> str:
+    return f"{number / 1e6:.2f} M" if number >= 1e5 else f"{number:,}"
 
 
 def _title(run: RunSpec) -> str:
@@ -325,4 +329,5 @@ def _device(model: nn.Module) -> str:
     device = next(model.parameters()).device
     if device.type == "cuda":
         return torch.cuda.get_device_name(device)
-    return f"{device.type}, {torch.get_num_threads()} threads"
+    threads = torch.get_num_threads()
+    return f"{device.type}, {threads} {'thread' if threads == 1 else 'threads'}"

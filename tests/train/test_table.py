@@ -79,7 +79,7 @@ def test_what_is_wrong_with_a_table(columns: str, row: str, says: str, tmp_path:
 
 
 def test_a_share_that_cannot_be_drawn() -> None:
-    with pytest.raises(DataError, match="a share of 0.2 cannot be drawn"):
+    with pytest.raises(DataError, match=r"a share of 0.2 cannot be drawn"):
         draw_share("this", [0, 0, 0, 1], 0.2, 0)
 
 

@@ -125,6 +125,18 @@ def test_freezing_all_of_a_plain_network_is_refused_before_anything_runs(tmp_pat
     assert not list(tmp_path.iterdir())
 
 
+def test_a_run_says_one_thread_and_small_counts() -> None:
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        said = Said()
+        said.end = said.say
+        assert train(spec(), watch=said).device == "cpu, 1 thread"
+        assert any(", 1,146 parameters" in line for line in said.lines), said.lines
+    finally:
+        torch.set_num_threads(threads)
+
+
 def test_grey_pictures(tmp_path: Path) -> None:
     root = make_folder(tmp_path, {"cat": 4, "dog": 4})
     data = {"name": "folder", "root": str(root), "size": 32, "channels": 1}

@@ -77,6 +77,12 @@ class Study(Config):
     digests: dict[str, str] = Field(default_factory=dict)
     _base: Path = PrivateAttr(default=Path())
 
+    def __eq__(self, other: object) -> bool:
+        """Whether both ask for the same, wherever their files are."""
+        return isinstance(other, Study) and dict(self) == dict(other)
+
+    __hash__ = None  # it holds mappings
+
     @property
     def baselines(self) -> dict[str, str]:
         """Title of a variant → title of the plain network that it is compared with."""

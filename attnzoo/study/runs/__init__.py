@@ -19,7 +19,7 @@ from attnzoo.study.runs.folder import (
     write_study,
 )
 from attnzoo.study.runs.forecast import forecast
-from attnzoo.study.runs.identity import identified_study, study_changes
+from attnzoo.study.runs.identity import first_data, identified_study, study_changes
 from attnzoo.study.runs.processes import Processes, shares_of_gpus
 from attnzoo.study.runs.progress import StudyBars
 
@@ -37,6 +37,7 @@ __all__ = [
     "StudyBars",
     "conduct",
     "data_of",
+    "first_data",
     "forecast",
     "forget_data",
     "identified_study",

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from attnzoo.errors import DataError, StudyError
+from attnzoo.errors import AttnzooError, DataError, StudyError
 from attnzoo.study.definition import Study, digest_keys
 from attnzoo.study.runs.attempt import data_of
 from attnzoo.study.runs.folder import is_finished, read_data, read_folder, run_folder
@@ -13,6 +13,7 @@ from attnzoo.train import (
     CODE,
     DATA,
     WEIGHTS,
+    DataSpec,
     ImageData,
     backbone_digests,
     changes,
@@ -21,7 +22,7 @@ from attnzoo.train import (
     unchecked,
 )
 
-__all__ = ["identified_study", "study_changes"]
+__all__ = ["first_data", "identified_study", "study_changes"]
 
 
 def identified_study(study: Study, folder: Path) -> Study:
@@ -30,17 +31,20 @@ def identified_study(study: Study, folder: Path) -> Study:
     Where the data are gone, but all runs on them are done, it stays as it was.
 
     Raises:
-        DataError, UnknownNameError, OptionError: there is no such data, backbone, or weights.
+        DataError: the data are missing or inconsistent.
     """
     found: dict[str, str] = {}
     for backbone in study.backbones:
         run = study.run(backbone, study.variants_of(backbone)[0], study.seeds[0])
         options = run.building
-        own = backbone_digests(run.backbone, options.pop("weights"), options)
+        try:
+            own = backbone_digests(run.backbone, options.pop("weights"), options)
+        except AttnzooError:  # whoever checks the study says so, together with all else
+            continue
         keys = digest_keys(backbone.name)
         found |= {keys[kind]: own[kind] for kind in (CODE, WEIGHTS)}
     try:
-        data = data_of(unchecked(study.runs[0].prepared))
+        data = data_of(unchecked(study.data_of(study.backbones[0])))
         found[DATA] = data_digest(data, full=getattr(study.data, "digest", "") == "full")
     except DataError:
         before = _before(folder)
@@ -54,6 +58,16 @@ def identified_study(study: Study, folder: Path) -> Study:
     told = _with(study, {key: value for key, value in found.items() if value})
     _adopt(study, told, folder, data)
     return told
+
+
+def first_data(study: Study) -> DataSpec:
+    """The data as the first backbone that there is wants them."""
+    for run in study.runs:
+        try:
+            return run.prepared
+        except AttnzooError:
+            continue
+    return study.data_of(study.backbones[0])
 
 
 def study_changes(folder: Path, study: Study) -> list[str]:

@@ -111,7 +111,8 @@ def test_a_file_names_the_study_and_anchors_its_data(tmp_path: Path) -> None:
     path.write_text(yaml.safe_dump(content))
     study = load_study(path)
     assert study.name == "mine"
-    assert study.data.root == str(tmp_path / "pictures")
+    assert study.data.root == "pictures"  # as it was written: a study that moves reads the same
+    assert study.runs[0].data.root == str(tmp_path / "pictures")
 
 
 def test_a_missing_file_names_its_neighbour(tmp_path: Path) -> None:
