@@ -6,6 +6,7 @@ from . import registry as registry
 from . import study as study
 from . import testing as testing
 from . import train as train
+from . import trained as trained
 from .api import plan as plan
 from .api import wrap as wrap
 from .checkpoint import Checkpoint as Checkpoint

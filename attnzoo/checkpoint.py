@@ -11,6 +11,7 @@ from typing import Any, Protocol, runtime_checkable
 import torch
 from torch import Tensor, nn
 
+from attnzoo.backbones import NetworkRecipe
 from attnzoo.checks import check_choice
 from attnzoo.errors import AttnzooError, CheckpointError, NotWrappedError
 from attnzoo.header import What, read_header, sites_of, write_header
@@ -19,7 +20,10 @@ from attnzoo.surgery import Recipe, carry_out, make_plan, operations, unwrap
 from attnzoo.tensor_files import read_tensors, write_tensors
 from attnzoo.tracing import held, undisturbed
 
-__all__ = ["Checkpoint", "load", "save"]
+__all__ = ["NETWORK", "Checkpoint", "load", "rebuild", "save"]
+
+NETWORK = "network.safetensors"
+"""In a run's folder: the trained network, whole."""
 
 WEIGHTS = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
 """Tensors of these types are loaded into one another; others only into their own."""
@@ -47,6 +51,7 @@ class Checkpoint:
             site is `"before features.4 64"`: side, path, channels.
         tensors: key → tensor, on the CPU.
         extra: key → what a module's `get_extra_state` had returned, where it was no tensor.
+        network: how to build the plain network; None where the file does not tell.
     """
 
     model: str
@@ -54,6 +59,7 @@ class Checkpoint:
     recipes: tuple[tuple[str, Recipe, tuple[str, ...]], ...]
     tensors: dict[str, Tensor]
     extra: dict[str, Any] = field(default_factory=dict)
+    network: NetworkRecipe | None = None
 
     def __repr__(self) -> str:
         wraps = "; ".join(
@@ -67,16 +73,22 @@ class Checkpoint:
         )
 
 
-def save(model: nn.Module, path: str | os.PathLike[str], what: What = "attention") -> None:
+def save(
+    model: nn.Module,
+    path: str | os.PathLike[str],
+    what: What = "attention",
+    network: NetworkRecipe | None = None,
+) -> None:
     """Write a wrapped model's weights and recipe to one safetensors file, atomically.
 
     Args:
-        model: a wrapped model.
+        model: a wrapped model; with `network` a plain one, too.
         path: the file; its folder must exist.
         what: `"attention"`: the blocks and their γ; `"all"`: the whole state dict.
+        network: how the plain network is built, for whoever has the file alone: see `load`.
 
     Raises:
-        NotWrappedError: the model holds no attention.
+        NotWrappedError: the model holds no attention, and nothing is told of its network.
         CheckpointError: it cannot be written; a file that was there stays as it was.
 
     Example:
@@ -89,7 +101,7 @@ def save(model: nn.Module, path: str | os.PathLike[str], what: What = "attention
     """
     check_choice("save", "what", what, ("attention", "all"))
     done = operations(model)
-    if not done:
+    if not done and network is None:
         raise NotWrappedError(f"{type(model).__name__} holds no attention: there is no recipe.")
     state = _attention_state(model) if what == "attention" else model.state_dict()
     extra = {key: value for key, value in state.items() if not isinstance(value, Tensor)}
@@ -97,7 +109,8 @@ def save(model: nn.Module, path: str | os.PathLike[str], what: What = "attention
     meta = sorted(key for key, tensor in tensors.items() if tensor.is_meta)
     if meta:
         raise CheckpointError(f"cannot save tensors on the meta device: {', '.join(meta[:5])}.")
-    header = write_header(type(model).__name__, what, done, extra)
+    told = None if network is None else network.to_dict()
+    header = write_header(type(model).__name__, what, done, extra, told)
     tensors = {
         # Two names may stand for one tensor, which a file cannot tell; sparse ones are refused.
         key: value.detach().cpu().contiguous().clone() if value.layout == torch.strided else value
@@ -111,19 +124,23 @@ def load(path: str | os.PathLike[str], model: nn.Module | None = None) -> Any:
     """Read a file that `save` wrote.
 
     Args:
-        path: the file.
+        path: the file; or the folder of a run that kept its network.
         model: a plain model, which is wrapped as the file's recipe says, or one wrapped by the
-            same recipe; then the weights are loaded. None only reads.
+            same recipe; then the weights are loaded. None only reads a file; of a run's folder,
+            it builds the network, in eval mode.
 
     Returns:
-        The model, or without one a `Checkpoint`.
+        The model, or without one and of a file a `Checkpoint`.
 
     Raises:
         CheckpointError: the file is not one of ours or does not fit the model, which is then as
             it was.
     """
     path = Path(path)
-    checkpoint = _read(path)
+    whole = model is None and path.is_dir()
+    checkpoint = _read(_network_in(path) if path.is_dir() else path)
+    if whole:
+        return rebuild(checkpoint)
     if model is None:
         return checkpoint
     fresh = not operations(model)
@@ -154,7 +171,38 @@ def _read(path: Path) -> Checkpoint:
         header = read_header(metadata)
     except AttnzooError as error:
         raise CheckpointError(f"{path} is not a checkpoint of attnzoo: {error}") from error
-    return Checkpoint(header.model, header.what, header.recipes, tensors, header.extra)
+    return Checkpoint(
+        header.model, header.what, header.recipes, tensors, header.extra, header.network
+    )
+
+
+def rebuild(checkpoint: Checkpoint) -> nn.Module:
+    """The trained network that a file holds whole, in eval mode.
+
+    Raises:
+        CheckpointError: the file does not tell how it is built, or holds its attention alone.
+        UnknownNameError: its backbone is a function whose module is not found here.
+    """
+    if checkpoint.network is None or checkpoint.what != "all":
+        raise CheckpointError(
+            "the file does not hold the whole network and how it is built. Give load() the plain "
+            "model; or train with keep: all."
+        )
+    model = checkpoint.network.build()
+    _wrap_again(model, checkpoint)
+    _check_same(model, checkpoint)
+    _copy(model, checkpoint)
+    return model.eval()
+
+
+def _network_in(folder: Path) -> Path:
+    path = folder / NETWORK
+    if not path.is_file():
+        raise CheckpointError(
+            f"{folder} holds no {NETWORK}: it is no run's folder, or the run kept its attention "
+            f"alone. Train with keep: all (--keep all)."
+        )
+    return path
 
 
 def _attention_state(model: nn.Module) -> dict[str, Any]:

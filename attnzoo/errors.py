@@ -7,6 +7,7 @@ __all__ = [
     "CheckpointError",
     "ContractError",
     "DataError",
+    "MissingExtraError",
     "NoMapsError",
     "NoSitesError",
     "NotWrappedError",
@@ -73,6 +74,10 @@ class ContractError(AttnzooError, AssertionError):
 
 class DataError(AttnzooError, ValueError):
     """A data set is missing, empty or inconsistent."""
+
+
+class MissingExtraError(AttnzooError, ImportError):
+    """A package that only some of attnzoo needs is not installed."""
 
 
 class StudyError(AttnzooError, ValueError):

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal, get_args
 
+from attnzoo.backbones import NetworkRecipe
 from attnzoo.checks import check_choice
 from attnzoo.errors import AttnzooError, CheckpointError
 from attnzoo.surgery import Operation, Recipe
@@ -20,6 +21,9 @@ KEYS = ("attnzoo", "what", "model", "operations")
 EXTRA = "extra_state"
 """Key of the header for what `get_extra_state` of modules returned; only where some did."""
 
+NETWORK = "network"
+"""Key of the header for how the plain network is built; only where that was told."""
+
 LARGEST = 2**31 - 1  # of one side of an input
 
 
@@ -32,12 +36,14 @@ class Header:
         what: `"attention"` or `"all"`.
         recipes: `(path of the wrapped module, recipe, its sites)`, in the order of wrapping.
         extra: key → what a module's `get_extra_state` returned, plain JSON.
+        network: how the plain network is built, or None.
     """
 
     model: str
     what: What
     recipes: tuple[tuple[str, Recipe, tuple[str, ...]], ...]
     extra: dict[str, Any]
+    network: NetworkRecipe | None = None
 
 
 def sites_of(operation: Operation) -> list[str]:
@@ -46,7 +52,11 @@ def sites_of(operation: Operation) -> list[str]:
 
 
 def write_header(
-    model: str, what: What, done: Iterable[tuple[str, Operation]], extra: Mapping[str, Any]
+    model: str,
+    what: What,
+    done: Iterable[tuple[str, Operation]],
+    extra: Mapping[str, Any],
+    network: Mapping[str, Any] | None = None,
 ) -> dict[str, str]:
     """As safetensors keeps it: texts by name.
 
@@ -63,6 +73,8 @@ def write_header(
         header[EXTRA] = _plain_json(
             f"a module's get_extra_state ({', '.join(list(extra)[:3])}) has something", dict(extra)
         )
+    if network is not None:
+        header[NETWORK] = _plain_json("the recipe of the network has an option", dict(network))
     return header
 
 
@@ -91,14 +103,25 @@ def read_header(metadata: Mapping[str, str]) -> Header:
         raise CheckpointError(
             f"it has format {metadata.get('attnzoo')}; this version reads {FORMAT}."
         )
-    _whole("its header", metadata, KEYS, (EXTRA,))
+    _whole("its header", metadata, KEYS, (EXTRA, NETWORK))
     what: What = check_choice("the header", "what", metadata["what"], get_args(What))
     entries = _json("operations", metadata["operations"])
-    _check(isinstance(entries, list) and entries, "operations must be a list of wraps")
+    network = _network(_json(NETWORK, metadata[NETWORK])) if NETWORK in metadata else None
+    wrapped = isinstance(entries, list) and (entries or network)  # a plain network has none
+    _check(wrapped, "operations must be a list of wraps")
     extra = _json(EXTRA, metadata[EXTRA]) if EXTRA in metadata else {}
     _check(isinstance(extra, dict), f"{EXTRA} must be a mapping")
     recipes = tuple(_operation(entry) for entry in entries)
-    return Header(metadata["model"], what, recipes, extra)
+    return Header(metadata["model"], what, recipes, extra, network)
+
+
+def _network(told: Any) -> NetworkRecipe:
+    _check(isinstance(told, dict), "the network must be a mapping")
+    _whole("the network", told, tuple(NetworkRecipe("").to_dict()))
+    try:
+        return NetworkRecipe.from_dict(told)
+    except (TypeError, ValueError, AttributeError) as error:
+        raise CheckpointError(f"in its header, the network cannot be read: {error}") from error
 
 
 def _operation(entry: Any) -> tuple[str, Recipe, tuple[str, ...]]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any
 
 from torch import nn
@@ -68,7 +69,12 @@ def param_groups(
     return [group for group in groups.values() if group["params"]]
 
 
-def freeze(model: nn.Module, until: str | None = None, keep_attention: bool = True) -> nn.Module:
+def freeze(
+    model: nn.Module,
+    until: str | None = None,
+    keep_attention: bool = True,
+    keep: Iterable[str] = (),
+) -> nn.Module:
     """Freeze the backbone for transfer learning: its parameters get no gradient.
 
     BatchNorm layers go on updating their statistics in train mode; call `.eval()` on them to
@@ -79,15 +85,21 @@ def freeze(model: nn.Module, until: str | None = None, keep_attention: bool = Tr
         until: path of the last module to freeze, in registration order; what comes after it
             stays as it is. None freezes everything.
         keep_attention: leave attention trainable, wherever it sits.
+        keep: paths of other modules to leave as they are, such as the head, which
+            `attnzoo.backbones.head_of` finds.
 
     Raises:
-        UnknownNameError: if no module has the path `until`.
+        UnknownNameError: if no module has the path `until`, or one of `keep`.
 
     Example:
         >>> import attnzoo, torchvision
         >>> model = attnzoo.wrap(torchvision.models.resnet18(), "in-residual", "se")
         >>> model = attnzoo.freeze(model, until="layer3")
         >>> model.layer3[0].conv1.weight.requires_grad, model.fc.weight.requires_grad
+        (False, True)
+        >>> from attnzoo.backbones import head_of
+        >>> model = attnzoo.freeze(model, keep=head_of(model))  # a linear probe, with attention
+        >>> model.layer4[0].conv1.weight.requires_grad, model.fc.weight.requires_grad
         (False, True)
     """
     modules = list(model.named_modules())
@@ -96,6 +108,9 @@ def freeze(model: nn.Module, until: str | None = None, keep_attention: bool = Tr
         _check_path(model, until, "freeze")
         last = max(i for i, (path, _) in enumerate(modules) if f"{path}.".startswith(f"{until}."))
     kept = _attention_parameters(model) if keep_attention else set()
+    for path in keep:
+        _check_path(model, path, "freeze")
+        kept |= {id(parameter) for parameter in model.get_submodule(path).parameters()}
     for _, module in modules[: last + 1]:
         for parameter in module.parameters(recurse=False):
             if id(parameter) not in kept:

@@ -2,17 +2,41 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import hashlib
+import os
+import pickle
+from collections import Counter
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from attnzoo.errors import CheckpointError
 from attnzoo.hosts import Attended, Attention, Replaced
 
-__all__ = ["LoadReport", "backbone_state_dict", "copy_into", "load_backbone"]
+__all__ = [
+    "LoadReport",
+    "StateDict",
+    "backbone_state_dict",
+    "copy_into",
+    "digest_of",
+    "load_backbone",
+    "read_state_dict",
+]
+
+NESTED = (
+    *("state_dict_ema", "ema_state_dict", "model_ema", "ema"),
+    *("state_dict", "model_state_dict", "model", "network", "net", "module", "backbone"),
+)
+"""Where training scripts put the weights among other things. A moving average goes first: it is
+what was tested."""
+
+SHOWN = 8  # keys of each kind that a message lists
 
 
 @dataclass(frozen=True)
@@ -24,12 +48,17 @@ class LoadReport:
         missing: plain keys of the model that the state dict lacks.
         unexpected: keys of the state dict that the model lacks.
         mismatched: keys whose shapes differ, with both shapes.
+        nesting: where in what was given the weights were, such as `"state_dict"`; "" is at the
+            top.
+        prefix: what the keys began with, such as `"module."`, and was taken off.
     """
 
     loaded: int
     missing: tuple[str, ...]
     unexpected: tuple[str, ...]
     mismatched: tuple[str, ...]
+    nesting: str = ""
+    prefix: str = ""
 
     @property
     def complete(self) -> bool:
@@ -37,16 +66,124 @@ class LoadReport:
         return not (self.missing or self.unexpected or self.mismatched)
 
     def __str__(self) -> str:
-        lines = [f"{self.loaded} tensors transferred."]
+        lines = [f"{self.loaded} tensors transferred{self.origin}."]
         for title, keys in (
             ("missing from the state dict", self.missing),
             ("not in the model", self.unexpected),
             ("of another shape", self.mismatched),
         ):
             if keys:
-                more = f", … ({len(keys)} in all)" if len(keys) > 8 else ""
-                lines.append(f"{title}: {', '.join(keys[:8])}{more}")
+                more = f", … ({len(keys)} in all)" if len(keys) > SHOWN else ""
+                lines.append(f"{title}: {', '.join(keys[:SHOWN])}{more}")
         return "\n".join(lines)
+
+    @property
+    def origin(self) -> str:
+        """Where in a checkpoint they were found, in words; "" where there is nothing to say."""
+        nested = f" from {self.nesting!r}" if self.nesting else ""
+        return nested + (f" without the prefix {self.prefix!r}" if self.prefix else "")
+
+
+@dataclass(frozen=True)
+class StateDict:
+    """Weights as a network of certain keys takes them.
+
+    Attributes:
+        tensors: key → tensor.
+        nesting, prefix: as in `LoadReport`.
+    """
+
+    tensors: Mapping[str, Tensor]
+    nesting: str = ""
+    prefix: str = ""
+
+
+def read_state_dict(source: Any, keys: Iterable[str]) -> StateDict:
+    """The weights in a file or a checkpoint, with the names that a network has for them.
+
+    Args:
+        source: path of a `.safetensors` file or of one that `torch.save` wrote, which is read
+            with `weights_only=True`; or what is in such a file: a state dict, or a mapping that
+            holds one.
+        keys: of the network's state dict, which tell whether there is a prefix.
+
+    Raises:
+        CheckpointError: there is no such file, it cannot be read without running code of its own,
+            or holds no state dict.
+    """
+    owner = "the checkpoint"
+    if isinstance(source, str | os.PathLike):
+        owner = str(source)
+        source = _read(Path(source).expanduser())
+    nesting: list[str] = []
+    while not _is_state_dict(source):
+        source, name = _inner(source, owner)
+        nesting.append(name)
+    tensors = {key: part for key, part in source.items() if isinstance(part, Tensor)}
+    prefix = _prefix(tensors, set(keys))
+    tensors = {key.removeprefix(prefix): tensor for key, tensor in tensors.items()}
+    return StateDict(tensors, ".".join(nesting), prefix)
+
+
+def _read(path: Path) -> Any:
+    if not path.is_file():
+        raise CheckpointError(f"there is no file of weights {str(path)!r}.")
+    try:
+        if path.suffix == ".safetensors":
+            return load_file(path)
+        return torch.load(path, map_location="cpu", weights_only=True)
+    except (pickle.UnpicklingError, SafetensorError, RuntimeError, EOFError, OSError) as error:
+        reason = str(error).partition("\n")[0]
+        pickled = "weights_only" in str(error).lower() or isinstance(error, pickle.UnpicklingError)
+        hint = (
+            " It holds more than tensors, or a whole network, and reading it could run any code. "
+            "Where it comes from a source that you trust, save its state_dict() by itself."
+            if pickled
+            else ""
+        )
+        raise CheckpointError(f"{str(path)!r} cannot be read as weights: {reason}{hint}") from error
+
+
+def _is_state_dict(value: Any) -> bool:
+    """Whether most of it is tensors: some networks keep other state of theirs beside them."""
+    parts = list(value.values()) if isinstance(value, Mapping) else []
+    return 2 * sum(isinstance(part, Tensor) for part in parts) > len(parts)
+
+
+def _inner(value: Any, owner: str) -> tuple[Any, str]:
+    """The part of a checkpoint that holds its weights, and that part's name."""
+    parts = value if isinstance(value, Mapping) else {}
+    holding = [name for name, part in parts.items() if _holds_state_dict(part)]
+    named = [name for name in NESTED if name in holding]
+    found = named or (holding if len(holding) == 1 else [])
+    if not found:
+        held = ", ".join(map(str, list(parts)[:SHOWN])) or type(value).__name__
+        raise CheckpointError(
+            f"{owner} holds no state dict: {held}. A state dict is a mapping from names to "
+            f"tensors, at the top or under {', '.join(map(repr, NESTED[4:7]))}."
+        )
+    return parts[found[0]], str(found[0])
+
+
+def _holds_state_dict(value: Any) -> bool:
+    if _is_state_dict(value):
+        return True
+    return isinstance(value, Mapping) and any(map(_holds_state_dict, value.values()))
+
+
+def _prefix(tensors: Iterable[str], known: set[str]) -> str:
+    """What most keys have to lose to be known ones; "" where that is nothing, or helps little."""
+    counted: Counter[str] = Counter()
+    for key in tensors:
+        parts = key.split(".")
+        for cut in range(len(parts)):
+            if ".".join(parts[cut:]) in known:
+                counted["".join(f"{part}." for part in parts[:cut])] += 1
+    if not counted:
+        return ""
+    best = max(counted, key=lambda prefix: (counted[prefix], -len(prefix)))
+    # A few keys of another network are alike by chance.
+    return best if 2 * counted[best] >= len(known) else ""
 
 
 def backbone_state_dict(model: nn.Module) -> dict[str, Tensor]:
@@ -65,7 +202,9 @@ def backbone_state_dict(model: nn.Module) -> dict[str, Tensor]:
 
 
 def load_backbone(
-    model: nn.Module, state_dict: Mapping[str, Any], strict: bool = True
+    model: nn.Module,
+    state_dict: Mapping[str, Any] | str | os.PathLike[str],
+    strict: bool = True,
 ) -> LoadReport:
     """Load plain weights, such as a pretrained checkpoint, into a wrapped model.
 
@@ -73,36 +212,66 @@ def load_backbone(
 
     Args:
         model: wrapped or plain. On the meta device its tensors are taken from `state_dict`.
-        state_dict: plain keys.
+        state_dict: plain keys. Also a checkpoint that holds them under `state_dict`, `model`,
+            `ema` and the like, with a prefix such as `module.`, `_orig_mod.` or `backbone.`; or
+            the path of a file: safetensors, or one of `torch.save`'s, which is read with
+            `weights_only=True`.
         strict: whether every key and shape must match; nothing is loaded if one does not.
 
     Returns:
-        What was not transferred; with `strict` always nothing.
+        What was not transferred, with `strict` always nothing, and where it was found.
 
     Raises:
-        CheckpointError: with `strict`, if a key is missing, unexpected, or of another shape.
+        CheckpointError: the file cannot be read; no tensor fits; or, with `strict`, a key is
+            missing, unexpected, or of another shape.
+
+    Example:
+        >>> import attnzoo, torchvision
+        >>> model = attnzoo.wrap(torchvision.models.resnet18(), "in-residual")
+        >>> weights = torchvision.models.resnet18().state_dict()
+        >>> trained = {"epoch": 90, "state_dict": {f"module.{k}": v for k, v in weights.items()}}
+        >>> print(attnzoo.load_backbone(model, trained))
+        122 tensors transferred from 'state_dict' without the prefix 'module.'.
     """
     own = backbone_state_dict(model)
+    found = read_state_dict(state_dict, own)
+    given = found.tensors
     mismatched = {
-        key: f"{key} ({_shape(state_dict[key])} for {_shape(own[key])})"
+        key: f"{key} ({_shape(given[key])} for {_shape(own[key])})"
         for key in own
-        if key in state_dict and _shape(state_dict[key]) != _shape(own[key])
+        if key in given and _shape(given[key]) != _shape(own[key])
     }
-    matching = [key for key in own if key in state_dict and key not in mismatched]
+    matching = [key for key in own if key in given and key not in mismatched]
     report = LoadReport(
         loaded=len(matching),
-        missing=tuple(key for key in own if key not in state_dict),
-        unexpected=tuple(key for key in state_dict if key not in own),
+        missing=tuple(key for key in own if key not in given),
+        unexpected=tuple(key for key in given if key not in own),
         mismatched=tuple(mismatched.values()),
+        nesting=found.nesting,
+        prefix=found.prefix,
     )
-    if strict and not report.complete:
+    fits = any(given[key].ndim for key in matching)  # every norm counts its batches alike
+    if not fits or (strict and not report.complete):
+        more = (
+            "With strict=False what fits is loaded, and the rest is reported."
+            if fits
+            else "Not one tensor fits: these are another network's weights."
+        )
         raise CheckpointError(
             f"the state dict does not fit {type(model).__name__}; nothing was loaded.\n"
-            f"{str(report).partition(chr(10))[2]}\n"
-            f"With strict=False what fits is loaded, and the rest is reported."
+            f"{str(report).partition(chr(10))[2]}\n{more}"
         )
-    copy_into(model, {key: state_dict[key] for key in matching})
+    copy_into(model, {key: given[key] for key in matching})
     return report
+
+
+def digest_of(tensors: Mapping[str, Tensor]) -> str:
+    """Of names and bytes of all tensors, 16 hexadecimal digits."""
+    digest = hashlib.blake2b(digest_size=8)
+    for name, tensor in tensors.items():
+        digest.update(name.encode())
+        digest.update(tensor.detach().cpu().contiguous().view(-1).view(torch.uint8).numpy())
+    return digest.hexdigest()
 
 
 def copy_into(model: nn.Module, plain: Mapping[str, Any]) -> None:

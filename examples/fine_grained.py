@@ -14,7 +14,6 @@ import itertools
 from collections.abc import Iterator
 from pathlib import Path
 
-import timm
 import torch
 from timm.data import create_transform
 from torch import Tensor, nn
@@ -23,6 +22,7 @@ from torch.utils.data import DataLoader
 from torchvision import datasets
 
 import attnzoo
+from attnzoo.backbones import NetworkRecipe, create_backbone, head_of
 from attnzoo.train import ClutteredDigits
 
 Batches = Iterator[tuple[Tensor, Tensor]]
@@ -71,8 +71,11 @@ args = parser.parse_args()
 
 torch.manual_seed(0)
 source = folder if args.data else digits
-classes = len(list((args.data / "train").iterdir())) if args.data else 10
-network = timm.create_model(args.model, pretrained=args.pretrained, num_classes=classes)
+folders = sorted(entry.name for entry in (args.data / "train").iterdir()) if args.data else []
+names = tuple(folders) or tuple(map(str, range(10)))
+classes = len(names)
+weights = "DEFAULT" if args.pretrained else None
+network = create_backbone(f"timm/{args.model}", weights=weights, num_classes=classes)
 if not args.data:
     groups = attnzoo.param_groups(network, lr=1e-3)
     train(network.train(), digits("train", args, clutter=0), 2 * args.steps, groups)
@@ -82,8 +85,7 @@ attnzoo.wrap(network, args.policy, args.block, example=(3, args.size, args.size)
 report("wrapped")  # the same: attention starts as the identity
 
 # Attention and the new classifier alone; the rest, BatchNorm's statistics too, stays as it is.
-attnzoo.freeze(network)
-network.get_classifier().requires_grad_(True)
+attnzoo.freeze(network, keep=head_of(network, (3, args.size, args.size)))
 groups = attnzoo.param_groups(network, lr=1e-3, attention_lr_scale=10)
 train(network.eval(), source("train", args), args.steps, groups)
 report("attention learned")
@@ -94,5 +96,9 @@ groups = attnzoo.param_groups(network, lr=3e-4, weight_decay=0.05, attention_lr_
 train(network.train(), source("train", args), args.steps, groups)
 report("everything learned")
 
-attnzoo.save(network, "attention.safetensors", what="attention")
-print("attention.safetensors:", *attnzoo.recipes(network))
+# The whole network, and how it is built: attnzoo.trained.open_network has it again, anywhere.
+recipe = NetworkRecipe(
+    f"timm/{args.model}", num_classes=classes, replaced=True, size=args.size, classes=names
+)
+attnzoo.save(network, "network.safetensors", what="all", network=recipe)
+print("network.safetensors:", *attnzoo.recipes(network))

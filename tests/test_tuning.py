@@ -62,6 +62,15 @@ def test_freezing_everything_leaves_attention(model: nn.Module) -> None:
     assert not trainable(model)
 
 
+def test_freezing_leaves_what_is_to_be_kept(model: nn.Module) -> None:
+    attnzoo.freeze(model, keep_attention=False, keep=["fc", "layer1.0.bn1"])
+    assert trainable(model) == {
+        *("fc.weight", "fc.bias", "layer1.0.bn1.weight", "layer1.0.bn1.bias")
+    }
+    with pytest.raises(UnknownNameError, match="no module has the path 'fcc'"):
+        attnzoo.freeze(model, keep=["fcc"])
+
+
 def test_freezing_up_to_a_module(model: nn.Module) -> None:
     attnzoo.freeze(model, until="layer2", keep_attention=False)
     kept = trainable(model)

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 import timm
 import torch
 import torchvision
+from safetensors.torch import save_file
 from torch import Tensor, nn
 
 import attnzoo
@@ -105,9 +107,75 @@ def test_without_strict_the_rest_is_loaded_and_reported() -> None:
 
 
 def test_a_long_report_is_cut() -> None:
-    report = attnzoo.load_backbone(MODELS["resnet18"](), {}, strict=False)
-    assert report.loaded == 0
+    one = {"fc.bias": torch.zeros(5)}
+    report = attnzoo.load_backbone(MODELS["resnet18"](), one, strict=False)
+    assert report.loaded == 1
     assert f"({len(report.missing)} in all)" in str(report)
+
+
+@pytest.mark.parametrize("strict", [True, False])
+def test_nothing_that_fits_is_an_error(strict: bool) -> None:
+    other = timm.create_model("mobilenetv3_small_050").state_dict()
+    with pytest.raises(CheckpointError, match="Not one tensor fits"):
+        attnzoo.load_backbone(MODELS["resnet18"](), other, strict=strict)
+
+
+@pytest.mark.parametrize(
+    ("nesting", "prefix"),
+    [
+        ((), ""),
+        (("state_dict",), "module."),
+        (("model",), "_orig_mod."),
+        (("ema",), "module._orig_mod."),
+        (("checkpoint", "model_state_dict"), "backbone."),
+        ((), "encoder.trunk."),
+    ],
+)
+@pytest.mark.parametrize("kind", ["mapping", "pt", "safetensors"])
+def test_nesting_and_prefixes_are_recognised_and_said(
+    nesting: tuple[str, ...], prefix: str, kind: str, tmp_path: Path
+) -> None:
+    source = MODELS["resnet18"]().state_dict()
+    given: Any = {f"{prefix}{key}": tensor for key, tensor in source.items()}
+    if kind == "safetensors":
+        nesting = ()
+        save_file(given, given := tmp_path / "net.safetensors")
+    for name in reversed(nesting):
+        given = {"epoch": 3, "lr": 0.1, name: given}
+    if kind == "pt":
+        torch.save(given, given := tmp_path / "net.pth")
+    model = attnzoo.wrap(MODELS["resnet18"](), "in-residual", "se")
+    report = attnzoo.load_backbone(model, given)
+    assert (report.nesting, report.prefix) == (".".join(nesting), prefix)
+    assert report.loaded == len(source)
+    assert torch.equal(attnzoo.backbone_state_dict(model)["fc.weight"], source["fc.weight"])
+    for part in (*nesting, prefix):
+        assert part in str(report)
+
+
+def test_a_moving_average_goes_before_what_was_trained() -> None:
+    trained, average = (MODELS["resnet18"]().state_dict() for _ in range(2))
+    model = MODELS["resnet18"]()
+    attnzoo.load_backbone(model, {"model": trained, "model_ema": average})
+    assert torch.equal(model.fc.weight, average["fc.weight"])
+
+
+@pytest.mark.parametrize(
+    ("content", "says"),
+    [
+        (None, "there is no file of weights"),
+        ({"epoch": 3, "optimizer": {"lr": 0.1}}, "holds no state dict: epoch, optimizer"),
+        (MODELS["resnet18"], "save its state_dict"),
+    ],
+)
+def test_a_file_that_is_none_says_why(content: Any, says: str, tmp_path: Path) -> None:
+    path = tmp_path / "net.pt"
+    if content is not None:
+        torch.save(content() if callable(content) else content, path)
+    with pytest.raises(CheckpointError) as caught:
+        attnzoo.load_backbone(MODELS["resnet18"](), path)
+    assert says in str(caught.value)
+    assert str(path) in str(caught.value)
 
 
 def test_a_model_on_meta_takes_the_tensors() -> None:

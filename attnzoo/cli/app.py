@@ -54,6 +54,7 @@ app = App(
 )
 LOOK = Group("Look", sort_key=1)
 TRAIN = Group("Train and compare (needs the extra 'study')", sort_key=2)
+USE = Group("Use a trained network (needs the extra 'study')", sort_key=3)
 OTHER = Group("Other", sort_key=9)
 app["--help"].group = OTHER
 app["--version"].group = OTHER
@@ -126,14 +127,15 @@ app.command(
     help="""Train one network on one data set.
 
     The run's folder, `OUT/<run>`, gets `run.json` (everything the run depends on), `metrics.csv`
-    (a line an epoch), `tensorboard/`, `attention.safetensors` and `result.json`. `--config` takes
+    (a line an epoch), `tensorboard/`, `attention.safetensors`, `network.safetensors` (the whole
+    network, see `--keep`) and `result.json`. `--config` takes
     a `run.json` or a YAML file of the same keys; flags go before what it says. Interrupted by
     Ctrl-C or SIGTERM, the same command goes on to the same result. On several devices:
     `--devices`, or `torchrun --nproc-per-node N -m attnzoo train …`.""",
     help_epilogue=_examples(
         "attnzoo train torchvision/resnet18 --block cbam --epochs 3",
         "attnzoo train torchvision/resnet18 --plain --epochs 3",
-        "attnzoo train timm/resnet50 --data photos/ --size 160 --lr 3e-4",
+        "attnzoo train timm/resnet50 --weights DEFAULT --data photos/ --freeze backbone",
         "attnzoo train --config runs/<run>/run.json --seed 1",
     ),
 )
@@ -166,9 +168,53 @@ app.command(
     ),
 )
 app.command(
+    "attnzoo.cli.trained:evaluate",
+    group=USE,
+    sort_key=8,
+    help="""Test the network that a run kept: top-1, balanced accuracy, and each class.
+
+    On the test images of the run, or on another folder with the same classes. Recall is the share
+    of a class's images that were taken for it, precision the share of those taken for it that are
+    of it; balanced accuracy is the mean recall.""",
+    help_epilogue=_examples(
+        "attnzoo evaluate runs/<run>",
+        "attnzoo evaluate runs/<run> --data photos/ --json",
+    ),
+)
+app.command(
+    "attnzoo.cli.trained:predict",
+    group=USE,
+    sort_key=9,
+    help="""Say what is on pictures, by the network that a run kept.
+
+    They are prepared as its test images were. The CSV file has a row a picture: its label, that
+    label's probability, and the probability of every class.""",
+    help_epilogue=_examples("attnzoo predict runs/<run> photos/ --out predictions.csv"),
+)
+app.command(
+    "attnzoo.cli.trained:maps",
+    group=USE,
+    sort_key=10,
+    help="""Show what the attention of a run's network looks at, on pictures.
+
+    Writes an overlay for each picture and each place of attention, at the picture's own size, and
+    `contact_sheet.png` with all of them.""",
+    help_epilogue=_examples("attnzoo maps runs/<run> cat.jpg dog.jpg --out maps/"),
+)
+app.command(
+    "attnzoo.cli.trained:export",
+    group=USE,
+    sort_key=11,
+    help="""Write the network that a run kept as ONNX, `torch.export` or TorchScript.
+
+    Batch and size are left free where the network allows. The file is then run beside the model.
+    ONNX needs the extra 'export'.""",
+    help_epilogue=_examples("attnzoo export runs/<run> --format onnx --out net.onnx"),
+)
+app.command(
     "attnzoo.cli.sweep:sweep",
     group=OTHER,
-    sort_key=8,
+    sort_key=12,
     help="""Try every policy on every convolutional network of torchvision and timm.
 
     A row for each: are there places; are the outputs unchanged, bit for bit; does each block run

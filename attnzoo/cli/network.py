@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Generator, Mapping
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from attnzoo.cli.console import working
 from attnzoo.cli.options import Attention, Network
-from attnzoo.errors import AttnzooError, UnknownNameError
+from attnzoo.errors import AttnzooError
 
 if TYPE_CHECKING:
     from torch import nn
@@ -25,19 +24,10 @@ def build(backbone: str, options: Mapping[str, Any]) -> nn.Module:
     Raises:
         UnknownNameError, OptionError: see `attnzoo.create_backbone`.
     """
-    import torch
+    from attnzoo.backbones import draft_backbone
 
-    from attnzoo.backbones import create_backbone
-
-    try:
-        # Weights that are asked for are not needed here, and torch warns that they go nowhere.
-        with torch.device("meta"), warnings.catch_warnings(action="ignore"):
-            return create_backbone(backbone, **options)
-    except UnknownNameError:
-        raise
-    except (Exception, SystemExit):  # it computes with its weights while it is built, or is wrong
-        with explained(backbone):
-            return create_backbone(backbone, **options)
+    with explained(backbone):
+        return draft_backbone(backbone, **options)
 
 
 @contextmanager

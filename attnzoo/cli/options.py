@@ -15,6 +15,7 @@ __all__ = [
     "AS_IT_IS",
     "ATTENTION",
     "BY_DEFAULT",
+    "NETWORK",
     "Attention",
     "Backbone",
     "BackboneOptions",

@@ -203,13 +203,21 @@ def _fit(table: Table, console: Console) -> Table:
 def _show_plan(study: Study, folder: Path, workers: int | None) -> None:
     """What a study would do: a row per backbone and variant."""
     with working("Checking the study"):
-        from attnzoo.study import check_study
-        from attnzoo.study.engine import WRITTEN
-        from attnzoo.study.runs import check_folder, read_run, run_folder
+        from attnzoo.study import WRITTEN, check_study
+        from attnzoo.study.runs import (
+            check_folder,
+            first_data,
+            identified_study,
+            read_run,
+            run_folder,
+            study_changes,
+        )
         from attnzoo.train import open_data
 
         check_folder(folder, WRITTEN)
-        data = open_data(study.data)
+        study = identified_study(study, folder)
+        changed = study_changes(folder, study)
+        data = open_data(first_data(study))
         cells = check_study(study, classes=len(data.classes))
     with working("Timing some steps"):
         from attnzoo.study.runs import forecast
@@ -250,6 +258,8 @@ def _show_plan(study: Study, folder: Path, workers: int | None) -> None:
     show_table(title, columns, rows)
     console = result_console()
     console.print()
+    for line in changed:
+        console.print(f"{line}: its runs are done anew.", soft_wrap=True)
     if missing:
         side = f", {_seconds(left / workers)} with {workers} workers at best" if workers else ""
         but = f", and {unknown} runs of unknown length" if unknown else ""

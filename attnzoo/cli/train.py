@@ -7,7 +7,7 @@ from collections.abc import Generator, Mapping
 from contextlib import contextmanager, redirect_stdout
 from dataclasses import make_dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import yaml
 from cyclopts import Group, Parameter
@@ -17,6 +17,7 @@ from attnzoo.cli.console import is_first_process, megas, progress_console, show_
 from attnzoo.cli.options import (
     ATTENTION,
     BY_DEFAULT,
+    NETWORK,
     Attention,
     Backbone,
     BackboneOptions,
@@ -72,6 +73,16 @@ def train(
     /,
     *,
     backbone_option: BackboneOptions = (),
+    weights: Annotated[
+        str | None,
+        Parameter(
+            help="Trained weights to begin with: `DEFAULT` or another name that torchvision or "
+            "timm has for them, or a file (safetensors, or of `torch.save`). The head is replaced "
+            "where it is for other classes.",
+            metavar="NAME|FILE",
+            group=NETWORK,
+        ),
+    ] = None,
     attention: Attention = BY_DEFAULT,
     plain: Annotated[
         bool,
@@ -84,9 +95,11 @@ def train(
     data: Annotated[
         str | None,
         Parameter(
-            help="A folder with `train/<class>/*.jpg` and `test/<class>/*.jpg`; a data set of a "
-            "library, `torchvision/CIFAR10` or `timm/torch/cifar10`, with `--data-option "
-            "root=FOLDER`; by default `cluttered-digits`, which needs no files.",
+            help="A folder with `train/<class>/*.jpg` and `test/<class>/*.jpg` (or `val/`); a CSV "
+            "file with the columns `path` and `label`; `package.module:function` of your own, "
+            "which returns data sets; a data set of a library, `torchvision/CIFAR10` or "
+            "`timm/torch/cifar10`, with `--data-option root=FOLDER`; by default "
+            "`cluttered-digits`, which needs no files.",
             metavar="DATA",
             group=DATA,
         ),
@@ -105,6 +118,14 @@ def train(
     config: Annotated[
         Path | None, Parameter(help="A YAML file, or a `run.json`, to start from.", group=RUN)
     ] = None,
+    keep: Annotated[
+        Literal["attention", "all", "best"] | None,
+        Parameter(
+            help="What of the network the run's folder keeps, by default `all`: `attention` alone, "
+            "the whole as it is at the end, or as it was after the `best` epoch.",
+            group=RUN,
+        ),
+    ] = None,
     out: Annotated[
         Path, Parameter(help="Where the run's folder goes.", group=RUN, converter=given_path)
     ] = Path("runs"),
@@ -117,6 +138,10 @@ def train(
         raise UsageError("name a BACKBONE, such as torchvision/resnet18, or give a --config.")
     if backbone_option:
         given["backbone_options"] = parse_options("--backbone-option", backbone_option)
+    if weights:
+        given["weights"] = weights
+    if keep:
+        given["keep"] = keep
     variant = _variant(given.get("variant"), attention, plain)
     images = _data(given.get("data"), data, size, data_option)
     changed = {name: value for name, value in vars(recipe).items() if value not in (None, ())}
@@ -124,8 +149,9 @@ def train(
         changed[name] = _pairs(name, changed[name])
     training = {**given.get("train", {}), **changed}
 
+    from attnzoo.checkpoint import NETWORK
     from attnzoo.study.runs import put_damaged_aside, read_run
-    from attnzoo.train import ProgressWatch, RunSpec, Variant, data_faults, parse
+    from attnzoo.train import ProgressWatch, RunSpec, Variant, data_faults, parse, with_digests
     from attnzoo.train import train as run
 
     # Part by part: each then explains a wrong key by the keys that it has itself.
@@ -136,9 +162,11 @@ def train(
         "data": images,
         "train": parse(TrainRecipe, training, "train"),
     }
-    spec = parse(RunSpec, {**given, **parts}, "run")
+    spec = with_digests(parse(RunSpec, {**given, **parts}, "run"))
     folder = out / spec.id
     done = read_run(folder, spec)
+    if done is not None and spec.keep != "attention" and not (folder / NETWORK).is_file():
+        done = None  # it kept its attention alone, and the network is wanted now
     first, console = is_first_process(), progress_console()
     if done is not None:
         result = done.result
@@ -229,6 +257,10 @@ def _data(
             before = {"name": DIGITS}
         elif slash and library in LIBRARIES and not Path(name).is_dir():
             before = {"name": library, "dataset": dataset}
+        elif name.endswith(".csv"):
+            before = {"name": "table", "root": name}
+        elif ":" in name and not Path(name).is_dir():
+            before = {"name": "own", "function": name}
         else:
             before = {"name": "folder", "root": name}
     changed = parse_options("--data-option", options)
@@ -252,14 +284,17 @@ def _show(result: Any, folder: Path) -> None:
             "backbone": result.backbone,
             "variant": result.variant,
             "seed": str(result.seed),
+            "weights": result.weights_note or "fresh",
             "top-1": "" if result.top1 is None else f"{100 * result.top1:.1f}%",
             "top-5": "" if result.top5 is None else f"{100 * result.top5:.1f}%",
+            "balanced": "" if result.balanced is None else f"{100 * result.balanced:.1f}%",
             "test loss": "" if result.test_loss is None else f"{result.test_loss:.3f}",
             "sites": str(result.sites),
             "parameters": f"{result.parameters:,}",
             "MMACs": megas(result.macs),
             "mean |γ|": "" if result.gamma is None else f"{result.gamma:.4f}",
             "seconds": f"{result.seconds:.1f} ({result.images_per_second:.0f} images/s)",
+            "kept": result.kept or "the attention alone",
             "folder": str(folder),
         }
     )

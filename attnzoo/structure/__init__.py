@@ -2,6 +2,7 @@
 
 from attnzoo.structure.dense import Transition, transitions
 from attnzoo.structure.graph import PASSES, used_values
+from attnzoo.structure.head import head_paths
 from attnzoo.structure.makers import maker, only_reader, passed_on
 from attnzoo.structure.mbconv import MBConv, mbconvs
 from attnzoo.structure.pools import FunctionalPool, functional_pools, pool_calls
@@ -18,6 +19,7 @@ __all__ = [
     "Transition",
     "Unit",
     "functional_pools",
+    "head_paths",
     "maker",
     "mbconvs",
     "on_trunk",

@@ -4,6 +4,7 @@ from .definition import StudyVariant as StudyVariant
 from .definition import check_study as check_study
 from .definition import load_study as load_study
 from .definition import parse_study as parse_study
+from .engine import WRITTEN as WRITTEN
 from .engine import StudyOutcome as StudyOutcome
 from .engine import run_study as run_study
 from .numbers import Difference as Difference

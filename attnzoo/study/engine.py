@@ -35,12 +35,16 @@ from attnzoo.study.runs import (
     check_folder,
     conduct,
     data_of,
+    first_data,
+    forget_data,
+    identified_study,
     is_finished,
     read_failures,
     read_folder,
     run_folder,
     same_study,
     shares_of_gpus,
+    study_changes,
     take,
     write_data,
     write_study,
@@ -150,13 +154,15 @@ def run_study(
         study = parse_study(study)
     folder = Path(out) if out is not None else Path("runs") / study.name
     check_folder(folder, WRITTEN)
+    forget_data()
+    study = identified_study(study, folder)
+    changed = study_changes(folder, study)
     runs = study.runs
     _check_devices(runs)
     missing = [run for run in runs if not is_finished(run_folder(folder, run), run)]
     if not missing and _is_told(folder, study) and is_measured(study, folder):
         return StudyOutcome(folder, folder / REPORTS[-1], read_folder(folder)[1], 0, [])
-    data_of.cache_clear()
-    data = data_of(study.data)
+    data = data_of(first_data(study))
     if missing:
         check_study(study, classes=len(data.classes))
     take(folder, WRITTEN)
@@ -173,10 +179,15 @@ def run_study(
         for run in missing
     ]
     done = 0
+    again = [f"{line}: its runs are done anew." for line in changed]
     if jobs and watch is None:
         with StudyBars(console) as bars:
+            for line in again:
+                bars.say(line)
             done = _do(jobs, force, folder, bars, None)
-    elif jobs:
+    elif jobs and watch is not None:
+        for line in again:
+            watch.say(line)
         done = _do(jobs, force, folder, None, watch)
     with claimed(folder / REPORTS[0], wait=True):
         if not same_study(folder, study):

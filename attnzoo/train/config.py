@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, TypeVar
+from typing import Any, ClassVar, TypeVar
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, ValidationError, model_serializer
 
 from attnzoo.checks import did_you_mean
 from attnzoo.errors import OptionError
@@ -17,6 +17,32 @@ class Config(BaseModel):
     """A frozen set of options that refuses keys it does not have."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+    def __init__(self, **values: Any) -> None:
+        try:
+            super().__init__(**values)
+        except ValidationError as error:
+            owner, found = type(self).__name__, error.errors()
+            raise OptionError(
+                "\n".join(_explain(one, type(self), owner) for one in found)
+            ) from None
+
+    # Pydantic need not come this way when it reads files or fields: `faults` explains those.
+    vars()["__init__"].__pydantic_base_init__ = True
+
+    added: ClassVar[tuple[str, ...]] = ()
+    """Fields that are written only where they are set: what runs were told apart by before there
+    were such fields stays as it was."""
+
+    @model_serializer(mode="wrap")
+    def _without_what_is_unset(self, handler: Any) -> dict[str, Any]:
+        written = handler(self)
+        for name in self.added:
+            if getattr(self, name) == type(self).model_fields[name].get_default(
+                call_default_factory=True
+            ):
+                written.pop(name, None)
+        return written
 
 
 Parsed = TypeVar("Parsed", bound=Config)

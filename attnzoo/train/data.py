@@ -1,128 +1,30 @@
-"""What to train on, behind one interface: digits, a folder, a data set of a library's."""
+"""What a network is trained and tested on, whatever it is made from."""
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
-from pathlib import Path
-from typing import Any, Literal, Protocol, cast
+from dataclasses import dataclass, field
+from typing import Any, Protocol, cast
 
 import numpy as np
 import torch
-from pydantic import Field, field_validator
 from torch.utils.data import DataLoader, Dataset
 
-from attnzoo.checks import did_you_mean
-from attnzoo.errors import DataError, OptionError
-from attnzoo.train.checking import check_files
-from attnzoo.train.config import Config, faults, parse
-from attnzoo.train.datasets import NamedSplit, open_timm, open_torchvision
+from attnzoo.errors import DataError
 from attnzoo.train.digits import ClutteredDigits
-from attnzoo.train.folder import FolderPictures, find_splits
 from attnzoo.train.keys import TestKeys, TrainKeys
-from attnzoo.train.pictures import PictureOptions, Pictures, evenly, rising
 from attnzoo.train.recipe import TrainRecipe
 from attnzoo.train.stopping import leave_stopping_to_parent
 
 __all__ = [
-    "DataSpec",
-    "DigitsData",
-    "FolderData",
     "ImageData",
-    "TimmData",
-    "TorchvisionData",
-    "data_faults",
-    "open_data",
+    "Sample",
+    "uneven_classes",
 ]
 
-Share = tuple[float, float]
 Loader = DataLoader[tuple[torch.Tensor, torch.Tensor]]
+UNEVEN = 1.5  # times as many images of one class as of another
 TEST_BATCH = 64  # images, where a training pass takes fewer
-
-
-class DigitsData(Config):
-    """Cluttered digits, made on the fly. See `attnzoo.train.ClutteredDigits`.
-
-    Attributes:
-        size: side of the images in pixels.
-        train: images an epoch; every epoch has new ones.
-        test: images in the test set, the same for every run.
-        clutter: fragments of other digits in an image.
-        digit: smallest and largest side of the digit, as a share of the image's.
-        seed: of the test set.
-    """
-
-    name: Literal["cluttered-digits"] = "cluttered-digits"
-    size: int = Field(64, ge=16)
-    train: int = Field(2000, ge=1)
-    test: int = Field(500, ge=1)
-    clutter: int = Field(6, ge=0)
-    digit: Share = (0.45, 0.6)
-    seed: int = Field(0, ge=0)
-
-    _digit_rises = field_validator("digit")(rising)
-
-
-class FolderData(PictureOptions):
-    """A folder of images, `train/<class>/*.jpg` and `test/<class>/*.jpg`.
-
-    The other options are those of `PictureOptions`.
-
-    Attributes:
-        root: the folder; in a study file, relative to that file.
-    """
-
-    name: Literal["folder"] = "folder"
-    root: str
-
-
-class TorchvisionData(PictureOptions):
-    """A data set of torchvision's, such as CIFAR10, Flowers102 or ImageNet.
-
-    The other options are those of `PictureOptions`.
-
-    Attributes:
-        dataset: its class's name in `torchvision.datasets`.
-        root: where its files are, or go; in a study file, relative to that file.
-        download: fetch what is missing, where torchvision can.
-        options: more arguments of the class.
-    """
-
-    name: Literal["torchvision"] = "torchvision"
-    dataset: str
-    root: str
-    download: bool = False
-    options: dict[str, Any] = Field(default_factory=dict)
-
-
-class TimmData(PictureOptions):
-    """A data set that `timm.data.create_dataset` finds, such as `torch/cifar10` or a folder.
-
-    The other options are those of `PictureOptions`.
-
-    Attributes:
-        dataset: timm's name; empty for a folder with a folder for each split.
-        root: where its files are, or go; in a study file, relative to that file.
-        train_split, test_split: what timm calls the splits.
-        download: fetch what is missing, where timm can.
-    """
-
-    name: Literal["timm"] = "timm"
-    dataset: str
-    root: str
-    train_split: str = "train"
-    test_split: str = "validation"
-    download: bool = False
-
-
-DataSpec = DigitsData | FolderData | TorchvisionData | TimmData
-SPECS: dict[str, type[DataSpec]] = {
-    "cluttered-digits": DigitsData,
-    "folder": FolderData,
-    "torchvision": TorchvisionData,
-    "timm": TimmData,
-}
 
 
 class Images(Protocol):
@@ -159,6 +61,9 @@ class ImageData:
         sample: index → a test image for people.
         workers: processes that read images.
         test_seed: of the test images' keys.
+        channels: of the images.
+        prepared: how pictures become images: options of the data, as far as there are pictures.
+        validation: a split to choose an epoch by, so that the test images need not.
     """
 
     classes: list[str]
@@ -168,6 +73,19 @@ class ImageData:
     sample: Callable[[int], Sample]
     workers: int = 0
     test_seed: int = 0
+    channels: int = 3
+    prepared: Mapping[str, Any] = field(default_factory=dict)
+    validation: Images | None = None
+
+    @property
+    def drawn(self) -> bool:
+        """Whether the images are made from numbers, and not from pictures."""
+        return isinstance(self.train, ClutteredDigits)
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """Of one image, `(C, S, S)`."""
+        return (self.channels, self.size, self.size)
 
     def loaders(
         self, recipe: TrainRecipe, rank: int = 0, processes: int = 1
@@ -203,6 +121,39 @@ class ImageData:
             self._loader(self.test, order, max(images, TEST_BATCH)),
         )
 
+    @property
+    def counts(self) -> dict[str, list[int]] | None:
+        """Split → images of each class; None where the images are drawn."""
+        if self.drawn:
+            return None
+        splits = {"train": self.train, "test": self.test, "validation": self.validation}
+        return {
+            name: np.bincount(cast(Any, split).labels, minlength=len(self.classes)).tolist()
+            for name, split in splits.items()
+            if split is not None
+        }
+
+    @property
+    def chance(self) -> float:
+        """Top-1 on the test images of always guessing their largest class."""
+        counts = self.counts
+        if counts is None:
+            return 1 / len(self.classes)
+        return max(counts["test"]) / sum(counts["test"])
+
+    def validation_loader(
+        self, batch_size: int, rank: int = 0, processes: int = 1
+    ) -> Loader | None:
+        """Batches of the validation images, by `TestKeys`; None where there are none."""
+        if self.validation is None:
+            return None
+        order = TestKeys(len(self.validation), rank=rank, processes=processes)
+        return self._loader(self.validation, order, batch_size)
+
+    def test_batches(self, batch_size: int) -> Loader:
+        """All test images once, in order, with their labels."""
+        return self._loader(self.test, TestKeys(len(self.test), seed=self.test_seed), batch_size)
+
     def test_images(self, indices: Sequence[int]) -> torch.Tensor:
         """Test images as a network sees them, `(N, 3, S, S)`."""
         keys: Any = [(self.test_seed, 0, index) for index in indices]
@@ -227,119 +178,20 @@ class ImageData:
         )
 
 
-def open_data(spec: DataSpec | Mapping[str, Any]) -> ImageData:
-    """The data set that `spec` describes.
-
-    Raises:
-        OptionError: `spec` has a wrong key or value.
-        UnknownNameError: torchvision or timm has no such data set.
-        DataError: it is missing or empty, its classes do not match, or files are no images.
-    """
-    if not isinstance(spec, DataSpec):
-        found = data_faults(spec, "data")
-        if found:
-            raise OptionError("\n".join(found))
-        spec = parse(SPECS[spec["name"]], spec, "data")
-    if isinstance(spec, DigitsData):
-        return _open_digits(spec)
-    return _open_folder(spec) if isinstance(spec, FolderData) else _open_named(spec)
-
-
-def data_faults(value: Any, owner: str) -> list[str]:
-    """What is wrong with a description of data, a line a fault."""
-    name = value.get("name") if isinstance(value, Mapping) else None
-    if name not in SPECS:
-        *some, last = map(repr, SPECS)
-        return [
-            f"{owner}: needs a name, {', '.join(some)} or {last} (given: {name!r})."
-            f"{did_you_mean(str(name), SPECS)}"
-        ]
-    return faults(SPECS[name], value, owner)
-
-
-def _open_digits(spec: DigitsData) -> ImageData:
-    options: dict[str, Any] = spec.model_dump(include={"size", "clutter", "digit", "seed"})
-    train = ClutteredDigits("train", length=spec.train, **options)
-    test = ClutteredDigits("test", length=spec.test, **options)
-
-    def sample(index: int) -> Sample:
-        batch = test.draw([index])
-        grey = (batch.images[0] * 255).round().astype(np.uint8)
-        left, top, right, bottom = batch.boxes[0].tolist()
-        picture = np.repeat(grey[:, :, None], 3, axis=2)
-        return Sample(picture, str(batch.labels[0]), index, (left, top, right, bottom))
-
-    return ImageData(train.classes, train, test, spec.size, sample, test_seed=spec.seed)
-
-
-def _open_folder(spec: FolderData) -> ImageData:
-    limits = {"train": spec.train, "test": spec.test}
-    classes, files = find_splits(Path(spec.root), limits, spec.seed)
-    for split, found in files.items():
-        check_files(f"{split} in {spec.root!r}", [path for path, _ in found], spec.check)
-    train = FolderPictures(files["train"], spec, training=True)
-    return _of_pictures(classes, train, FolderPictures(files["test"], spec), spec)
-
-
-def _open_named(spec: TorchvisionData | TimmData) -> ImageData:
-    root = str(Path(spec.root).expanduser())
-    if isinstance(spec, TorchvisionData):
-        train, test = open_torchvision(
-            spec.dataset, root, download=spec.download, options=spec.options
-        )
-    else:
-        train, test = open_timm(
-            spec.dataset,
-            root,
-            train_split=spec.train_split,
-            test_split=spec.test_split,
-            download=spec.download,
-        )
-    return _of_pictures(
-        train.classes,
-        _chosen(train, spec.train, spec, training=True),
-        _chosen(test, spec.test, spec, training=False),
-        spec,
+def uneven_classes(data: ImageData) -> str:
+    """What there is to say of classes of unequal size; "" where they are about equal."""
+    counts = data.counts
+    if counts is None or max(counts["train"]) < UNEVEN * max(1, min(counts["train"])):
+        return ""
+    train, test = counts["train"], counts["test"]
+    most, least = (train.index(end(train)) for end in (max, min))
+    guess = test.index(max(test))
+    return (
+        f"classes are unequal: {train[most]} training images of {data.classes[most]}, "
+        f"{train[least]} of {data.classes[least]}. Always guessing {data.classes[guess]} is right "
+        f"for {100 * data.chance:.1f}% of the test images; look at the balanced accuracy, and "
+        f"consider class_weights: balanced."
     )
-
-
-def _chosen(
-    split: NamedSplit, limit: int | None, spec: PictureOptions, *, training: bool
-) -> Pictures:
-    """At most `limit` pictures of a split."""
-    chosen = evenly(split.labels, limit, spec.seed)
-    if split.files is not None:
-        check_files(split.owner, [split.files[index] for index in chosen], spec.check)
-    labels = [split.labels[index] for index in chosen]
-    return Pictures(_Selection(split, chosen), labels, spec, training=training)
-
-
-@dataclass(frozen=True)
-class _Selection:
-    """Some pictures of a split; no closure, for processes that read images may have to copy it."""
-
-    split: NamedSplit
-    chosen: list[int]
-
-    def __call__(self, index: int) -> Any:
-        return self.split.read(self.chosen[index])
-
-
-def _of_pictures(
-    classes: list[str], train: Pictures, test: Pictures, spec: PictureOptions
-) -> ImageData:
-    seen: Counter[int] = Counter()
-    rank = []  # place of a picture among those of its class
-    for label in test.labels:
-        rank.append(seen[label])
-        seen[label] += 1
-    order = np.lexsort((test.labels, rank))  # one of each class, another of each, …
-
-    def sample(index: int) -> Sample:
-        place = int(order[index % len(order)])
-        return Sample(test.picture(place), classes[test.labels[place]], place)
-
-    return ImageData(classes, train, test, spec.size, sample, spec.workers)
 
 
 def _as_it_is(batch: Any) -> Any:

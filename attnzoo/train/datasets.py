@@ -15,11 +15,22 @@ from timm.data import dataset_factory
 
 from attnzoo.checks import did_you_mean
 from attnzoo.errors import AttnzooError, DataError, UnknownNameError
-from attnzoo.train.pictures import open_picture
+from attnzoo.train.reading import as_picture, open_picture
 
 __all__ = ["NamedSplit", "open_timm", "open_torchvision", "torchvision_names"]
 
 TRAIN_SPLITS = ("train", "trainval", "train-standard")
+NOT_ONE_CLASS = (
+    "CelebA",
+    "Cityscapes",
+    "Kitti",
+    "SBDataset",
+    "VOCDetection",
+    "VOCSegmentation",
+    "WIDERFace",
+)
+"""Their targets are boxes, masks or several attributes."""
+
 TEST_SPLITS = ("test", "val", "validation")
 
 
@@ -48,13 +59,13 @@ class NamedSplit:
     classes: list[str]
     files: list[str] | None
 
-    def read(self, index: int) -> tuple[Image.Image, int]:
-        """The picture in RGB, and its class."""
+    def read(self, index: int, channels: int = 3) -> tuple[Image.Image, int]:
+        """The picture in so many channels, and its class."""
         if self.files is not None:
-            return open_picture(self.files[index]), self.labels[index]
+            return open_picture(self.files[index], channels), self.labels[index]
         try:
             picture, label = self.dataset[index]
-            return picture.convert("RGB"), int(label)
+            return as_picture(picture, channels), int(label)
         except Exception as error:  # decoders raise whatever they come upon
             raise DataError(f"{self.owner}, image {index}: cannot be read ({error}).") from error
 
@@ -67,7 +78,7 @@ def torchvision_names() -> list[str]:
         options = inspect.signature(cls.__init__).parameters if inspect.isclass(cls) else {}
         kinds = (torchvision.datasets.ImageFolder, torchvision.datasets.MNIST)
         has_classes = "target_transform" in options or (options and issubclass(cls, kinds))
-        if has_classes and {"train", "split"} & set(options):
+        if has_classes and {"train", "split"} & set(options) and name not in NOT_ONE_CLASS:
             names.append(name)
     return names
 

@@ -5,13 +5,9 @@ from __future__ import annotations
 import importlib
 from types import ModuleType
 
-from attnzoo.errors import AttnzooError
+from attnzoo.errors import MissingExtraError
 
 __all__ = ["MissingExtraError", "require"]
-
-
-class MissingExtraError(AttnzooError, ImportError):
-    """A package that only some of attnzoo needs is not installed."""
 
 
 def require(module: str, package: str, extra: str = "study") -> ModuleType:

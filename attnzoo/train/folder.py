@@ -10,9 +10,13 @@ from torchvision.datasets import ImageFolder
 
 from attnzoo.checks import did_you_mean
 from attnzoo.errors import DataError
-from attnzoo.train.pictures import PictureOptions, Pictures, evenly, open_picture
+from attnzoo.train.pictures import PictureOptions, Pictures, evenly
+from attnzoo.train.reading import open_picture
 
 __all__ = ["FolderPictures", "find_splits"]
+
+ALIASES = ("val", "validation", "valid")
+"""What a folder of test images is called where there is no `test`."""
 
 
 class FolderPictures(Pictures):
@@ -28,15 +32,22 @@ class FolderPictures(Pictures):
         self, files: Sequence[tuple[str, int]], options: PictureOptions, *, training: bool = False
     ) -> None:
         self.files = list(files)
+        self.channels = options.channels
         super().__init__(self._read, [label for _, label in files], options, training=training)
+
+    def path(self, index: int) -> str | None:
+        return self.files[index][0]
 
     def _read(self, index: int) -> tuple[Image.Image, int]:
         path, label = self.files[index]
-        return open_picture(path), label
+        return open_picture(path, self.channels), label
 
 
 def find_splits(
-    root: str | Path, limits: dict[str, int | None], seed: int = 0
+    root: str | Path,
+    limits: dict[str, int | None],
+    seed: int = 0,
+    names: dict[str, str | None] | None = None,
 ) -> tuple[list[str], dict[str, list[tuple[str, int]]]]:
     """The classes of a folder, and the images of its splits `train` and `test`.
 
@@ -44,6 +55,8 @@ def find_splits(
         root: the folder.
         limits: split → at most how many images, spread evenly over the classes; None is all.
         seed: chooses which.
+        names: split → the folder that it is in, where that has another name. Without one for
+            `test`, `val` is tested on where there is no `test`.
 
     Raises:
         DataError: no such folder, no split, an empty class, or classes that differ.
@@ -51,31 +64,35 @@ def find_splits(
     root = Path(root).expanduser()
     if not root.is_dir():
         raise DataError(f"data folder {str(root)!r} does not exist.")
-    missing = [split for split in limits if not (root / split).is_dir()]
+    places = {split: (names or {}).get(split) or split for split in limits}
+    if not (names or {}).get("test") and not (root / "test").is_dir():
+        places["test"] = next((name for name in ALIASES if (root / name).is_dir()), "test")
+    missing = [place for place in places.values() if not (root / place).is_dir()]
     if missing:
         found = sorted(entry.name for entry in root.iterdir() if entry.is_dir())
         hints = "".join(did_you_mean(split, found) for split in missing)
         raise DataError(
             f"data folder {str(root)!r} has no {' and no '.join(map(repr, missing))}.{hints} "
-            f"It needs train/<class>/… and test/<class>/…; "
+            f"It needs train/<class>/… and test/<class>/… (or val/; another one by test_split); "
             f"it holds: {', '.join(found) or 'nothing'}."
         )
-    splits = {split: _image_folder(root / split) for split in limits}
+    splits = {split: _image_folder(root / place) for split, place in places.items()}
     classes = splits["train"].classes
-    extra = sorted(set(splits["test"].classes) - set(classes))
-    lacking = sorted(set(classes) - set(splits["test"].classes))
-    if extra or lacking:
-        faults = [f"only in test: {', '.join(extra)}"] * bool(extra)
-        faults += [f"only in train: {', '.join(lacking)}"] * bool(lacking)
-        raise DataError(
-            f"data folder {str(root)!r}: train and test must have the same classes; "
-            f"{'; '.join(faults)}."
-        )
+    for split, place in places.items():
+        extra = sorted(set(splits[split].classes) - set(classes))
+        lacking = sorted(set(classes) - set(splits[split].classes))
+        if extra or lacking:
+            faults = [f"only in {place}: {', '.join(extra)}"] * bool(extra)
+            faults += [f"only in train: {', '.join(lacking)}"] * bool(lacking)
+            raise DataError(
+                f"data folder {str(root)!r}: train and {place} must have the same classes; "
+                f"{'; '.join(faults)}."
+            )
     if len(classes) < 2:
         raise DataError(f"data folder {str(root)!r} has one class, {classes[0]!r}; two are needed.")
     files = {}
     for split, folder in splits.items():
-        chosen = evenly(folder.targets, limits[split], seed)
+        chosen = evenly(folder.targets, limits.get(split), seed)
         files[split] = [folder.samples[index] for index in chosen]
     return classes, files
 

@@ -32,6 +32,10 @@ class LoggedWatch(Watch):
         self.logger.info("%s", line)
         self.watch.say(line)
 
+    def remark(self, line: str) -> None:
+        self.logger.info("%s", line)
+        self.watch.remark(line)
+
     def step(self, loss: float | None = None) -> None:
         self.watch.step(loss)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -16,6 +16,7 @@ from attnzoo.errors import OptionError
 from attnzoo.train.data import ImageData
 from attnzoo.train.devices import launch
 from attnzoo.train.diagnose import find_first_fault
+from attnzoo.train.opened import image_data
 from attnzoo.train.recipe import TrainRecipe
 from attnzoo.train.records import Records
 from attnzoo.train.session import Session
@@ -23,8 +24,9 @@ from attnzoo.train.state import CHECKPOINT, Keeper
 from attnzoo.train.stopping import Interrupted, Stop, catching_stops
 from attnzoo.train.watch import Watch
 
-__all__ = ["FitResult", "fit"]
+__all__ = ["FitResult", "fit", "is_best", "score"]
 
+FAR = 2  # times the loss of a guess, from which on a first loss is said to be odd
 LOOK_EVERY = 10  # steps between two looks at the losses: each look waits for the accelerator
 
 
@@ -37,11 +39,13 @@ class FitResult:
             then has its last good weights.
         message: in the second case, at which step, and which layer went wrong first.
         epochs: one row an epoch: `epoch`, `step`, `lr`, `train_loss`, `train_top1`, `test_loss`,
-            `test_top1`, with more than five classes `test_top5` (shares, 0 to 1), `gamma` (mean
+            `test_top1`, with more than five classes `test_top5` (shares, 0 to 1), `test_balanced`
+            (the mean over the classes), the same as `val_…` with validation images, `gamma` (mean
             |γ| over the attention; empty without), `seconds` since the start.
         seconds: from the first batch to the last evaluation.
         train_seconds: of that, in training steps.
         images_per_second: while training.
+        first_loss: of the first step, before anything was learned.
     """
 
     status: Literal["finished", "diverged"] = "finished"
@@ -50,11 +54,12 @@ class FitResult:
     seconds: float = 0.0
     train_seconds: float = 0.0
     images_per_second: float = 0.0
+    first_loss: float | None = None
 
 
 def fit(
     model: nn.Module,
-    data: ImageData,
+    data: ImageData | Sequence[Any],
     recipe: TrainRecipe,
     *,
     folder: str | Path | None = None,
@@ -63,15 +68,21 @@ def fit(
     name: str = "training",
     fabric: Any = None,
     leave_checkpoint: bool = False,
+    fresh_head: bool = False,
+    best: str | Path | None = None,
 ) -> FitResult:
     """Train a model in place. The global random state is seeded from the recipe.
+
+    Afterwards the model is where it was trained, and its weights are laid out channels last, which
+    changes no result.
 
     With a folder, a training that is interrupted (Ctrl-C, SIGTERM, or the machine's end) leaves a
     checkpoint there, and the same call goes on from it to the same result, on a CPU bit for bit.
 
     Args:
-        model: maps `(N, 3, S, S)` to `(N, classes)`. It moves to the recipe's device.
-        data: from `open_data`.
+        model: maps `(N, C, S, S)` to `(N, classes)`. It moves to the recipe's device.
+        data: from `open_data` or `image_data`; or a pair of plain map-style data sets, to train
+            and to test on, whose items are an image tensor `(C, S, S)` and its class.
         recipe: how.
         folder: gets `metrics.csv` (a line an epoch), `tensorboard/`, and while the training is
             not over `checkpoint.pt`.
@@ -80,6 +91,9 @@ def fit(
         name: what the progress bar calls this run.
         fabric: from `attnzoo.train.devices.launch`, where it is there already.
         leave_checkpoint: when the training is over, for a caller that has more to write first.
+        best: a file that gets the state dict of the best epoch so far, by top-1 on the validation
+            images, or on the test images where there are none.
+        fresh_head: whether the head is drawn anew: it then learns, whatever is frozen.
 
     Raises:
         OptionError: the recipe asks for a device or a precision that is not here, or the model
@@ -90,8 +104,9 @@ def fit(
         MissingExtraError: Lightning Fabric is not installed.
     """
     fabric = fabric or launch(recipe)
+    data = _image_data(data)
     _check_outputs(model, data)
-    session = Session(fabric, model, data, recipe)
+    session = Session(fabric, model, data, recipe, fresh_head)
     first = fabric.is_global_zero
     path = None if folder is None else Path(folder)
     checkpoint = None if path is None else path / CHECKPOINT
@@ -111,23 +126,52 @@ def fit(
         watch.resume(session.updates)
         records.write(session.progress.rows)
     with catching_stops() as stop:
-        result = _Loop(session, keeper, records, watch, stop).run()
+        result = _Loop(session, keeper, records, watch, stop, best).run()
     session.finish()
     if first and checkpoint is not None and not leave_checkpoint:
         checkpoint.unlink(missing_ok=True)
     return result
 
 
+def _image_data(data: ImageData | Sequence[Any]) -> ImageData:
+    if isinstance(data, ImageData):
+        return data
+    if isinstance(data, tuple | list) and len(data) in (2, 3):
+        train, *validation, test = data
+        return image_data(train, test, *validation)
+    raise OptionError(
+        f"fit: data is a {type(data).__name__}. Give what open_data or image_data returned, or a "
+        f"pair of data sets, (train, test)."
+    )
+
+
+def score(row: Mapping[str, Any]) -> float:
+    """What epochs are chosen by: top-1 on the validation images, else on the test images."""
+    return row["val_top1"] if row.get("val_top1") is not None else row["test_top1"]
+
+
+def is_best(rows: Sequence[Mapping[str, Any]]) -> bool:
+    """Whether no epoch was as good as the last one."""
+    return all(score(row) < score(rows[-1]) for row in rows[:-1])
+
+
 class _Loop:
     """Epoch after epoch, until the last, a loss that is no number, or a signal."""
 
     def __init__(
-        self, session: Session, keeper: Keeper, records: Records, watch: Watch, stop: Stop
+        self,
+        session: Session,
+        keeper: Keeper,
+        records: Records,
+        watch: Watch,
+        stop: Stop,
+        best: str | Path | None = None,
     ) -> None:
         self.session = session
         self.keeper = keeper
         self.records = records
         self.watch = watch
+        self.best = None if best is None else Path(best)
         self.recipe = session.recipe
         self.stopped = _asked(stop, session.fabric)
         self.began = time.perf_counter() - session.progress.seconds
@@ -137,6 +181,8 @@ class _Loop:
         session, recipe = self.session, self.recipe
         result = FitResult()
         taken, train_seconds = session.updates, session.progress.train_seconds
+        if not recipe.epochs and not session.progress.rows:
+            self._measure(0)
         while session.progress.epoch < recipe.epochs:
             if session.open_epoch():
                 self.keeper.keep_in_memory()  # a state holds what was trainable when it was kept
@@ -148,9 +194,11 @@ class _Loop:
                 break
             self._test()
         result.epochs = session.progress.rows
+        result.first_loss = session.progress.first_loss
         result.seconds = time.perf_counter() - self.began
         result.train_seconds = train_seconds
-        result.images_per_second = taken * recipe.batch_size / train_seconds
+        if train_seconds:
+            result.images_per_second = taken * recipe.batch_size / train_seconds
         self.records.close(good=result.status == "finished")
         return result
 
@@ -177,6 +225,8 @@ class _Loop:
             first = session.updates - len(seen) + 1
             progress.losses += seen
             progress.train_seconds = before + time.perf_counter() - began
+            if progress.first_loss is None:
+                self._note_first_loss(seen[0])
             bad = next((i for i, value in enumerate(seen) if not math.isfinite(value)), None)
             if bad is not None:
                 return first + bad, seen[bad]
@@ -188,30 +238,51 @@ class _Loop:
         progress.hits = int(hits)
         return None
 
+    def _note_first_loss(self, loss: float) -> None:
+        """A network that knows nothing of these classes should guess: ln(classes), about."""
+        self.session.progress.first_loss = loss
+        guess = math.log(self.session.classes)
+        if loss > FAR * guess + 1:
+            self.watch.say(
+                f"The first loss is {loss:.1f}; a guess among {self.session.classes} classes has "
+                f"{guess:.1f}. The head starts far too large, or the images are not scaled as the "
+                f"network expects."
+            )
+
     def _test(self) -> None:
         """Measure, and close the epoch."""
+        row = self._measure(self.session.progress.epoch + 1)
+        session, progress = self.session, self.session.progress
+        if self.best is not None and is_best(progress.rows):
+            session.keep_as(self.best)
+        session.next_epoch()
+        progress.seconds = row["seconds"]
+        self.keeper.keep()
+        self.watch.epoch(row)
+        if progress.epoch < self.recipe.epochs:
+            self._stop_if_asked()
+
+    def _measure(self, epoch: int) -> dict[str, Any]:
+        """Test, and add a line to the records."""
         session, progress = self.session, self.session.progress
         check = self._stop_if_asked if session.fabric.world_size == 1 else (lambda: None)
         measured = session.test(check)
         session.schedule.set(session.updates)
         row = {
-            "epoch": progress.epoch + 1,
+            "epoch": epoch,
             "step": session.updates,
             "lr": session.optimizer.param_groups[0]["lr"],
-            "train_loss": sum(progress.losses) / len(progress.losses),
-            "train_top1": session.summed(progress.hits) / (session.steps * self.recipe.batch_size),
+            "train_loss": sum(progress.losses) / len(progress.losses) if epoch else None,
+            "train_top1": session.summed(progress.hits) / (session.steps * self.recipe.batch_size)
+            if epoch
+            else None,
             **measured,
             "gamma": session.gamma(),
             "seconds": time.perf_counter() - self.began,
         }
         progress.rows.append(row)
-        session.next_epoch()
-        progress.seconds = row["seconds"]
         self.records.epoch(progress.rows)
-        self.keeper.keep()
-        self.watch.epoch(row)
-        if progress.epoch < self.recipe.epochs:
-            self._stop_if_asked()
+        return row
 
     def _stop_if_asked(self) -> None:
         if wanted := self.stopped(0):
@@ -265,7 +336,7 @@ def _check_outputs(model: nn.Module, data: ImageData) -> None:
     """See that there is an output for every class, by one test image."""
     training = {module: module.training for module in model.modules()}
     parameter = next(model.parameters())
-    shape = (1, 3, data.size, data.size)
+    shape = (1, *data.shape)
     with torch.random.fork_rng(devices=[]):
         outputs = model.eval()(torch.zeros(shape, device=parameter.device, dtype=parameter.dtype))
     for module, mode in training.items():

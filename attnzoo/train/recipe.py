@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field, model_validator
 
@@ -12,13 +12,14 @@ from attnzoo.train.config import Config
 __all__ = ["TrainRecipe"]
 
 Count = Annotated[int, Field(ge=1)]
+Weight = Annotated[float, Field(ge=0)]
 
 
 class TrainRecipe(Config):
     """How a network is trained: optimizer, schedule, what is held fixed, and on what it runs.
 
     Attributes:
-        epochs: passes over the training images.
+        epochs: passes over the training images; 0 measures the network as it is.
         batch_size: images an optimizer step, over all devices and accumulated passes; they divide
             it. The last images of an epoch, too few for a step, are left out.
         accumulate: forward and backward passes a step.
@@ -31,6 +32,8 @@ class TrainRecipe(Config):
         step_factor: what `"step"` multiplies the learning rate by.
         warmup_epochs: length of the linear warm-up, may be a fraction.
         label_smoothing: share of the target spread over all classes.
+        class_weights: what each class's images count for in the loss: `"balanced"` so much more
+            as there are fewer of them, or a number a class.
         clip_norm: largest norm of all gradients together; longer ones are shortened to it.
         mixup: strength α of mixup; 0 is none. With `cutmix` too, each batch gets one of them.
         cutmix: strength α of CutMix; 0 is none.
@@ -38,7 +41,8 @@ class TrainRecipe(Config):
             tested and kept. Early in training the decay is lower.
         attention_lr_scale: learning rate of attention parameters over `lr`.
         wrapped_lr_scale: learning rate of networks with attention over that of plain ones.
-        freeze: path of the last module to hold fixed, or `"all"`. Attention always learns.
+        freeze: path of the last module to hold fixed; `"backbone"`: everything but the head; or
+            `"all"`. Attention always learns, and so does a head that is fresh.
         unfreeze: epoch → path of the module from which on everything is trained from that epoch
             on, or `"all"`.
         precision: `"auto"` is bfloat16 autocast on CUDA and float32 elsewhere; `"fp16"` scales
@@ -58,7 +62,9 @@ class TrainRecipe(Config):
         32
     """
 
-    epochs: int = Field(5, ge=1)
+    added: ClassVar[tuple[str, ...]] = ("class_weights",)
+
+    epochs: int = Field(5, ge=0)
     batch_size: int = Field(32, ge=1)
     accumulate: int = Field(1, ge=1)
     optimizer: Literal["adamw", "sgd"] = "adamw"
@@ -70,6 +76,7 @@ class TrainRecipe(Config):
     step_factor: float = Field(0.1, gt=0, le=1)
     warmup_epochs: float = Field(1.0, ge=0)
     label_smoothing: float = Field(0.1, ge=0, lt=1)
+    class_weights: Literal["balanced"] | tuple[Weight, ...] | None = None
     clip_norm: float | None = Field(None, gt=0)
     mixup: float = Field(0.0, ge=0)
     cutmix: float = Field(0.0, ge=0)
@@ -111,7 +118,7 @@ class TrainRecipe(Config):
 
     @model_validator(mode="after")
     def _fits(self) -> TrainRecipe:
-        if self.warmup_epochs > self.epochs:
+        if self.epochs and self.warmup_epochs > self.epochs:
             raise ValueError(
                 f"warmup_epochs={self.warmup_epochs} is longer than epochs={self.epochs}"
             )

@@ -2,41 +2,45 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 import platform
 import time
 from collections.abc import Mapping
 from contextlib import nullcontext, suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors.torch import load_file
 from torch import nn
 
-from attnzoo.api import wrap
-from attnzoo.backbones import create_backbone
-from attnzoo.checkpoint import save
+from attnzoo.backbones import NetworkRecipe
+from attnzoo.checkpoint import NETWORK, save
 from attnzoo.costs import cost
 from attnzoo.errors import OptionError
 from attnzoo.surgery import attention_modules, recipes
 from attnzoo.train.aside import put_aside
 from attnzoo.train.claim import claimed
 from attnzoo.train.config import parse
-from attnzoo.train.data import ImageData, open_data
+from attnzoo.train.data import ImageData, uneven_classes
 from attnzoo.train.devices import launch
 from attnzoo.train.environment import environment, package_versions
+from attnzoo.train.identity import changes, identified
 from attnzoo.train.log import run_log
-from attnzoo.train.loop import FitResult, fit
+from attnzoo.train.loop import FitResult, fit, score
+from attnzoo.train.opened import open_data, unchecked
 from attnzoo.train.saved_maps import MAPS, save_maps
-from attnzoo.train.spec import RunResult, RunSpec, policy_argument, policy_title
+from attnzoo.train.spec import RunResult, RunSpec, policy_title
+from attnzoo.train.start import Start, build
 from attnzoo.train.state import CHECKPOINT
 from attnzoo.train.watch import Watch
 
-__all__ = ["ENVIRONMENT", "RESULT", "SPEC", "build", "train"]
+__all__ = ["ENVIRONMENT", "RESULT", "SPEC", "train", "with_digests"]
 
 SPEC, ATTENTION = "run.json", "attention.safetensors"
+BEST = "best.safetensors"
 ENVIRONMENT, LOG = "environment.json", "log.txt"
 RESULT = "result.json"
 """A run's folder that holds this file is finished; it is the last one written."""
@@ -55,7 +59,8 @@ def train(
     Args:
         run: what to do.
         folder: where to leave `run.json`, `environment.json`, `log.txt`, `metrics.csv`,
-            `attention.safetensors`, `tensorboard/` and `result.json`. They appear together, when
+            `attention.safetensors`, `network.safetensors` (as `keep` says), `tensorboard/` and
+            `result.json`. They appear together, when
             the run is over: a folder by that name is a finished run, and is not done again. Until
             then a hidden folder beside it, `.<name>.partial`, keeps what an interrupted run goes
             on from. None writes nothing.
@@ -81,15 +86,29 @@ def train(
         8
     """
     run = parse(RunSpec, run, "run")
+    if fault := run.freezing_fault:
+        raise OptionError(fault)
     watch = watch or Watch()
     if folder is None:
-        return _do(run, None, data or open_data(run.data), watch, launch(run.train))[0]
+        data = data or open_data(run.data, run.expected)
+        return _do(run, None, data, watch, launch(run.train))[0]
     folder = Path(folder)
+    run = run if run.digests else with_digests(run, data)
     if done := _finished(folder, run):
         return done
     with claimed(folder) if _is_first_process() else nullcontext():
         # Somebody may have finished it before the claim was had.
         return _finished(folder, run) or _do_into(folder, run, data, watch, repository)
+
+
+def with_digests(run: RunSpec, data: ImageData | None = None) -> RunSpec:
+    """The run, told apart by its pictures, its code and its weights, wherever they are.
+
+    Args:
+        run: what to do.
+        data: what `open_data` returned for it, where it is at hand already.
+    """
+    return identified(run, data or open_data(unchecked(run.data), run.expected))
 
 
 def _is_first_process() -> bool:
@@ -104,7 +123,7 @@ def _do_into(
     if _is_first_process() and (result := _result_in(partial, run)):
         _publish(partial, folder)  # killed just before this
         return result
-    data = data or open_data(run.data)
+    data = data or open_data(run.data, run.expected)
     fabric = launch(run.train)
     first = fabric.is_global_zero
     if first:
@@ -113,11 +132,13 @@ def _do_into(
     with run_log(partial / LOG, watch) if first else nullcontext(watch) as watch:
         if first:
             _add_environment(partial / ENVIRONMENT, environment(repository))
-        result, model = _do(run, partial, data, watch, fabric)
+        result, model, network = _do(run, partial, data, watch, fabric)
         if first and result.sites:
             save(model, partial / ATTENTION, what="attention")
             if result.status == "finished":
                 save_maps(model, data, partial / MAPS)
+        if first and run.keep != "attention":
+            _keep_network(partial, model, network)
     if first:
         _write(partial / SPEC, run.model_dump_json(indent=2))
         _write(partial / RESULT, result.model_dump_json(indent=2))
@@ -134,9 +155,17 @@ def _write(path: Path, text: str) -> None:
         os.fsync(file.fileno())
 
 
+def _keep_network(folder: Path, model: nn.Module, network: NetworkRecipe) -> None:
+    """Leave the whole network, as it was after the best epoch where that was kept."""
+    if (folder / BEST).is_file():
+        model.load_state_dict(load_file(folder / BEST))
+    save(model, folder / NETWORK, what="all", network=network)
+
+
 def _publish(partial: Path, folder: Path) -> None:
     """Make the folder of a run that is over the finished one."""
-    (partial / CHECKPOINT).unlink(missing_ok=True)  # not before the result is there
+    for rest in (CHECKPOINT, BEST):
+        (partial / rest).unlink(missing_ok=True)  # not before the result is there
     _sync(partial)
     if folder.exists() and any(folder.iterdir()):  # this run without a result that can be read
         put_aside(folder)
@@ -174,27 +203,6 @@ def _add_environment(path: Path, here: dict[str, Any]) -> None:
         path.write_text(json.dumps([*before, here], indent=2))
 
 
-def build(run: RunSpec, classes: int) -> tuple[nn.Module, str]:
-    """The run's network and the hash of its initial backbone weights.
-
-    The backbone is built first, from the seed alone, so that every variant starts from the same.
-    """
-    torch.manual_seed(run.train.seed)
-    model = create_backbone(run.backbone, **{"num_classes": classes, **run.backbone_options})
-    fingerprint = _hash(model)
-    variant = run.variant
-    if variant.policy is not None:
-        wrap(
-            model,
-            policy_argument(variant.policy),
-            variant.block,
-            start=variant.start,
-            example=(3, run.data.size, run.data.size),
-            **variant.options,
-        )
-    return model, fingerprint
-
-
 def _finished(folder: Path, run: RunSpec) -> RunResult | None:
     """The result of this run, where the folder holds it.
 
@@ -209,8 +217,13 @@ def _finished(folder: Path, run: RunSpec) -> RunResult | None:
         raise OptionError(f"{folder} is there and holds no run. Name another folder.") from None
     except ValueError:  # cut by a crash: it is done again, and what is there is kept
         return None
-    if spec.id != run.id:
-        raise OptionError(f"{folder} holds another run, {spec.id}. Remove it, or name another.")
+    if not run.is_that(spec):
+        why = "".join(f" ({line})" for line in changes(spec.digests, run.digests))
+        raise OptionError(
+            f"{folder} holds another run, {spec.id}{why}. Remove it, or name another."
+        )
+    if run.keep != "attention" and not (folder / NETWORK).is_file():
+        return None  # it did not keep its network, which is wanted now
     try:
         return RunResult.model_validate_json((folder / RESULT).read_text(encoding="utf-8"))
     except (OSError, ValueError):  # it lost its result, or never had one: it is done again
@@ -219,32 +232,53 @@ def _finished(folder: Path, run: RunSpec) -> RunResult | None:
 
 def _do(
     run: RunSpec, folder: Path | None, data: ImageData, watch: Watch, fabric: Any
-) -> tuple[RunResult, nn.Module]:
+) -> tuple[RunResult, nn.Module, NetworkRecipe]:
     began = time.perf_counter()
-    model, fingerprint = build(run, len(data.classes))
-    price = cost(model, (3, data.size, data.size))
+    start = build(run, len(data.classes))
+    model = start.model
+    if fabric.is_global_zero:
+        for line in _opening(run, data, start):
+            watch.remark(line)
+    price = cost(model, data.shape)
     fitted = fit(
         model,
         data,
         run.train,
         folder=folder,
-        identity=run.model_dump_json(exclude={"train": {"loggers"}}),
+        identity=f"{run.identity} keep={run.keep}",
         watch=watch,
         name=_title(run),
         fabric=fabric,
         leave_checkpoint=True,
+        best=folder / BEST if folder is not None and run.keep == "best" else None,
+        fresh_head=start.trained is None or start.trained.replaced,
     )
     # A run that was taken up again took as long as its parts.
     seconds = max(time.perf_counter() - began, fitted.seconds)
-    result = _result(run, model, fingerprint, price, fitted, seconds)
+    result = _result(run, data, start, price, fitted, seconds)
     if fabric.is_global_zero:
         watch.end(_summary(run, result))
-    return result, model
+    network = replace(
+        start.recipe, classes=tuple(data.classes), size=data.size, input=dict(data.prepared)
+    )
+    return result, model, network
+
+
+def _opening(run: RunSpec, data: ImageData, start: Start) -> list[str]:
+    """What there is to say before the training: the weights, and how pictures are prepared."""
+    lines = [] if start.trained is None else str(start.trained).split("\n")
+    if data.prepared:
+        told = ", ".join(f"{name} {value}" for name, value in data.prepared.items())
+        lines.append(f"pictures: {told}; where the data say nothing, {run.expected.origin}.")
+    if uneven := uneven_classes(data):
+        lines.append(uneven)
+    return [f"{_title(run)}: {line}" for line in lines]
 
 
 def _result(
-    run: RunSpec, model: nn.Module, fingerprint: str, price: Any, fitted: FitResult, seconds: float
+    run: RunSpec, data: ImageData, start: Start, price: Any, fitted: FitResult, seconds: float
 ) -> RunResult:
+    model, trained = start.model, start.trained
     last = fitted.epochs[-1] if fitted.epochs and fitted.status == "finished" else {}
     plain = run.variant.policy is None
     return RunResult(
@@ -258,6 +292,7 @@ def _result(
         message=fitted.message,
         top1=last.get("test_top1"),
         top5=last.get("test_top5"),
+        balanced=last.get("test_balanced"),
         test_loss=last.get("test_loss"),
         sites=len(attention_modules(model)),
         places=" + ".join(str(call) for recipe in recipes(model) for call in recipe.policies),
@@ -265,13 +300,33 @@ def _result(
         macs=price.macs,
         activation_bytes=price.activation_bytes,
         gamma=last.get("gamma"),
-        epochs=len(fitted.epochs),
+        epochs=sum(row["epoch"] > 0 for row in fitted.epochs),
         seconds=seconds,
         train_seconds=fitted.train_seconds,
         images_per_second=fitted.images_per_second,
-        backbone_hash=fingerprint,
+        backbone_hash=start.fingerprint,
+        weights="" if trained is None else trained.source,
+        weights_digest="" if trained is None else trained.digest,
+        weights_note="" if trained is None else str(trained),
+        kept=_kept(run, fitted),
+        first_loss=fitted.first_loss,
+        input=dict(data.prepared),
         device=_device(model),
         versions={"python": platform.python_version(), **package_versions()},
+    )
+
+
+def _kept(run: RunSpec, fitted: FitResult) -> str:
+    if run.keep == "attention":
+        return "the attention alone"
+    if run.keep == "all" or not fitted.epochs:
+        return f"{NETWORK}: the network at the end"
+    best = max(fitted.epochs, key=score)
+    images = "validation" if best.get("val_top1") is not None else "test"
+    flatters = ", whose top-1 there flatters it" if images == "test" else ""
+    return (
+        f"{NETWORK}: the network after epoch {best['epoch']}, the best of {len(fitted.epochs)} on "
+        f"the {images} images{flatters}"
     )
 
 
@@ -290,15 +345,6 @@ def _count_text(count: int) -> str:
 
 def _title(run: RunSpec) -> str:
     return f"{run.backbone}, {run.variant.title}, seed {run.train.seed}"
-
-
-def _hash(model: nn.Module) -> str:
-    """Of names and bytes of everything in the state dict."""
-    digest = hashlib.blake2b(digest_size=8)
-    for name, tensor in model.state_dict().items():
-        digest.update(name.encode())
-        digest.update(tensor.detach().cpu().contiguous().view(-1).view(torch.uint8).numpy())
-    return digest.hexdigest()
 
 
 def _device(model: nn.Module) -> str:

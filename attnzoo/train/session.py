@@ -2,30 +2,34 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterator
 from contextlib import nullcontext
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import timm.utils
 import torch
+from safetensors.torch import save_file
 from timm.utils import ModelEmaV3
 from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.optim import Optimizer
 
+from attnzoo.errors import OptionError
 from attnzoo.hosts import Attention
 from attnzoo.surgery import attention_modules
-from attnzoo.train.data import ImageData
+from attnzoo.train.data import TEST_BATCH, ImageData
 from attnzoo.train.devices import trained_copy, whole
+from attnzoo.train.freezing import hold_fixed, path_of, stages
 from attnzoo.train.mixing import make_mixing
 from attnzoo.train.recipe import TrainRecipe
 from attnzoo.train.schedule import Schedule
-from attnzoo.tuning import freeze, param_groups, unfreeze
+from attnzoo.tuning import param_groups, unfreeze
 
 __all__ = ["Progress", "Session"]
 
-ALL = "all"  # what `freeze` and `unfreeze` of a recipe call the whole backbone
 TOP = 5  # classes that a right answer may be among, beside the first
 
 
@@ -39,6 +43,7 @@ class Progress:
         losses, hits: of these steps; hits are right answers in this process.
         unfrozen: how many entries of the recipe's `unfreeze` have been done.
         rows: one for each epoch that is over.
+        first_loss: of the first step of all.
         seconds: since the start, train_seconds: in training steps alone; of runs before this one
             too, where it is taken up again.
     """
@@ -49,6 +54,7 @@ class Progress:
     hits: int = 0
     unfrozen: int = 0
     rows: list[dict[str, Any]] = field(default_factory=list)
+    first_loss: float | None = None
     seconds: float = 0.0
     train_seconds: float = 0.0
 
@@ -61,21 +67,35 @@ class Session:
         model: what is trained, in place; under FSDP2 `finish` brings the weights back into it.
         data: what it is trained and tested on.
         recipe: how.
+        fresh_head: whether the head is drawn anew, and has to learn whatever is frozen.
 
     Raises:
         UnknownNameError: `freeze` or `unfreeze` names no module.
+        OptionError: what is frozen leaves nothing to learn, or no head is found to be left out.
     """
 
-    def __init__(self, fabric: Any, model: nn.Module, data: ImageData, recipe: TrainRecipe) -> None:
+    def __init__(
+        self,
+        fabric: Any,
+        model: nn.Module,
+        data: ImageData,
+        recipe: TrainRecipe,
+        fresh_head: bool = False,
+    ) -> None:
         self.fabric = fabric
         self.recipe = recipe
         self.classes = len(data.classes)
         self.target = model
-        self.stages = _stages(model, recipe)
+        self.stages = stages(model, recipe)
         if recipe.freeze is not None:
-            freeze(model, until=_path(recipe.freeze))
+            hold_fixed(model, recipe.freeze, data.shape, fresh_head)
         self.train_loader, self.test_loader = data.loaders(
             recipe, fabric.global_rank, fabric.world_size
+        )
+        self.validation_loader = data.validation_loader(
+            max(recipe.images_a_pass(fabric.world_size), TEST_BATCH),
+            fabric.global_rank,
+            fabric.world_size,
         )
         self.keys: Any = self.train_loader.sampler
         self.steps = self.keys.steps
@@ -84,7 +104,7 @@ class Session:
         fabric.seed_everything(
             (recipe.seed + 1_000_003 * fabric.global_rank) % 2**32, verbose=False
         )
-        self.model = trained_copy(model, fabric, (3, data.size, data.size))
+        self.model = trained_copy(model, fabric, data.shape)
         # Between a forward and the next one, FSDP2's parameters look like any others: keep in mind.
         self.sharded = self.model is not model
         if not self.sharded:
@@ -96,6 +116,7 @@ class Session:
         self.stepper = fabric.setup_optimizers(self.optimizer)
         self.schedule = Schedule(self.optimizer, recipe, self.steps)
         self.mix = make_mixing(recipe, self.classes)
+        self.class_weights = _class_weights(recipe, data, fabric.device)
         self.ema = (
             None
             if recipe.ema is None
@@ -122,7 +143,7 @@ class Session:
         """Do the first `count` entries of `unfreeze`, as far as they are not done."""
         new = self.stages[self.progress.unfrozen : count]
         for _, path in new:
-            unfreeze(self.model, start=_path(path))
+            unfreeze(self.model, start=path_of(path))
         if not new:
             return False
         self.progress.unfrozen = count
@@ -199,18 +220,27 @@ class Session:
         if self.fabric.world_size > 1:
             timm.utils.distribute_bn(self.tested, self.fabric.world_size, reduce=True)
 
-    @torch.no_grad()
     def test(self, check: Callable[[], None] = lambda: None) -> dict[str, float]:
-        """Mean cross-entropy, top-1 and (of more than five classes) top-5 share of all test images.
+        """What is measured on all test images, and on the validation images where there are some.
 
-        `check` is called after every batch; it may raise.
+        Mean cross-entropy, top-1, of more than five classes top-5, and balanced accuracy, the mean
+        over the classes of the share that was right. `check` is called after every batch; it may
+        raise.
         """
         self.share_statistics()
+        measured = self._tested(self.test_loader, "test", check)
+        if self.validation_loader is not None:
+            measured |= self._tested(self.validation_loader, "val", check)
+        return measured
+
+    @torch.no_grad()
+    def _tested(self, loader: Any, split: str, check: Callable[[], None]) -> dict[str, float]:
         model = self.tested.eval()
-        keys: Any = self.test_loader.sampler
+        keys: Any = loader.sampler
         left = keys.real
         sums = torch.zeros(4, dtype=torch.float64)
-        for batch in self.test_loader:
+        by_class = torch.zeros(2, self.classes, dtype=torch.float64)  # right, all
+        for batch in loader:
             images, labels = self.fabric.to_device(batch)
             with self.fabric.autocast():
                 outputs = model(images.contiguous(memory_format=torch.channels_last))
@@ -220,10 +250,16 @@ class Session:
             loss = F.cross_entropy(outputs, labels, reduction="sum")
             batch_sums = (loss, best[:, 0].sum(), best.sum(), torch.tensor(len(labels)))
             sums += torch.tensor([float(part) for part in batch_sums], dtype=torch.float64)
+            labels, right = labels.cpu(), best[:, 0].cpu().double()
+            by_class[0].index_add_(0, labels, right)
+            by_class[1].index_add_(0, labels, torch.ones_like(right))
             check()
         loss, first, among, count = self._summed(sums)
-        shares = {"test_loss": loss / count, "test_top1": first / count}
-        return shares | ({"test_top5": among / count} if self.classes > TOP else {})
+        right, there = torch.tensor(self._summed(by_class.flatten())).view(2, -1)
+        balanced = float((right[there > 0] / there[there > 0]).mean())
+        shares = {f"{split}_loss": loss / count, f"{split}_top1": first / count}
+        shares |= {f"{split}_top5": among / count} if self.classes > TOP else {}
+        return shares | {f"{split}_balanced": balanced}
 
     def summed(self, number: float) -> float:
         """`number` over all processes."""
@@ -237,6 +273,14 @@ class Session:
             if isinstance(module, Attention) and isinstance(module.gamma, Tensor)
         ]
         return float(torch.stack(gammas).mean()) if gammas else None
+
+    def keep_as(self, path: Path) -> None:
+        """Write what is tested, whole, to a file; all processes call it."""
+        state = {key: whole(value) for key, value in self.tested.state_dict().items()}
+        if self.fabric.is_global_zero:
+            partial = path.with_name(f".{path.name}.partial")
+            save_file({k: v.detach().cpu().contiguous().clone() for k, v in state.items()}, partial)
+            os.replace(partial, path)
 
     def finish(self) -> None:
         """Leave in the model that was given what is to be kept."""
@@ -252,7 +296,9 @@ class Session:
             images, targets = self.mix(images, labels, (*place, number, self.fabric.global_rank))
             labels, smoothing = targets.argmax(1), 0.0
         outputs = self.network(images.contiguous(memory_format=torch.channels_last))
-        loss = F.cross_entropy(outputs, targets, label_smoothing=smoothing)
+        loss = F.cross_entropy(
+            outputs, targets, weight=self.class_weights, label_smoothing=smoothing
+        )
         return loss, (outputs.detach().argmax(1) == labels).sum()
 
     def _optimizer(self) -> Optimizer:
@@ -278,14 +324,21 @@ class Session:
 _AT_ONCE = nullcontext()
 
 
-def _path(name: str) -> str | None:
-    return None if name == ALL else name
-
-
-def _stages(model: nn.Module, recipe: TrainRecipe) -> list[tuple[int, str]]:
-    """`unfreeze` in the order of epochs, its paths looked up before anything is trained."""
-    known = dict(model.named_modules())
-    for path in recipe.unfreeze.values():
-        if path != ALL and path not in known:
-            unfreeze(model, start=path)  # raises, and names what is near
-    return sorted(recipe.unfreeze.items())
+def _class_weights(recipe: TrainRecipe, data: ImageData, device: torch.device) -> Tensor | None:
+    """Of the loss, with mean 1 over the training images."""
+    if recipe.class_weights is None:
+        return None
+    counts = data.counts
+    own = torch.ones(len(data.classes)) if counts is None else torch.tensor(counts["train"]).float()
+    if recipe.class_weights == "balanced":
+        weights = own.sum() / (len(own) * own.clamp_min(1))
+    elif len(recipe.class_weights) != len(data.classes):
+        raise OptionError(
+            f"class_weights={list(recipe.class_weights)}: there are {len(data.classes)} classes, "
+            f"{', '.join(data.classes[:5])}{', …' if len(data.classes) > 5 else ''}; give a number "
+            f"for each, or 'balanced'."
+        )
+    else:
+        weights = torch.tensor(recipe.class_weights)
+        weights = weights * own.sum() / (weights * own).sum()
+    return weights.to(device)

@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 from pydantic import Field
 
+from attnzoo.backbones import InputOptions, input_options
 from attnzoo.errors import OptionError
 from attnzoo.train.config import Config
-from attnzoo.train.data import DataSpec
+from attnzoo.train.describing import DataSpec, DigitsData
 from attnzoo.train.recipe import TrainRecipe
 
-__all__ = ["RunResult", "RunSpec", "Variant", "policy_argument", "policy_title"]
+Keep = Literal["attention", "all", "best"]
+
+__all__ = ["Keep", "RunResult", "RunSpec", "Variant", "policy_argument", "policy_title"]
 
 
 class Variant(Config):
@@ -51,22 +54,95 @@ class RunSpec(Config):
     Attributes:
         backbone: as in `create_backbone`.
         backbone_options: go to the function that builds it; `num_classes` comes from the data.
+        weights: trained weights that the backbone begins with: a name of torchvision's or timm's,
+            or a file; None is fresh ones.
         variant: what is put in.
         data: what to train and test on.
         train: how, the seed included.
+        keep: what of the network is left in the run's folder: `"attention"` alone, `"all"` of it
+            as it is at the end, or `"best"`: all of it as it was after the epoch with the best
+            top-1 on the validation images, or on the test images where there are none.
+        digests: of what it depends on beside this: `data`, `code`, `weights`. Filled in when it
+            is run; then it is told apart by these, and not by where its files are.
     """
+
+    added: ClassVar[tuple[str, ...]] = ("weights", "keep", "digests")
 
     backbone: str
     backbone_options: dict[str, Any] = Field(default_factory=dict)
+    weights: str | None = None
     variant: Variant = Variant()
     data: DataSpec = Field(discriminator="name")
     train: TrainRecipe = TrainRecipe()
+    keep: Keep = "all"
+    digests: dict[str, str] = Field(default_factory=dict)
+
+    @property
+    def freezing_fault(self) -> str:
+        """Why nothing would be left to learn, or "" where something is."""
+        if self.train.freeze != "all" or self.variant.policy is not None:
+            return ""
+        return (
+            f"{self.backbone}, {self.variant.title}: freeze='all' leaves a network without "
+            f"attention nothing to learn. Write freeze='backbone', which leaves its head to learn "
+            f"and is the same for all variants."
+        )
+
+    @property
+    def building(self) -> dict[str, Any]:
+        """What the backbone is built with, as `create_backbone` takes it; without `num_classes`."""
+        options = dict(self.backbone_options)
+        among = options.pop("weights", None)
+        return {**options, "weights": among if self.weights is None else self.weights}
+
+    @property
+    def expected(self) -> InputOptions:
+        """What the backbone's weights expect of pictures."""
+        options = self.building
+        return input_options(self.backbone, options.pop("weights"), options)
+
+    @property
+    def prepared(self) -> DataSpec:
+        """The data, with what the backbone's weights expect where nothing is given."""
+        return self.data if isinstance(self.data, DigitsData) else self.data.filled(self.expected)
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """Of one image, `(C, S, S)`."""
+        data = self.prepared
+        assert data.size is not None
+        return (getattr(data, "channels", 3), data.size, data.size)
+
+    @property
+    def identity(self) -> str:
+        """What the outcome depends on, as text: not where it is logged, nor what is kept."""
+        left: dict[str, Any] = {"train": {"loggers"}, "keep": True}
+        if "data" in self.digests:
+            left["data"] = {"root", "workers", "check", "digest"}  # where it is, and how it is read
+        if "weights" in self.digests:
+            left["weights"] = True
+        return self.model_dump_json(exclude=left)
+
+    @property
+    def before_digests(self) -> RunSpec | None:
+        """The same run as it was described before there were digests; None where it differs."""
+        if self.weights is not None or self.expected != InputOptions():
+            return None  # its pictures were prepared in another way
+        data = self.data
+        if not isinstance(data, DigitsData):
+            old = {"size": data.size or 224, "test_crop": data.test_crop or 1.0}
+            data = data.model_copy(update=old)
+        return self.model_copy(update={"digests": {}, "data": data})
+
+    def is_that(self, done: RunSpec) -> bool:
+        """Whether `done` is this run, perhaps as it was described before there were digests."""
+        old = None if done.digests else self.before_digests
+        return done.id == self.id or (old is not None and done.id == old.id)
 
     @property
     def id(self) -> str:
         """Name of the run's folder: readable, and different for different specs."""
-        content = self.model_dump_json(exclude={"train": {"loggers"}})  # they change no result
-        digest = hashlib.sha256(content.encode()).hexdigest()[:8]
+        digest = hashlib.sha256(self.identity.encode()).hexdigest()[:8]
         name = f"{self.backbone.rpartition('/')[2]}.{self.variant.title}.seed{self.train.seed}"
         safe = "".join(c if c.isalnum() or c in ".-_+=" else "-" for c in name.replace(" ", ""))
         return f"{safe[:80]}.{digest}"
@@ -82,6 +158,7 @@ class RunResult(Config):
         top1: share of the test images right after the last epoch, 0 to 1 (not the best epoch:
             choosing that by the test set would flatter).
         top5: share with the right class among the five best; None with five classes or fewer.
+        balanced: mean over the classes of the share that was right.
         test_loss: cross-entropy then.
         sites: blocks put in.
         places: the policies that placed them, `auto` resolved.
@@ -92,6 +169,12 @@ class RunResult(Config):
         train_seconds: in training steps alone.
         images_per_second: while training.
         backbone_hash: of the initial backbone weights: equal where runs started equally.
+        weights: the trained weights that the backbone began with; "" is none.
+        weights_digest: of their tensors.
+        weights_note: what of them was and was not loaded, and which head was replaced.
+        kept: what of the network is in the run's folder, in words.
+        first_loss: of the first training step; ln(classes) is that of a guess.
+        input: how pictures became images.
         device, versions: where it ran.
     """
 
@@ -105,6 +188,7 @@ class RunResult(Config):
     message: str
     top1: float | None
     top5: float | None = None
+    balanced: float | None = None
     test_loss: float | None
     sites: int
     places: str
@@ -117,6 +201,12 @@ class RunResult(Config):
     train_seconds: float
     images_per_second: float
     backbone_hash: str
+    weights: str = ""
+    weights_digest: str = ""
+    weights_note: str = ""
+    kept: str = ""
+    first_loss: float | None = None
+    input: dict[str, Any] = Field(default_factory=dict)
     device: str
     versions: dict[str, str]
 

@@ -31,6 +31,9 @@ class Watch:
     def say(self, line: str) -> None:
         """Something that people should know of the run."""
 
+    def remark(self, line: str) -> None:
+        """What is good to know of one run, and too much of many."""
+
     def step(self, loss: float | None = None) -> None:
         """One step is done. `loss` is given now and then."""
 
@@ -102,6 +105,9 @@ class ProgressWatch(RunBar):
         trace: TracebackType | None,
     ) -> None:
         self.bars.stop()
+
+    def remark(self, line: str) -> None:
+        self.say(line)
 
     def end(self, line: str) -> None:
         """The last bar stays, as it was at the end."""

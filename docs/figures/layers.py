@@ -18,6 +18,8 @@ PURPOSE = {
     "study": "many runs",
     "testing": "the contracts, as checks",
     "train": "one run: data, recipe, loop",
+    "backbones": "networks by name, with trained weights",
+    "trained": "a trained network: tested, used, exported",
     "api": "the two verbs, plan and wrap",
     "surgery": "sites → the network with attention, and back; all or nothing",
     "policies": "trace → sites",

@@ -60,7 +60,7 @@ def test_fine_grained_on_digits(tmp_path: Path) -> None:
     before, wrapped = (line.split()[-1] for line in printed.splitlines()[:2])
     assert wrapped == before
     assert "post-residual × local" in printed
-    assert (tmp_path / "attention.safetensors").exists()
+    assert (tmp_path / "network.safetensors").exists()
 
 
 def test_fine_grained_on_a_folder(

@@ -53,7 +53,10 @@ def test_workers_read_the_same_images(tmp_path: Path) -> None:
     ("spec", "says"),
     [
         ({"name": "cluttered-digit"}, "Did you mean 'cluttered-digits'"),
-        ({"size": 32}, "needs a name, 'cluttered-digits', 'folder', 'torchvision' or 'timm'"),
+        (
+            {"size": 32},
+            "needs a name, 'cluttered-digits', 'folder', 'table', 'torchvision', 'timm' or 'own'",
+        ),
         (
             {"name": "cluttered-digits", "sizes": 32},
             "data.sizes: there is no such key. Did you mean 'size'",
@@ -98,6 +101,15 @@ def test_wrong_recipes(options: dict[str, object], says: str) -> None:
 def test_all_faults_at_once() -> None:
     assert len(faults(TrainRecipe, {"epoch": 3, "lr": -1, "batch_size": 0}, "train")) == 3
     assert "must be a mapping" in faults(TrainRecipe, 3, "train")[0]
+
+
+def test_a_wrong_option_in_python_is_explained_as_in_a_file() -> None:
+    with pytest.raises(OptionError) as error:
+        TrainRecipe(loss=1)
+    assert "TrainRecipe.loss: there is no such key" in str(error.value)
+    assert "pydantic" not in str(error.value)
+    with pytest.raises(OptionError, match=r"FolderData\.size"):
+        FolderData(root="x", size=2)
 
 
 def test_recipes_are_frozen() -> None:

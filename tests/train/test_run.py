@@ -15,7 +15,7 @@ from training import DATA, Ends, spec
 import attnzoo
 from attnzoo.errors import NoSitesError, OptionError
 from attnzoo.train import Interrupted, ProgressWatch, RunSpec, Variant, Watch, train
-from attnzoo.train.run import build
+from attnzoo.train.start import build
 
 SE = {"policy": "pre-pool", "block": "se", "options": {"reduction": 4}}
 
@@ -26,7 +26,7 @@ def test_a_finished_run_leaves_everything(tmp_path: Path) -> None:
     names = sorted(entry.name for entry in (tmp_path / "run").iterdir())
     assert names == [
         *("attention.safetensors", "environment.json", "log.txt", "maps.npz", "metrics.csv"),
-        *("result.json", "run.json", "tensorboard"),
+        *("network.safetensors", "result.json", "run.json", "tensorboard"),
     ]
     assert (result.sites, result.places) == (1, "pre-pool")
     written = json.loads((tmp_path / "run" / "result.json").read_text())
@@ -53,15 +53,16 @@ def test_a_plain_run_has_no_attention_to_save(tmp_path: Path) -> None:
 
 
 def test_variants_start_from_the_same_backbone() -> None:
-    plain, plain_hash = build(RunSpec(**spec()), 10)
+    first = build(RunSpec(**spec()), 10)
     torch.rand(9)
-    wrapped, wrapped_hash = build(RunSpec(**spec(variant=SE)), 10)
-    assert plain_hash == wrapped_hash
+    second = build(RunSpec(**spec(variant=SE)), 10)
+    plain, wrapped = first.model, second.model
+    assert first.fingerprint == second.fingerprint
     attnzoo.unwrap(wrapped)
     for key, tensor in plain.state_dict().items():
         assert torch.equal(tensor, wrapped.state_dict()[key]), key
     other = spec(train={"seed": 1})
-    assert build(RunSpec(**other), 10)[1] != plain_hash
+    assert build(RunSpec(**other), 10).fingerprint != first.fingerprint
 
 
 def test_a_run_repeats_to_the_last_digit() -> None:

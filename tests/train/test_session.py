@@ -12,7 +12,7 @@ from torch import nn
 from training import DATA, recipe, tiny_net
 
 import attnzoo
-from attnzoo.errors import UnknownNameError
+from attnzoo.errors import OptionError, UnknownNameError
 from attnzoo.study import load_study
 from attnzoo.train import Watch, fit, open_data
 from attnzoo.train.devices import launch
@@ -54,6 +54,48 @@ def test_what_is_frozen_keeps_its_statistics_too() -> None:
     changed = {key for key, tensor in model.state_dict().items() if not tensor.equal(before[key])}
     assert changed
     assert all("attn" in key for key in changed)
+
+
+class HeadFirst(nn.Module):
+    """Registers its head before its trunk, as some networks do."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.head = nn.Linear(32, 10)
+        self.trunk = tiny_net()[:8]
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.head(self.trunk(x))
+
+
+@pytest.mark.parametrize("attended", [True, False])
+def test_freezing_the_backbone_leaves_head_and_attention_whatever_their_order(
+    attended: bool,
+) -> None:
+    model = HeadFirst()
+    if attended:
+        attnzoo.wrap(model, "pre-pool", "se", example=(3, 16, 16))
+    before = state(model)
+    fit(model, open_data(DATA), recipe(freeze="backbone"))
+    changed = {key for key, tensor in model.state_dict().items() if not tensor.equal(before[key])}
+    assert {"head.weight", "head.bias"} <= changed
+    assert all("attn" in key or key.startswith("head.") for key in changed)
+    assert any("attn" in key for key in changed) == attended
+
+
+def test_a_fresh_head_learns_whatever_is_frozen() -> None:
+    model = network()
+    before = state(model)
+    fit(model, open_data(DATA), recipe(freeze="all"), fresh_head=True)
+    changed = {key for key, tensor in model.state_dict().items() if not tensor.equal(before[key])}
+    assert {"8.weight", "8.bias"} <= changed
+    assert "4.weight" not in changed
+
+
+@pytest.mark.parametrize("until", ["all", "9"])
+def test_nothing_left_to_learn_is_said_before_anything_runs(until: str) -> None:
+    with pytest.raises(OptionError, match=r"freeze='\w+' leaves .*nothing to learn"):
+        fit(tiny_net(), open_data(DATA), recipe(freeze=until))
 
 
 def test_stages_unfreeze_at_their_epochs() -> None:

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import nn
 
 from attnzoo.api import plan
-from attnzoo.backbones import create_backbone
+from attnzoo.backbones import draft_backbone
 from attnzoo.costs import cost
 from attnzoo.errors import AttnzooError, StudyError
 from attnzoo.study.definition.grid import Backbone, Study
 from attnzoo.study.definition.variants import StudyVariant
+from attnzoo.tracing import probe
 from attnzoo.train import policy_argument
 
 __all__ = ["Cell", "check_study"]
@@ -49,7 +51,7 @@ def check_study(study: Study, classes: int) -> list[Cell]:
         StudyError: listing every combination that would fail.
     """
     cells: list[Cell] = []
-    found: list[str] = []
+    found = list(dict.fromkeys(run.freezing_fault for run in study.runs if run.freezing_fault))
     for backbone in study.backbones:
         try:
             model = _model(study, backbone, classes)
@@ -65,21 +67,31 @@ def check_study(study: Study, classes: int) -> list[Cell]:
 
 
 def _model(study: Study, backbone: Backbone, classes: int) -> nn.Module:
-    size = study.data_of(backbone).size
+    run = study.run(backbone, study.variants_of(backbone)[0], study.seeds[0])
     try:
-        with torch.random.fork_rng(devices=[]), torch.device("meta"):
-            model = create_backbone(backbone.name, **{"num_classes": classes, **backbone.options})
-            outputs = model.eval()(torch.empty(2, 3, size, size))
+        options: dict[str, Any] = {"num_classes": classes, **run.building}
+        with torch.random.fork_rng(devices=[]):
+            shape = run.shape
+            model = draft_backbone(
+                backbone.name, channels=shape[0], example=(3, *shape[1:]), **options
+            ).eval()
     except AttnzooError as error:
         raise StudyError(str(error)) from error
     except SystemExit as error:
         raise StudyError(f"{backbone.name} ends the program (sys.exit).") from error
     except Exception as error:
         raise StudyError(
-            f"{backbone.name} fails on images of {size}×{size}: "
-            f"{type(error).__name__}: {error}".partition("\n")[0]
+            f"{backbone.name} cannot be built: {type(error).__name__}: {error}".partition("\n")[0]
         ) from error
-    if tuple(getattr(outputs, "shape", ())) != (2, classes):
+    try:
+        trace = probe(model, torch.empty(2, *shape, device="meta"))
+    except AttnzooError as error:
+        cause = error.__cause__ or error
+        raise StudyError(
+            f"{backbone.name} fails on images of {shape[1]}×{shape[2]}: "
+            f"{type(cause).__name__}: {cause}".partition("\n")[0]
+        ) from error
+    if [trace.values[output].shape for output in trace.outputs] != [(2, classes)]:
         raise StudyError(
             f"{backbone.name} must return scores of shape (N, {classes}), one per class."
         )
@@ -88,8 +100,8 @@ def _model(study: Study, backbone: Backbone, classes: int) -> nn.Module:
 
 def _cells(study: Study, backbone: Backbone, model: nn.Module, found: list[str]) -> list[Cell]:
     """What can be put into a backbone; to `found` is added what can't."""
-    size = study.data_of(backbone).size
-    whole = cost(model, (3, size, size))
+    shape = study.run(backbone, study.variants_of(backbone)[0], study.seeds[0]).shape
+    whole = cost(model, shape)
     cells = []
     faults: dict[str, str] = {}  # a control meets its block's fault again
     planned: dict[str, tuple[int, int, int]] = {}  # variants may differ in their training alone
@@ -104,7 +116,7 @@ def _cells(study: Study, backbone: Backbone, model: nn.Module, found: list[str])
                     policy_argument(variant.policy),
                     variant.block,
                     start=variant.start,
-                    example=(3, size, size),
+                    example=shape,
                     **variant.options,
                 )
                 planned[key] = len(made.sites), made.parameters, made.macs

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Any
+from pathlib import Path
+from typing import Any, ClassVar
 
 import yaml
-from pydantic import Field
+from pydantic import Field, PrivateAttr
 
+from attnzoo.backbones import is_file
 from attnzoo.study.definition.controls import (
     CONTROLS,
     ControlName,
@@ -15,9 +17,9 @@ from attnzoo.study.definition.controls import (
     needed,
 )
 from attnzoo.study.definition.variants import PLAIN, StudyVariant, excludes
-from attnzoo.train import Config, DataSpec, RunSpec, TrainRecipe
+from attnzoo.train import Config, DataSpec, DigitsData, Keep, OwnData, RunSpec, TrainRecipe
 
-__all__ = ["Backbone", "Study", "study_yaml"]
+__all__ = ["Backbone", "Study", "digest_keys", "study_yaml"]
 
 
 class Backbone(Config):
@@ -26,12 +28,17 @@ class Backbone(Config):
     Attributes:
         name: as in `attnzoo.create_backbone`.
         options: for the function that builds it.
+        weights: trained weights to begin with, as in `attnzoo.create_backbone`; a file's path is
+            relative to the study file.
         train: what to change in the study's training for this backbone.
         size: side of its images in pixels, where it needs another than the study's.
     """
 
+    added: ClassVar[tuple[str, ...]] = ("weights",)
+
     name: str
     options: dict[str, Any] = Field(default_factory=dict)
+    weights: str | None = None
     train: dict[str, Any] = Field(default_factory=dict)
     size: int | None = Field(None, ge=8)
 
@@ -53,8 +60,13 @@ class Study(Config):
             size, and `affine`, of the smallest.
         difference_points: the difference in top-1, in percentage points, that the study is to be
             able to see; how many more seeds that takes is told by the report.
+        keep: what of its network each run leaves, as in `RunSpec`: `attention`, `all` or `best`.
+        digests: of the pictures, and of each backbone's code and weights, as they were when the
+            study was last started; no key of a study file.
         measure: whether to measure latency, throughput and memory once the runs are done.
     """
+
+    added: ClassVar[tuple[str, ...]] = ("keep", "digests")
 
     name: str
     question: str = ""
@@ -67,6 +79,15 @@ class Study(Config):
     controls: tuple[ControlName, ...] = CONTROLS
     difference_points: float = Field(1.0, gt=0, le=100)
     measure: bool = True
+    keep: Keep = "attention"
+    digests: dict[str, str] = Field(default_factory=dict)
+    _base: Path = PrivateAttr(default=Path())
+
+    def __eq__(self, other: object) -> bool:
+        """Whether both ask for the same, wherever their files are."""
+        return isinstance(other, Study) and dict(self) == dict(other)
+
+    __hash__ = None  # it holds mappings
 
     @property
     def baselines(self) -> dict[str, str]:
@@ -79,8 +100,21 @@ class Study(Config):
         return controls_of(self.variants)
 
     def data_of(self, backbone: Backbone) -> DataSpec:
-        """The study's data, at the backbone's image size."""
-        return self.data.model_copy(update={"size": backbone.size or self.data.size})
+        """The study's data where they are, at the backbone's image size."""
+        new: dict[str, Any] = {"size": backbone.size or self.data.size}
+        if not isinstance(self.data, DigitsData | OwnData):
+            new["root"] = str(self.at(self.data.root))
+        return self.data.model_copy(update=new)
+
+    def at(self, path: str) -> Path:
+        """A path of the study file, as it is found from here."""
+        place = Path(path).expanduser()
+        return place if place.is_absolute() else (self._base / place).resolve()
+
+    def placed(self, base: Path) -> Study:
+        """The study, with paths that begin at `base`."""
+        self._base = base
+        return self
 
     def variants_of(self, backbone: Backbone) -> list[StudyVariant]:
         """What is put into a backbone: all that is not excluded, and what that is compared with."""
@@ -94,12 +128,23 @@ class Study(Config):
     def run(self, backbone: Backbone, variant: StudyVariant, seed: int) -> RunSpec:
         """One run of the study."""
         train = {**self.train, **backbone.train, **variant.train, "seed": seed}
+        weights = backbone.weights
+        if is_file(weights):
+            weights = str(self.at(weights or ""))
+        digests = {
+            kind: self.digests[key]
+            for kind, key in digest_keys(backbone.name).items()
+            if key in self.digests
+        }
         return RunSpec(
             backbone=backbone.name,
             backbone_options=backbone.options,
+            weights=weights,
             variant=variant.in_run,
             data=self.data_of(backbone),
             train=TrainRecipe.model_validate(train),
+            keep=self.keep,
+            digests=digests,
         )
 
     @property
@@ -116,9 +161,14 @@ class Study(Config):
         return found
 
 
+def digest_keys(backbone: str) -> dict[str, str]:
+    """A run's name of a digest → the study's."""
+    return {"data": "data", "code": f"code {backbone}", "weights": f"weights {backbone}"}
+
+
 def study_yaml(study: Study) -> str:
     """The study as a file that `load_study` reads."""
-    content = study.model_dump(mode="json", exclude_defaults=True)
+    content = study.model_dump(mode="json", exclude_defaults=True, exclude={"digests"})
     content["data"] = {"name": study.data.name, **content["data"]}  # a default, but it decides
     content["backbones"] = [
         entry["name"] if len(entry) == 1 else entry for entry in content["backbones"]

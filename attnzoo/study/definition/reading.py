@@ -5,10 +5,11 @@ What a comparison needs is added: the plain network, and controls of equal capac
 
 from __future__ import annotations
 
+import sys
 from collections import Counter
 from collections.abc import Hashable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 from attnzoo.checks import did_you_mean
 from attnzoo.errors import StudyError
@@ -21,7 +22,7 @@ from attnzoo.study.definition.variants import (
     StudyVariant,
     excludes,
 )
-from attnzoo.train import TrainRecipe, data_faults, faults
+from attnzoo.train import Keep, TrainRecipe, data_faults, faults
 
 __all__ = ["load_study", "parse_study"]
 
@@ -31,11 +32,17 @@ LONGEST_NAME = 200  # bytes; file systems take 255
 def load_study(path: str | Path) -> Study:
     """Read a study from a YAML file; a data folder in it is relative to the file.
 
+    Modules beside the file can be imported from then on, so that a backbone or a data set can be
+    a function of yours there.
+
     Raises:
         StudyError: the file cannot be read, or is wrong; the message lists every fault.
     """
     path = Path(path)
     content, source = read_yaml(path)
+    beside = str(path.parent.resolve())
+    if beside not in sys.path:
+        sys.path.append(beside)
     return _parse(content, source, path.parent)
 
 
@@ -61,13 +68,13 @@ def _parse(content: Any, source: Source, base: Path) -> Study:
         content["question"] = ""
     found = list(source.faults)
     for key in content:
-        if key not in Study.model_fields:
-            known = list(Study.model_fields)
+        known = [name for name in Study.model_fields if name != "digests"]
+        if key not in known:
             found.append(
                 f"{key}: there is no such key.{did_you_mean(str(key), known)} "
                 f"There are: {', '.join(known)}."
             )
-    data = _data(content, found, base)
+    data = _data(content, found)
     train: Any = content.get("train") or {}
     train_faults = _train_faults(train, "train")
     found += train_faults
@@ -79,6 +86,10 @@ def _parse(content: Any, source: Source, base: Path) -> Study:
     controls = _controls(content.get("controls", True), found)
     if not isinstance(content.get("measure", True), bool):
         found.append(f"measure: must be true or false (given: {content['measure']!r}).")
+    if content.get("keep", "attention") not in get_args(Keep):
+        found.append(
+            f"keep: must be one of {', '.join(get_args(Keep))} (given: {content['keep']!r})."
+        )
     points = content.get("difference_points", 1.0)
     if isinstance(points, bool) or not isinstance(points, int | float) or not 0 < points <= 100:
         found.append(
@@ -111,7 +122,7 @@ def _parse(content: Any, source: Source, base: Path) -> Study:
         },
         source,
     )
-    return _complete(study, exclude, source)
+    return _complete(study, exclude, source).placed(base.resolve())
 
 
 def _name_faults(name: Any) -> list[str]:
@@ -181,7 +192,7 @@ def _twice(kind: str, named: Sequence[tuple[str, str]]) -> list[str]:
     ]
 
 
-def _data(content: Mapping[str, Any], found: list[str], base: Path) -> Any:
+def _data(content: Mapping[str, Any], found: list[str]) -> Any:
     data = content.get("data")
     if data is None:
         found.append("data: this key is required, e.g. data: {name: cluttered-digits}.")
@@ -190,13 +201,6 @@ def _data(content: Mapping[str, Any], found: list[str], base: Path) -> Any:
         found.append(f"data.name: must be a text (given: {shown(data['name'])}).")
         return None
     found += data_faults(data, "data")
-    given = data.get("root") if isinstance(data, Mapping) else None
-    if isinstance(given, str):
-        try:
-            root = Path(given).expanduser()
-            return {**data, "root": str(root if root.is_absolute() else (base / root).resolve())}
-        except (OSError, RuntimeError, ValueError) as error:  # no such home, a circle of links
-            found.append(f"data.root: {shown(given)} is no folder: {error}.")
     return data
 
 

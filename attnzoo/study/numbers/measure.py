@@ -106,7 +106,7 @@ def _measured(runs: Sequence[RunSpec], classes: int) -> BackboneCosts:
         device=_device_text(first),
         measured=datetime.now().astimezone().strftime("%Y-%m-%d %H:%M %Z"),
         batch_size=_images_a_pass(first.train),
-        size=first.data.size,
+        size=first.shape[-1],
     )
     try:
         with torch.random.fork_rng(devices=range(torch.cuda.device_count())):
@@ -120,14 +120,14 @@ def _measured(runs: Sequence[RunSpec], classes: int) -> BackboneCosts:
 def _take_turns(
     runs: Sequence[RunSpec], classes: int
 ) -> tuple[tuple[int, int], tuple[VariantCosts, ...]]:
-    recipe, size = runs[0].train, runs[0].data.size
+    recipe, shape = runs[0].train, runs[0].shape
     count, fabric = _images_a_pass(recipe), _one_device(recipe)
     models = []
     for run in runs:
-        model, _ = build(run, classes)
+        model = build(run, classes).model
         models.append(model.to(fabric.device).to(memory_format=torch.channels_last))
     torch.manual_seed(0)
-    images = torch.randn(count, 3, size, size, device=fabric.device)
+    images = torch.randn(count, *shape, device=fabric.device)
     images = images.contiguous(memory_format=torch.channels_last)
     labels = torch.arange(count, device=fabric.device) % classes
 

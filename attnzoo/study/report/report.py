@@ -150,6 +150,11 @@ def _read(read: Callable[[Path], Any], folder: Path, said: list[str]) -> Any:
         return None
 
 
+def _size(record: Record) -> int | None:
+    """Side of a run's images in pixels."""
+    return record.spec.data.size or record.result.input.get("size")
+
+
 def _content(
     study: Study,
     records: Sequence[Record],
@@ -162,13 +167,13 @@ def _content(
     finished = any(r.result.status == "finished" for r in records)
     trained = backbones if finished else []
     looks = variant_looks(records)
-    chance = 1 / len(data.classes) if data else None
+    chance = (data.chance or 1 / len(data.classes)) if data else None
     marks = fronts(rows, costs)
     pareto = [
         (name, [plots.pareto_plot(rows, name, cost, costs, looks) for cost in COST_UNITS])
         for name in trained
     ]
-    sizes = {backbone.name: study.data_of(backbone).size for backbone in study.backbones}
+    sizes = {record.result.backbone: _size(record) for record in records}
     stopped = [r.result for r in records if r.result.status == "diverged"]
     return {
         "study": study,

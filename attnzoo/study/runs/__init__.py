@@ -1,6 +1,6 @@
 """The runs of a study: their folders, who does them, and what came of them."""
 
-from attnzoo.study.runs.attempt import Job, Outcome, data_of
+from attnzoo.study.runs.attempt import Job, Outcome, data_of, forget_data
 from attnzoo.study.runs.cluster import RayCluster
 from attnzoo.study.runs.conduct import Engine, InProcess, conduct
 from attnzoo.study.runs.failures import Failure, read_failures
@@ -16,6 +16,7 @@ from attnzoo.study.runs.folder import (
     write_study,
 )
 from attnzoo.study.runs.forecast import forecast
+from attnzoo.study.runs.identity import first_data, identified_study, study_changes
 from attnzoo.study.runs.ours import FIGURES, STUDY, check_folder, remove, take, written
 from attnzoo.study.runs.processes import Processes, shares_of_gpus
 from attnzoo.study.runs.progress import StudyBars
@@ -46,7 +47,10 @@ __all__ = [
     "conduct",
     "damages",
     "data_of",
+    "first_data",
     "forecast",
+    "forget_data",
+    "identified_study",
     "is_finished",
     "put_damaged_aside",
     "read_data",
@@ -58,6 +62,7 @@ __all__ = [
     "run_folder",
     "same_study",
     "shares_of_gpus",
+    "study_changes",
     "take",
     "write_atomically",
     "write_data",

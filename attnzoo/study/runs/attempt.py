@@ -22,7 +22,7 @@ from attnzoo.train import (
     train,
 )
 
-__all__ = ["Job", "Outcome", "attempt", "data_of"]
+__all__ = ["Job", "Outcome", "attempt", "data_of", "forget_data"]
 
 
 class Outcome(Enum):
@@ -52,10 +52,19 @@ class Job:
     failed: str | None = None
 
 
-@functools.lru_cache(maxsize=8)
 def data_of(spec: DataSpec) -> ImageData:
     """`open_data`, once a process."""
-    return open_data(spec)
+    return _opened(type(spec), spec.model_dump_json())
+
+
+def forget_data() -> None:
+    """The next `data_of` looks again."""
+    _opened.cache_clear()
+
+
+@functools.lru_cache(maxsize=8)
+def _opened(kind: type[DataSpec], written: str) -> ImageData:
+    return open_data(kind.model_validate_json(written))
 
 
 def attempt(job: Job, watch: Watch, opened: Callable[[DataSpec], ImageData] = data_of) -> Outcome:
@@ -79,7 +88,7 @@ def _do(job: Job, watch: Watch, opened: Callable[[DataSpec], ImageData]) -> Outc
     told = ""
     try:
         try:
-            data = opened(job.run.data)
+            data = opened(job.run.prepared)
         except Exception:
             told = traceback.format_exc()  # what comes later is in the run's log already
             raise

@@ -51,6 +51,7 @@ class DataRecord(Config):
     Attributes:
         classes: their names.
         train, test: how many images.
+        chance: top-1 of always guessing the largest class; None in older studies.
         pictures: some test images.
     """
 
@@ -65,6 +66,7 @@ class DataRecord(Config):
     classes: list[str]
     train: int
     test: int
+    chance: float | None = None
     pictures: list[Picture]
 
 
@@ -98,7 +100,11 @@ def write_data(folder: Path, data: ImageData, pictures: int = 8) -> None:
             )
         )
     record = DataRecord(
-        classes=data.classes, train=len(data.train), test=len(data.test), pictures=shown
+        classes=data.classes,
+        train=len(data.train),
+        test=len(data.test),
+        chance=data.chance,
+        pictures=shown,
     )
     write_atomically(folder / DATA, record.model_dump_json())
 

@@ -122,8 +122,8 @@ def _timed(run: RunSpec, data: ImageData, budget: float) -> float | None:
     With a few images a step at first, then with more, as long as there is time for it. What a step
     takes whatever its images is told from what it takes for each by two sizes.
     """
-    if data.size != run.data.size:
-        data = open_data(run.data)
+    if data.shape != run.shape:
+        data = open_data(run.data, run.expected)
     recipe = run.train
     images = min(
         recipe.batch_size, recipe.accumulate * max(2, math.ceil(SMALL / recipe.accumulate))
@@ -152,6 +152,6 @@ def _two_steps(run: RunSpec, data: ImageData, images: int) -> tuple[float, float
     watch = _Stopwatch()
     began = time.perf_counter()
     with torch.random.fork_rng(), suppress(_EnoughError):
-        model, _ = build(run, len(data.classes))
-        fit(model, data, recipe, watch=watch)
+        start = build(run, len(data.classes))
+        fit(start.model, data, recipe, watch=watch)
     return watch.first - began, watch.step_seconds

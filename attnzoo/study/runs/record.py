@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from attnzoo.checkpoint import NETWORK
 from attnzoo.train import (
     ENVIRONMENT,
     MAPS,
@@ -68,12 +69,13 @@ class Record:
 def read_run(folder: Path, run: RunSpec) -> Record | None:
     """The finished run in `folder`, or None where it is not finished, another, or damaged."""
     found = _look(folder)
-    return found if isinstance(found, Record) and found.spec.id == run.id else None
+    return found if isinstance(found, Record) and run.is_that(found.spec) else None
 
 
 def is_finished(folder: Path, run: RunSpec) -> bool:
-    """Whether `folder` is that of the finished run."""
-    return read_run(folder, run) is not None
+    """Whether `folder` is that of the finished run, with what `run` keeps of its network."""
+    kept = run.keep == "attention" or (folder / NETWORK).is_file()
+    return kept and read_run(folder, run) is not None
 
 
 def damage(folder: Path, run: RunSpec) -> str:
@@ -83,7 +85,7 @@ def damage(folder: Path, run: RunSpec) -> str:
         return ""
     if isinstance(found, str):
         return found
-    return "" if found.spec.id == run.id else f"{SPEC} is that of another run, {found.spec.id}"
+    return "" if run.is_that(found.spec) else f"{SPEC} is that of another run, {found.spec.id}"
 
 
 def put_damaged_aside(folder: Path, run: RunSpec) -> list[str]:

@@ -27,7 +27,7 @@ def test_libraries_build_with_the_number_of_classes(name: str) -> None:
 
 
 def test_a_function_of_yours() -> None:
-    assert create_backbone("test_backbones:small", width=5)[0].out_channels == 5
+    assert create_backbone("test_naming:small", width=5)[0].out_channels == 5
 
 
 def test_timm_names_may_carry_a_weights_tag() -> None:
@@ -63,7 +63,7 @@ def test_nothing_is_downloaded_unasked(name: str, monkeypatch: pytest.MonkeyPatc
         ("timm/resnet81", ["'timm/resnet18'"]),
         ("torchvison/vgg16", ["no library 'torchvison'", "Did you mean 'torchvision'?"]),
         ("no_such_package.nets:small", ["no module 'no_such_package'", "PYTHONPATH"]),
-        ("test_backbones:smaal", ["no function 'smaal'", "'small'"]),
+        ("test_naming:smaal", ["no function 'smaal'", "'small'"]),
         ("qqqq", ["'package.module:function'"]),
     ],
 )
@@ -80,9 +80,9 @@ def test_unknown_names_say_what_is_near(name: str, says: list[str]) -> None:
         ("torchvision/vgg11", {"num_clases": 3}, "Did you mean 'num_classes'"),
         ("torchvision/vgg11", {"weights": "DEFAULTT"}, "weights='DEFAULTT'"),
         ("timm/resnet18", {"num_clases": 3}, "Did you mean 'num_classes'"),
-        ("test_backbones:small", {"wiidth": 3}, "Did you mean 'width'"),
-        ("test_backbones:small", {"width": 0}, "width must be positive"),
-        ("test_backbones:no_module", {}, "returned a str"),
+        ("test_naming:small", {"wiidth": 3}, "Did you mean 'width'"),
+        ("test_naming:small", {"width": 0}, "width must be positive"),
+        ("test_naming:no_module", {}, "returned a str"),
     ],
 )
 def test_wrong_options_are_named(name: str, options: dict[str, object], says: str) -> None:

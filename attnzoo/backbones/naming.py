@@ -1,70 +1,92 @@
-"""Backbones by name: torchvision's, timm's, or any function of yours. Nothing is downloaded."""
+"""Backbones by name: torchvision's, timm's, or any function of yours."""
 
 from __future__ import annotations
 
+import fnmatch
 import importlib
 import inspect
 import re
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, Literal
 
 import timm
 import torchvision
 from torch import nn
 
+from attnzoo.backbones.packaged import PACKAGED
 from attnzoo.checks import check_keywords, did_you_mean
 from attnzoo.errors import OptionError, UnknownNameError
 
-__all__ = ["create_backbone", "list_backbones"]
+__all__ = ["Named", "find_backbone", "find_function", "list_backbones"]
 
-LIBRARIES = ("torchvision", "timm")
+LIBRARIES = ("torchvision", "timm", "pretrained")
 # timm hands its options on to constructors that nothing in create_model's signature names.
 TIMM_OPTIONS = ("num_classes", "in_chans", "drop_rate", "drop_path_rate", "global_pool")
 # Arguments of torchvision's constructors that its builders fill in themselves.
 STRUCTURE = ("features", "block", "layers", "inverted_residual_setting", "block_setting")
 
 
-def create_backbone(name: str, **options: Any) -> nn.Module:
-    """Build a network by name, with fresh weights unless `options` ask for pretrained ones.
+@dataclass(frozen=True)
+class Named:
+    """What a backbone's name stands for.
 
-    Args:
-        name: `"torchvision/vgg16"`, `"timm/resnet50"`, or `"package.module:function"` for a
-            function of yours, which is imported and called.
-        **options: go to the function that builds the network: `num_classes=10`,
-            `weights="DEFAULT"` (torchvision), `pretrained=True` (timm), …
+    Attributes:
+        name: as it was given.
+        library: `"torchvision"`, `"timm"`, `"pretrained"`, or `"own"` for a function of yours.
+        model: what the library calls it; of a function, its name.
+        builder: builds it.
+        arguments: what `builder` is given first.
+    """
+
+    name: str
+    library: Literal["torchvision", "timm", "pretrained", "own"]
+    model: str
+    builder: Callable[..., Any]
+    arguments: tuple[str, ...] = ()
+
+    def build(self, options: Mapping[str, Any]) -> nn.Module:
+        """The network that `options` ask for.
+
+        Raises:
+            OptionError: it has no such option, or refuses its value.
+        """
+        return _call(self, dict(options))
+
+    @property
+    def parameters(self) -> dict[str, inspect.Parameter]:
+        """Of the function that builds it."""
+        return _parameters(self.builder)
+
+
+def find_backbone(name: str) -> Named:
+    """What the name stands for. A module of yours is imported, nothing is built.
 
     Raises:
         UnknownNameError: no such network; the closest names are listed.
-        OptionError: the network has no such option, or refuses its value.
-
-    Example:
-        >>> from attnzoo.backbones import create_backbone
-        >>> model = create_backbone("torchvision/resnet18", num_classes=10)
-        >>> model.fc.out_features
-        10
     """
     library, slash, model = name.partition("/")
     if ":" in name and not slash:
-        return _call(name, _import(name), options)
+        return Named(name, "own", name.partition(":")[2], find_function(name, f"backbone {name!r}"))
     if library == "torchvision" and model in torchvision.models.list_models():
-        builder = torchvision.models.get_model_builder(model)
-        if "weights_backbone" in inspect.signature(builder).parameters:
-            # Detection and segmentation networks download these by default.
-            options = {"weights_backbone": None, **options}
-        return _call(name, builder, options)
+        return Named(name, "torchvision", model, torchvision.models.get_model_builder(model))
     if library == "timm" and timm.is_model(model):
-        return _call(name, timm.create_model, options, model)
+        return Named(name, "timm", model, timm.create_model, (model,))
+    if library == "pretrained" and model in PACKAGED:
+        return Named(name, "pretrained", model, timm.create_model, (PACKAGED[model].network,))
     raise _unknown(name)
 
 
 def list_backbones(pattern: str = "*") -> list[str]:
-    """Names of torchvision's and timm's networks that match the wildcard `pattern`."""
+    """Names of networks that match a wildcard: torchvision's, timm's, those that packages bring."""
     library, _, model = pattern.rpartition("/")
     names: list[str] = []
     if library in ("", "*", "torchvision"):
         names += [f"torchvision/{n}" for n in torchvision.models.list_models(include=model)]
     if library in ("", "*", "timm"):
         names += [f"timm/{n}" for n in timm.list_models(model)]
+    if library in ("", "*", "pretrained"):
+        names += [f"pretrained/{n}" for n in fnmatch.filter(PACKAGED, model or "*")]
     return names
 
 
@@ -88,8 +110,12 @@ def _unknown(name: str) -> UnknownNameError:
     )
 
 
-def _import(name: str) -> Callable[..., Any]:
-    """The function that `package.module:function` names."""
+def find_function(name: str, owner: str) -> Callable[..., Any]:
+    """The function that `package.module:function` names.
+
+    Raises:
+        UnknownNameError: there is no such module, or no such function in it.
+    """
     module_name, _, attribute = name.partition(":")
     try:
         module = importlib.import_module(module_name)
@@ -97,26 +123,29 @@ def _import(name: str) -> Callable[..., Any]:
         if error.name is None or not module_name.startswith(error.name):
             raise  # the module is there; something that it imports is not
         raise UnknownNameError(
-            f"backbone {name!r}: Python finds no module {error.name!r}. "
+            f"{owner}: Python finds no module {error.name!r}. "
             f"Install it, or add its folder to PYTHONPATH."
         ) from None
     function = getattr(module, attribute, None)
     if not callable(function):
         functions = [n for n, value in vars(module).items() if callable(value) and n[0] != "_"]
         raise UnknownNameError(
-            f"backbone {name!r}: module {module_name!r} has no function {attribute!r}."
+            f"{owner}: module {module_name!r} has no function {attribute!r}."
             f"{did_you_mean(attribute, functions)}"
         )
     return function
 
 
-def _call(name: str, builder: Callable[..., Any], options: dict[str, Any], *args: Any) -> nn.Module:
-    owner = f"backbone {name!r}"
-    parameters = _parameters(builder)
+def _call(named: Named, options: dict[str, Any]) -> nn.Module:
+    owner, builder = f"backbone {named.name!r}", named.builder
+    parameters = named.parameters
+    if "weights_backbone" in parameters and named.library == "torchvision":
+        # Detection and segmentation networks download these by default.
+        options = {"weights_backbone": None, **options}
     if parameters and all(p.kind is not p.VAR_KEYWORD for p in parameters.values()):
-        check_keywords(owner, options, list(parameters)[len(args) :])
+        check_keywords(owner, options, list(parameters)[len(named.arguments) :])
     try:
-        model = builder(*args, **options)
+        model = builder(*named.arguments, **options)
     except (TypeError, ValueError, KeyError, AssertionError) as error:
         unknown = re.search(r"unexpected keyword argument '(\w+)'", str(error))
         if unknown is not None and unknown[1] in options:

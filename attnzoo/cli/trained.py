@@ -1,0 +1,205 @@
+"""`attnzoo evaluate`, `predict`, `maps` and `export`: what one does with a trained network."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Mapping
+from contextlib import redirect_stdout
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from cyclopts import Group, Parameter
+
+from attnzoo.cli.console import result_console, show_json, show_table, working
+from attnzoo.cli.options import Json, UsageError, parse_options
+from attnzoo.errors import OptionError
+
+__all__ = ["evaluate", "export", "maps", "predict"]
+
+WORK = Group("Work", sort_key=4)
+CLASSES_SHOWN = 40
+
+Run = Annotated[
+    Path,
+    Parameter(
+        metavar="RUN", help="Folder of a run that kept its network, or its `network.safetensors`."
+    ),
+]
+Pictures = Annotated[
+    Path,
+    Parameter(metavar="PICTURES", help="Pictures, or folders of pictures."),
+]
+Batch = Annotated[int, Parameter(help="Images that it sees at once.", group=WORK)]
+Device = Annotated[
+    Literal["auto", "cpu", "cuda", "mps"],
+    Parameter(help="Where it computes; `auto` takes the accelerator there is.", group=WORK),
+]
+
+
+def evaluate(
+    run: Run,
+    /,
+    *,
+    data: Annotated[
+        Path | None,
+        Parameter(
+            metavar="FOLDER",
+            help="Another folder of images than the run's, with the same classes.",
+        ),
+    ] = None,
+    data_option: Annotated[
+        tuple[str, ...],
+        Parameter(
+            metavar="NAME=VALUE",
+            help="An option of the data, such as `test_split=val` or `size=256`.",
+            show_default=False,
+        ),
+    ] = (),
+    batch_size: Batch = 64,
+    device: Device = "auto",
+    json: Json = False,
+) -> None:
+    """Test a trained network, class by class."""
+    changed = parse_options("--data-option", data_option)
+    with working("Testing"):
+        from attnzoo.trained import evaluate as test
+        from attnzoo.trained import open_network
+
+        network = open_network(run)
+        images = _test_data(network, data, changed)
+        found = test(network, images, batch_size=batch_size, device=device)
+    if json:
+        show_json(found.to_dict())
+        return
+    rows = [
+        [name, str(int(count)), _percent(recall), _percent(precision)]
+        for name, count, recall, precision in zip(
+            found.classes, found.confusion.sum(1), found.recall, found.precision, strict=True
+        )
+    ]
+    total = ["all", str(found.images), _percent(found.top1), ""]
+    columns = {"class": "fold", "images": "right", "recall": "right", "precision": "right"}
+    show_table(f"{run}", columns, rows[:CLASSES_SHOWN], total)
+    if len(rows) > CLASSES_SHOWN:
+        print(f"{len(rows) - CLASSES_SHOWN} more classes: --json shows all.")
+    top5 = "" if found.top5 is None else f", top-5 {_percent(found.top5)}"
+    print(
+        f"\ntop-1 {_percent(found.top1)}{top5}, balanced {_percent(found.balanced)}, "
+        f"loss {found.loss:.3f}; always guessing the largest class: {_percent(found.chance)}"
+    )
+
+
+def _test_data(network: Any, folder: Path | None, changed: Mapping[str, Any]) -> Any:
+    """The data of the run, with what the flags change; another folder is read as its were."""
+    from attnzoo.backbones import InputOptions
+    from attnzoo.train import open_data
+
+    known = {**network.recipe.input}
+    expected = InputOptions(**{k: _tupled(known[k]) for k in EXPECTED if k in known})
+    if folder is not None:
+        channels = {"channels": known["channels"]} if "channels" in known else {}
+        return open_data({"name": "folder", "root": str(folder), **channels, **changed}, expected)
+    if network.run is None:
+        raise OptionError(
+            "the file does not tell on what it was trained; name a folder of images by --data, or "
+            "give the run's folder."
+        )
+    return open_data({**network.run.data.model_dump(), **changed}, expected)
+
+
+EXPECTED = ("size", "mean", "std", "interpolation", "test_crop")
+
+
+def _tupled(value: Any) -> Any:
+    return tuple(value) if isinstance(value, list) else value
+
+
+def predict(
+    run: Run,
+    /,
+    *pictures: Pictures,
+    out: Annotated[
+        Path | None,
+        Parameter(
+            metavar="FILE",
+            help="A CSV file for the predictions; without it they are printed.",
+        ),
+    ] = None,
+    batch_size: Batch = 64,
+    workers: Annotated[
+        int, Parameter(help="Processes that read pictures; 0 reads in between.", group=WORK)
+    ] = 0,
+    device: Device = "auto",
+) -> None:
+    """Say what is on pictures, by a trained network."""
+    with redirect_stdout(sys.stderr):
+        from attnzoo.trained import find_pictures, open_network, write_predictions
+        from attnzoo.trained import predict as say
+
+        found = find_pictures(_some(pictures))
+        network = open_network(run)
+        said = say(network, found, batch_size=batch_size, workers=workers, device=device)
+        rows = list(said) if out is None else []
+        count = 0 if out is None else write_predictions(said, network.classes, out)
+    if out is not None:
+        result_console().print(f"{count} pictures: {out}", soft_wrap=True)
+        return
+    show_table(
+        f"{run}",
+        {"picture": "fold", "label": "left", "probability": "right"},
+        [[row.picture, row.label, f"{row.probability:.3f}"] for row in rows],
+    )
+
+
+def maps(
+    run: Run,
+    /,
+    *pictures: Pictures,
+    out: Annotated[Path, Parameter(metavar="DIR", help="A folder for the overlays.")],
+) -> None:
+    """Show what a network's attention looks at, on pictures."""
+    with working("Looking"):
+        from attnzoo.trained import find_pictures, open_network, write_maps
+
+        found = find_pictures(_some(pictures))
+        sheet, *overlays = write_maps(open_network(run), found, out)
+    result_console().print(f"{len(overlays)} overlays: {out}\nAll at once: {sheet}", soft_wrap=True)
+
+
+def export(
+    run: Run,
+    /,
+    *,
+    format: Annotated[
+        Literal["onnx", "pt2", "torchscript"],
+        Parameter(help="ONNX, `torch.export`'s, or traced TorchScript."),
+    ] = "onnx",
+    out: Annotated[
+        Path | None, Parameter(metavar="FILE", help="By default `network.<suffix>` in the run.")
+    ] = None,
+) -> None:
+    """Write a trained network for other programs, checked beside the model."""
+    with working("Exporting"):
+        from attnzoo.trained import export as write
+        from attnzoo.trained import open_network
+
+        suffix = {"onnx": ".onnx", "pt2": ".pt2", "torchscript": ".pt"}[format]
+        folder = run if run.is_dir() else run.parent
+        done = write(open_network(run), out or folder / f"network{suffix}", format)
+    free = " and ".join(done.free) if done.free else "nothing"
+    tried = ", ".join("×".join(map(str, shape)) for shape in done.tried)
+    result_console().print(
+        f"{done.format}: {done.path}\nFree: {free}. Beside the model on {tried}: scores differ by "
+        f"{done.difference:.1e} of the largest.",
+        soft_wrap=True,
+    )
+
+
+def _some(pictures: tuple[Path, ...]) -> tuple[Path, ...]:
+    if not pictures:
+        raise UsageError("name PICTURES, or folders of pictures, after the run.")
+    return pictures
+
+
+def _percent(share: float | None) -> str:
+    return "–" if share is None else f"{100 * share:.1f}%"

@@ -1,0 +1,59 @@
+"""The network that a run begins with: the backbone from the seed alone, then its attention."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import nn
+
+from attnzoo.api import wrap
+from attnzoo.backbones import Built, NetworkRecipe, TrainedWeights, build_backbone
+from attnzoo.train.spec import RunSpec, policy_argument
+from attnzoo.weights import digest_of
+
+__all__ = ["Start", "build"]
+
+
+@dataclass(frozen=True)
+class Start:
+    """A run's network before it is trained.
+
+    Attributes:
+        model: with attention, where the run has some.
+        fingerprint: hash of the backbone's first weights.
+        trained: where these come from, if they were trained before.
+    """
+
+    model: nn.Module
+    fingerprint: str
+    trained: TrainedWeights | None
+    recipe: NetworkRecipe
+
+
+def build(run: RunSpec, classes: int) -> Start:
+    """The run's network as it begins.
+
+    The backbone is built first, from the seed alone, so that every variant starts from the same.
+    """
+    torch.manual_seed(run.train.seed)
+    built = _backbone(run, classes)
+    fingerprint = digest_of(built.model.state_dict())
+    variant = run.variant
+    if variant.policy is not None:
+        wrap(
+            built.model,
+            policy_argument(variant.policy),
+            variant.block,
+            start=variant.start,
+            example=run.shape,
+            **variant.options,
+        )
+    return Start(built.model, fingerprint, built.trained, built.recipe)
+
+
+def _backbone(run: RunSpec, classes: int) -> Built:
+    options: dict[str, Any] = {"num_classes": classes, **run.building}
+    channels, *sides = run.shape
+    return build_backbone(run.backbone, channels=channels, example=(3, *sides), **options)

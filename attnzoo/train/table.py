@@ -1,0 +1,122 @@
+"""Pictures named by a table: a CSV file of paths and labels."""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Sequence
+from pathlib import Path
+
+from attnzoo.checks import did_you_mean
+from attnzoo.errors import DataError
+from attnzoo.train.extras import require
+
+__all__ = ["draw_share", "read_table"]
+
+NEEDED, KNOWN = ("path", "label"), ("path", "label", "split", "group")
+SPLITS = {"train": "train", "test": "test", "val": "validation", "validation": "validation"}
+
+Files = dict[str, list[tuple[str, int]]]
+
+
+def read_table(path: str | Path, test_share: float, seed: int) -> tuple[list[str], Files]:
+    """The classes in a table, and the pictures of its splits.
+
+    Args:
+        path: a CSV file with the columns `path` (relative to the file) and `label`; `split`
+            (`train`, `val`, `test`) and `group` where there are such.
+        test_share: share of the pictures to test on, where there is no column `split`; drawn so
+            that classes keep their shares, and pictures of one group stay together.
+        seed: of that draw.
+
+    Raises:
+        DataError: the file cannot be read, a column or a split is missing, or a label is empty.
+    """
+    path = Path(path).expanduser()
+    try:
+        with path.open(newline="", encoding="utf-8-sig") as file:
+            reader = csv.DictReader(file)
+            columns = list(reader.fieldnames or ())
+            rows = list(reader)
+    except OSError as error:
+        raise DataError(f"table {str(path)!r} cannot be read: {error.strerror}.") from error
+    except (UnicodeDecodeError, csv.Error) as error:
+        raise DataError(f"table {str(path)!r} is no CSV file: {error}.") from error
+    owner = f"table {str(path)!r}"
+    lacking = [name for name in NEEDED if name not in columns]
+    if lacking:
+        hints = "".join(did_you_mean(name, columns) for name in lacking)
+        raise DataError(
+            f"{owner} has no column {' and no column '.join(map(repr, lacking))}.{hints} It needs "
+            f"path and label, and may have split and group; it has: {', '.join(columns)}."
+        )
+    empty = [n for n, row in enumerate(rows, start=2) if not (row["path"] and row["label"])]
+    if empty or not rows:
+        where = f"line {empty[0]} has no path or no label" if empty else "it has no rows"
+        raise DataError(f"{owner}: {where}.")
+    classes = sorted({row["label"] for row in rows})
+    labels = [classes.index(row["label"]) for row in rows]
+    splits = _splits(owner, rows, columns, labels, test_share, seed)
+    files: Files = {}
+    for row, label, split in zip(rows, labels, splits, strict=True):
+        files.setdefault(split, []).append((str(path.parent / row["path"]), label))
+    for split in ("train", "test"):
+        there = {label for _, label in files.get(split, [])}
+        gone = [name for index, name in enumerate(classes) if index not in there]
+        if gone:
+            raise DataError(f"{owner} has no picture to {split} on of: {', '.join(gone[:10])}.")
+    if len(classes) < 2:
+        raise DataError(f"{owner} has one class, {classes[0]!r}; two are needed.")
+    return classes, files
+
+
+def _splits(
+    owner: str,
+    rows: Sequence[dict[str, str]],
+    columns: Sequence[str],
+    labels: Sequence[int],
+    share: float,
+    seed: int,
+) -> list[str]:
+    if "split" in columns:
+        wrong = [(n, row["split"]) for n, row in enumerate(rows, 2) if row["split"] not in SPLITS]
+        if wrong:
+            line, name = wrong[0]
+            raise DataError(f"{owner}, line {line}: split is {name!r}; write train, val or test.")
+        found = [SPLITS[row["split"]] for row in rows]
+        if "test" not in found:
+            # What is called val is then all there is to test on.
+            found = ["test" if split == "validation" else split for split in found]
+        return found
+    groups = [row["group"] for row in rows] if "group" in columns else None
+    drawn = set(draw_share(owner, labels, share, seed, groups))
+    return ["test" if index in drawn else "train" for index in range(len(rows))]
+
+
+def draw_share(
+    owner: str,
+    labels: Sequence[int],
+    share: float,
+    seed: int,
+    groups: Sequence[str] | None = None,
+) -> list[int]:
+    """Indices of about such a share, in which each class has its share; in order.
+
+    With groups, all of a group or nothing of it.
+
+    Raises:
+        DataError: a class, or the groups, are too few to be shared out.
+    """
+    selection = require("sklearn.model_selection", "scikit-learn")
+    try:
+        if groups is None:
+            _, drawn = selection.train_test_split(
+                range(len(labels)), test_size=share, stratify=labels, random_state=seed
+            )
+        else:
+            folds = selection.StratifiedGroupKFold(
+                max(2, round(1 / share)), shuffle=True, random_state=seed
+            )
+            _, drawn = next(folds.split(labels, labels, groups))
+    except ValueError as error:
+        raise DataError(f"{owner}: a share of {share:g} cannot be drawn: {error}") from error
+    return sorted(int(index) for index in drawn)

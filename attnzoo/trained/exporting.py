@@ -1,0 +1,170 @@
+"""A trained network in a file that other programs run: ONNX, torch.export, TorchScript."""
+
+from __future__ import annotations
+
+import os
+import warnings
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal, get_args
+
+import torch
+from torch import Tensor, nn
+
+from attnzoo.checks import check_choice
+from attnzoo.errors import AttnzooError, UnsupportedModelError
+from attnzoo.train import require
+from attnzoo.trained.opening import TrainedNetwork
+
+__all__ = ["FORMATS", "Export", "export"]
+
+Format = Literal["onnx", "pt2", "torchscript"]
+FORMATS: tuple[Format, ...] = get_args(Format)
+SUFFIXES = {"onnx": ".onnx", "pt2": ".pt2", "torchscript": ".pt"}
+TOLERANCE = 1e-3  # of the largest score: others' kernels round otherwise
+PORTABLE = (64, 32)  # what other sizes are multiples of: most networks halve five times
+
+
+@dataclass(frozen=True)
+class Export:
+    """A file that was written, and how it was checked.
+
+    Attributes:
+        path: of the file.
+        format: of it.
+        free: which axes of the input may differ from those of the training: `"batch"`, `"size"`.
+        difference: largest difference of its scores from the model's, on all inputs that were
+            tried, over the largest score.
+        tried: shapes of these inputs.
+    """
+
+    path: Path
+    format: Format
+    free: tuple[str, ...]
+    difference: float
+    tried: tuple[tuple[int, ...], ...]
+
+
+def export(
+    network: TrainedNetwork, path: str | os.PathLike[str], format: Format = "onnx"
+) -> Export:
+    """Write a trained network for other programs, and see that the file computes the same.
+
+    Batch and size of the input are left free where the network allows, else the batch alone, else
+    neither. The file is run on inputs of the shapes that it allows, beside the model.
+
+    Args:
+        network: from `open_network`.
+        path: of the file.
+        format: `"onnx"`, `"pt2"` (`torch.export`), or `"torchscript"` (traced).
+
+    Raises:
+        MissingExtraError: ONNX is asked for, and its packages are not installed.
+        UnsupportedModelError: it cannot be exported so, or computes something else.
+
+    The file is there whole and right, or not at all.
+    """
+    check_choice("export", "format", format, FORMATS)
+    path = Path(path)
+    model = network.model.cpu().eval().to(memory_format=torch.contiguous_format)
+    write = {"onnx": _onnx, "pt2": _pt2, "torchscript": _torchscript}[format]
+    partial = path.with_name(f".{path.stem}.partial{SUFFIXES[format]}")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    faults: list[str] = []
+    try:
+        for free in (("batch", "size"), ("batch",), ()):
+            try:
+                with warnings.catch_warnings(action="ignore"), torch.no_grad():
+                    run = write(model, partial, network.shape, free)
+                    found = _compare(model, run, network.shape, free)
+            except AttnzooError:
+                raise
+            except Exception as error:  # exporters raise whatever they come upon
+                faults.append(f"{type(error).__name__}: {error}".partition("\n")[0])
+                continue
+            difference, tried = found
+            if difference > TOLERANCE:
+                faults.append(f"its scores differ by {difference:.2g} of the largest")
+                continue
+            os.replace(partial, path)
+            return Export(path, format, free, difference, tried)
+    finally:
+        partial.unlink(missing_ok=True)
+    raise UnsupportedModelError(
+        f"the network cannot be exported as {format}: {faults[-1]}. Another format may do: "
+        f"{', '.join(name for name in FORMATS if name != format)}."
+    )
+
+
+def _compare(
+    model: nn.Module, run: Callable[[Tensor], Tensor], shape: tuple[int, int, int], free: Any
+) -> tuple[float, tuple[tuple[int, ...], ...]]:
+    channels, side, _ = shape
+    shapes = [(1 if not free else 2, *shape)]
+    if "batch" in free:
+        shapes.append((3, *shape))
+    if "size" in free:
+        shapes.append((2, channels, side + PORTABLE[0], side + PORTABLE[1]))
+    generator = torch.Generator().manual_seed(0)
+    worst = 0.0
+    for tried in shapes:
+        images = torch.randn(tried, generator=generator)
+        wanted, found = model(images), run(images)
+        if wanted.shape != found.shape:
+            raise ValueError(f"it returns {tuple(found.shape)} for {tried}")
+        scale = max(float(wanted.abs().max()), 1e-6)
+        worst = max(worst, float((wanted - found).abs().max()) / scale)
+    return worst, tuple(shapes)
+
+
+def _example(shape: tuple[int, int, int], free: Any) -> Tensor:
+    return torch.zeros(2 if free else 1, *shape)  # of one, torch.export would make a constant
+
+
+def _dynamic(free: Any) -> Any:
+    if not free:
+        return None
+    axes: dict[int, Any] = {0: torch.export.Dim.DYNAMIC}
+    if "size" in free:
+        axes |= {2: torch.export.Dim.DYNAMIC, 3: torch.export.Dim.DYNAMIC}
+    return (axes,)
+
+
+def _program(model: nn.Module, shape: tuple[int, int, int], free: Any) -> Any:
+    return torch.export.export(model, (_example(shape, free),), dynamic_shapes=_dynamic(free))
+
+
+def _pt2(
+    model: nn.Module, path: Path, shape: tuple[int, int, int], free: Any
+) -> Callable[[Tensor], Tensor]:
+    torch.export.save(_program(model, shape, free), path)
+    return torch.export.load(path).module()
+
+
+def _onnx(
+    model: nn.Module, path: Path, shape: tuple[int, int, int], free: Any
+) -> Callable[[Tensor], Tensor]:
+    require("onnxscript", "onnxscript", "export")
+    runtime = require("onnxruntime", "onnxruntime", "export")
+    program = torch.onnx.export(
+        model,
+        (_example(shape, free),),
+        dynamo=True,
+        dynamic_shapes=_dynamic(free),
+        input_names=["images"],
+        output_names=["scores"],
+        verbose=False,
+    )
+    assert program is not None
+    program.save(path, external_data=False)
+    session = runtime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
+    (name,) = (entry.name for entry in session.get_inputs())
+    return lambda images: torch.from_numpy(session.run(None, {name: images.numpy()})[0])
+
+
+def _torchscript(
+    model: nn.Module, path: Path, shape: tuple[int, int, int], free: Any
+) -> Callable[[Tensor], Tensor]:
+    torch.jit.save(torch.jit.trace(model, _example(shape, free)), path)
+    return torch.jit.load(path)
