@@ -7,6 +7,7 @@ from .definition import parse_study as parse_study
 from .engine import StudyOutcome as StudyOutcome
 from .engine import run_study as run_study
 from .numbers import Difference as Difference
+from .numbers import Rules as Rules
 from .numbers import Summary as Summary
 from .numbers import paired_difference as paired_difference
 from .numbers import summarise as summarise

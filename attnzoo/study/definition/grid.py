@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Literal
 
 import yaml
 from pydantic import Field
@@ -11,7 +11,10 @@ from attnzoo.study.definition.controls import CONTROLS, ControlName, baseline_of
 from attnzoo.study.definition.variants import PLAIN, StudyVariant, excludes
 from attnzoo.train import Config, DataSpec, RunSpec, TrainRecipe
 
-__all__ = ["Backbone", "Study", "study_yaml"]
+__all__ = ["Backbone", "Correction", "Study", "study_yaml"]
+
+Correction = Literal["holm", "fdr"]
+"""`holm` keeps the chance of any wrong verdict at 5%; `fdr` the share of wrong ones, to screen."""
 
 
 class Backbone(Config):
@@ -47,6 +50,9 @@ class Study(Config):
             size, and `affine`, of the smallest.
         difference_points: the difference in top-1, in percentage points, that the study is to be
             able to see; how many more seeds that takes is told by the report.
+        same_within: the difference in top-1, in percentage points, below which two count as the
+            same; without it nothing is called the same.
+        correction: of the verdicts, for the number of comparisons.
         measure: whether to measure latency, throughput and memory once the runs are done.
     """
 
@@ -60,6 +66,8 @@ class Study(Config):
     exclude: tuple[dict[str, Any], ...] = ()
     controls: tuple[ControlName, ...] = CONTROLS
     difference_points: float = Field(1.0, gt=0, le=100)
+    same_within: float | None = Field(None, gt=0, le=100)
+    correction: Correction = "holm"
     measure: bool = True
 
     @property

@@ -8,12 +8,12 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 from attnzoo.checks import did_you_mean
 from attnzoo.errors import AttnzooError, StudyError
 from attnzoo.study.definition.controls import CONTROLS, ControlName, with_baselines
-from attnzoo.study.definition.grid import Backbone, Study
+from attnzoo.study.definition.grid import Backbone, Correction, Study
 from attnzoo.study.definition.lines import Source, read_yaml
 from attnzoo.study.definition.variants import (
     EXCLUSION_KEYS,
@@ -78,12 +78,7 @@ def _parse(content: Any, source: Source, base: Path) -> Study:
     controls = _controls(content.get("controls", True), found)
     if not isinstance(content.get("measure", True), bool):
         found.append(f"measure: must be true or false (given: {content['measure']!r}).")
-    points = content.get("difference_points", 1.0)
-    if isinstance(points, bool) or not isinstance(points, int | float) or not 0 < points <= 100:
-        found.append(
-            f"difference_points: must be a number of percentage points above 0, e.g. 1.0 "
-            f"(given: {points!r})."
-        )
+    found += _judgement_faults(content)
     if not (isinstance(content["name"], str) and content["name"].strip()):
         found.append(f"name: must be a text (given: {content['name']!r}).")
     exclude = _exclude(content, found)
@@ -106,6 +101,27 @@ def _parse(content: Any, source: Source, base: Path) -> Study:
         }
     )
     return _complete(study, exclude, source)
+
+
+def _judgement_faults(content: Mapping[str, Any]) -> list[str]:
+    """What is wrong with how verdicts are to be come to."""
+    found = []
+    for key, example in (("difference_points", 1.0), ("same_within", 0.5)):
+        points = content.get(key)
+        wrong = isinstance(points, bool) or not isinstance(points, int | float)
+        if key in content and (wrong or not 0 < points <= 100):
+            found.append(
+                f"{key}: must be a number of percentage points above 0, e.g. {example} "
+                f"(given: {points!r})."
+            )
+    correction = content.get("correction", "holm")
+    if correction not in get_args(Correction):
+        known = get_args(Correction)
+        found.append(
+            f"correction: {correction!r} is none.{did_you_mean(str(correction), known)} Write holm "
+            "for verdicts to be claimed, or fdr to screen many blocks."
+        )
+    return found
 
 
 def _refuse(found: Sequence[str], source: Source) -> None:

@@ -35,7 +35,8 @@ def effect_plot(rows: Sequence[Summary], records: Sequence[Record], looks: Looks
     """Every comparison: the mean paired difference, its 95% interval, and a dot a seed."""
     shown = comparisons(rows)
     dots = [_seed_differences(records, row, difference) for row, difference in shown]
-    reach = _reach([difference for _, difference in shown], dots)
+    margin = _margin([difference for _, difference in shown])
+    reach = max(_reach([difference for _, difference in shown], dots), 1.3 * margin)
     figure, axes = _lines([row for row, _ in shown])
     places = _places(axes, [row for row, _ in shown], -reach)
     for (row, difference), values, y in zip(shown, dots, places, strict=True):
@@ -56,8 +57,11 @@ def effect_plot(rows: Sequence[Summary], records: Sequence[Record], looks: Looks
             zorder=3,
         )
     axes.axvline(0, color=INK, linewidth=0.9)
+    if margin:
+        axes.axvspan(-margin, margin, color=INK, alpha=0.1, linewidth=0, zorder=0)
     axes.set_xlim(-reach * 1.03, reach * 1.03)
-    axes.set_xlabel("difference in test top-1, points")
+    band = f"; band: ±{margin:g}" if margin else ""
+    axes.set_xlabel(f"difference in test top-1, points{band}")
     return svg(figure, "effects")
 
 
@@ -107,6 +111,12 @@ def _seed_differences(
         if variant == row.variant
     )
     return [100 * (a - b) for a, b in pairs if a is not None and b is not None]
+
+
+def _margin(differences: Sequence[Difference]) -> float:
+    """The points within which two are the same, or 0: none was settled, or several were."""
+    margins = {difference.margin for difference in differences}
+    return 100 * (margins.pop() or 0) if len(margins) == 1 else 0.0
 
 
 def _reach(differences: Sequence[Difference], dots: Sequence[Sequence[float]]) -> float:

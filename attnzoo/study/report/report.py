@@ -20,6 +20,7 @@ from attnzoo.study.report.looks import glyph, variant_looks
 from attnzoo.study.report.markdown import report_markdown
 from attnzoo.study.report.overlays import map_groups, sample_strip, strip
 from attnzoo.study.report.provenance import provenance
+from attnzoo.study.report.sentences import sentences
 from attnzoo.study.report.sheets import LEAST, cost_sheet, result_sheet, verdict_sheet
 from attnzoo.study.report.table import (
     comparisons,
@@ -171,7 +172,8 @@ def _content(
         "looks": looks,
         "sizes": {name: f"{size}×{size} pixels" for name, size in sizes.items()},
         "results": result_sheet(rows),
-        "verdicts": verdict_sheet(rows),
+        "verdicts": verdict_sheet(rows, study.correction),
+        "sentences": sentences(study, rows, costs),
         "costs": cost_sheet(rows, costs, marks),
         "measured": _measured_where(costs),
         "cost_notes": cost_notes(costs, backbones),

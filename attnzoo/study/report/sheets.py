@@ -5,14 +5,19 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
+from attnzoo.study.definition import Correction
 from attnzoo.study.numbers import COST_UNITS, Costs, Difference, Spread, Summary, VariantCosts
 from attnzoo.study.report.table import (
+    SHORT,
     accuracy_text,
     added_text,
     comparisons,
     difference_text,
+    effect_text,
     interval_text,
+    more_for_same_text,
     more_seeds_text,
+    p_same_text,
     p_text,
     verdict_text,
 )
@@ -32,7 +37,7 @@ __all__ = [
 STAR = "★"
 """On the Pareto front by that cost."""
 
-LEAST = ("seeds", "seconds", "p", "p permutation", "images/s")
+LEAST = ("seeds", "seconds", "p", "p permutation", "images/s", "d_z", "more for same")
 """Headings of what a small screen can do without."""
 
 
@@ -94,11 +99,12 @@ def result_cells(row: Summary) -> tuple[str, ...]:
     )
 
 
-def verdict_sheet(rows: Sequence[Summary]) -> Sheet:
+def verdict_sheet(rows: Sequence[Summary], correction: Correction = "holm") -> Sheet:
     """Every comparison that has a verdict."""
     headings = (
-        *("variant", "against", "points", "verdict", "more seeds", "p Holm"),
-        *("p", "p permutation", "seeds"),
+        *("variant", "against", "points", "verdict", "d_z"),
+        *("more seeds", "more for same", f"p {SHORT[correction]}", "p same"),
+        *("worse / same / better", "p", "p permutation", "seeds"),
     )
     judged = [(row, found) for row, found in comparisons(rows) if found.verdict]
     return Sheet.of(headings, ((row.backbone, _judged(row, found)) for row, found in judged))
@@ -110,12 +116,23 @@ def _judged(row: Summary, found: Difference) -> tuple[str, ...]:
         found.baseline,
         difference_text(found),
         verdict_text(found),
+        effect_text(found),
         more_seeds_text(found),
+        more_for_same_text(found),
         p_text(found),
+        p_same_text(found),
+        _chances(found),
         f"{found.p:.2g}",
         f"{found.p_permutation:.2g}",
         str(found.seeds),
     )
+
+
+def _chances(found: Difference) -> str:
+    """The probabilities of worse, the same and better, in percent."""
+    chances = (found.probability_worse, found.probability_same, found.probability_better)
+    told = [f"{100 * chance:.0f}" for chance in chances if chance is not None]
+    return f"{' / '.join(told)} %" if told else ""
 
 
 def cost_sheet(

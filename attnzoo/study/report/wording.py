@@ -5,15 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 
 from attnzoo.study.definition import Study
-from attnzoo.study.numbers import Difference, Summary, sampling_error
+from attnzoo.study.numbers import Summary, sampling_error
 from attnzoo.study.report.pooling import Entry, Pool
-from attnzoo.study.report.table import (
-    comparisons,
-    difference_text,
-    more_seeds_text,
-    p_text,
-    points_text,
-)
+from attnzoo.study.report.table import CORRECTIONS, comparisons, points_text
 from attnzoo.study.runs import DataRecord, Failure
 
 __all__ = [
@@ -22,7 +16,6 @@ __all__ = [
     "comparison_notes",
     "failure_notes",
     "pooling_notes",
-    "verdicts",
 ]
 
 UNEQUAL = 0.1
@@ -51,10 +44,11 @@ def caveats(
             "Differences are paired: at one seed all variants of a backbone start from the same "
             "weights and see the same batches. The bracket is the 95% interval of the mean "
             "difference by Student's t, of that comparison alone. The verdict is stricter: the "
-            "paired t test at 5% after Holm's correction over all "
+            f"paired t test at 5% after {CORRECTIONS[study.correction]} correction over all "
             f"{len(comparisons(rows))} comparisons of this study. No evidence means just that, "
             "not that there is no difference: see how many more seeds it would take."
         )
+        said += _settled(study)
         if any(row.diverged for row in rows):
             said.append(
                 "A seed at which a run diverged is no pair. What diverged is not called better, "
@@ -66,6 +60,28 @@ def caveats(
         said.append(
             f"There are {data.test} test images, so each accuracy is uncertain by about "
             f"±{200 * worst:.1f} points (two standard errors) from that alone."
+        )
+    return said
+
+
+def _settled(study: Study) -> list[str]:
+    """What the study file settled about its verdicts beyond the usual."""
+    said = []
+    if study.same_within is not None:
+        points = points_text(study.same_within)
+        said.append(
+            f"The study file settled that variants within {points} of each other count as the "
+            f"same. Same means shown to be: by two one-sided t tests at ±{points}, under the same "
+            "correction as the others. Better or worse with “within” is both: it differs, and by "
+            "less than that."
+        )
+    if study.correction == "fdr":
+        said.append(
+            "This study screens: of the verdicts better and worse, one in twenty is expected to "
+            "be wrong"
+            + (", and so of the verdicts same" if study.same_within is not None else "")
+            + ". What it finds is to be claimed after a second study, with seeds of its own and "
+            "Holm's correction."
         )
     return said
 
@@ -128,32 +144,3 @@ def failure_notes(failures: Iterable[Failure]) -> list[str]:
         "tries it again."
         for f in failures
     ]
-
-
-def verdicts(study: Study, rows: Sequence[Summary]) -> list[tuple[str, str]]:
-    """`(verdict, sentence)` of every comparison that has one: better first, then worse."""
-    order = ("better", "worse", "no evidence")
-    found = [
-        (difference.verdict, _sentence(study, row, difference))
-        for row, difference in comparisons(rows)
-        if difference.verdict
-    ]
-    return sorted(found, key=lambda pair: order.index(pair[0]))
-
-
-def _sentence(study: Study, row: Summary, difference: Difference) -> str:
-    text = (
-        f"{row.backbone}, {row.variant} against {difference.baseline}: "
-        f"{difference_text(difference)} points over {difference.seeds} seeds, "
-        f"p {p_text(difference)} after Holm"
-    )
-    if difference.verdict != "no evidence":
-        return f"{text}."
-    if difference.more_seeds is None and not difference.deviation:
-        return f"{text}; all seeds differ equally, which tells nothing of their spread."
-    size = points_text(study.difference_points)
-    if difference.more_seeds == 0:
-        return f"{text}; so many seeds see {size} with 80% chance."
-    more = more_seeds_text(difference)
-    noun = "seed" if more == "1" else "seeds"
-    return f"{text}; it takes {more} more {noun} to see {size} with 80% chance."

@@ -40,7 +40,8 @@ def test_runs_are_the_product_with_overrides() -> None:
 
 
 def test_a_study_survives_its_own_yaml() -> None:
-    study = parse_study(GOOD)
+    study = parse_study({**GOOD, "same_within": 0.5, "correction": "fdr"})
+    assert (study.same_within, study.correction) == (0.5, "fdr")
     assert parse_study(yaml.safe_load(study_yaml(study))) == study
     assert type(study).model_validate_json(study.model_dump_json()) == study
 
@@ -98,6 +99,12 @@ def test_all_faults_come_at_once() -> None:
         ({"variants": ["plain", "plain"]}, "variants[1]: 'plain' is there twice"),
         ({"backbones": ["timm/resnet18"] * 2}, "backbones[1]: 'timm/resnet18' is there twice"),
         ({"name": " "}, "name: must be a text"),
+        ({"same_within": 0}, "same_within: must be a number of percentage points above 0"),
+        ({"same_within": None}, "same_within: must be a number"),
+        ({"same_within": True}, "same_within: must be a number"),
+        ({"same_withn": 1}, "same_withn: there is no such key. Did you mean 'same_within'"),
+        ({"correction": "holms"}, "correction: 'holms' is none. Did you mean 'holm'?"),
+        ({"correction": ["fdr"]}, "correction: ['fdr'] is none."),
     ],
 )
 def test_each_fault(changes: dict[str, Any], says: str) -> None:
