@@ -7,7 +7,14 @@ from typing import Any, Literal
 import yaml
 from pydantic import Field
 
-from attnzoo.study.definition.controls import CONTROLS, ControlName, baseline_of, control_of, needed
+from attnzoo.study.definition.controls import (
+    CONTROLS,
+    ControlName,
+    baseline_of,
+    control_of,
+    is_control,
+    needed,
+)
 from attnzoo.study.definition.variants import PLAIN, StudyVariant, excludes
 from attnzoo.train import Config, DataSpec, RunSpec, TrainRecipe
 
@@ -81,6 +88,11 @@ class Study(Config):
         """Title of a variant → title of the control that it is compared with."""
         pairs = ((variant, control_of(variant, self.variants)) for variant in self.variants)
         return {variant.title: control.title for variant, control in pairs if control}
+
+    @property
+    def control_titles(self) -> frozenset[str]:
+        """Titles of the variants that are controls: blocks without attention."""
+        return frozenset(v.title for v in self.variants if is_control(v))
 
     def data_of(self, backbone: Backbone) -> DataSpec:
         """The study's data, at the backbone's image size."""

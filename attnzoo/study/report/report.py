@@ -40,7 +40,15 @@ from attnzoo.study.runs import (
 )
 from attnzoo.train import require
 
-__all__ = ["render", "study_table", "write_figures", "write_report", "write_results"]
+__all__ = [
+    "content_of",
+    "render",
+    "safe_name",
+    "study_table",
+    "write_figures",
+    "write_report",
+    "write_results",
+]
 
 FIGURES = "figures"
 
@@ -81,18 +89,23 @@ def write_report(folder: str | Path) -> Path:
     """
     folder = Path(folder)
     write_results(folder)
-    study, records = read_folder(folder)
-    data, costs = read_data(folder), read_costs(folder)
-    rows = study_rows(study, records)
-    write_atomically(folder / "comparisons.csv", comparisons_csv(rows))
-    failures = read_failures(folder, study.runs)
-    content = _content(study, records, rows, data, costs)
-    content["stopped"] = [*content["stopped"], *failure_notes(failures.values())]
+    content = content_of(folder)
+    write_atomically(folder / "comparisons.csv", comparisons_csv(content["rows"]))
     figures = write_figures(folder, _figures(content))
     write_atomically(folder / "report.md", report_markdown(content, figures))
     path = folder / "report.html"
     write_atomically(path, render("report.html.j2", content))
     return path
+
+
+def content_of(folder: Path) -> dict[str, Any]:
+    """All that the report of a study shows."""
+    study, records = read_folder(folder)
+    data, costs = read_data(folder), read_costs(folder)
+    content = _content(study, records, study_rows(study, records), data, costs)
+    failures = read_failures(folder, study.runs)
+    content["stopped"] = [*content["stopped"], *failure_notes(failures.values())]
+    return content
 
 
 def render(template: str, content: Mapping[str, Any]) -> str:
@@ -125,7 +138,7 @@ def write_figures(folder: Path, figures: Mapping[str, str | bytes]) -> dict[str,
     partial.chmod(0o755)  # as other folders, not as one for temporary files
     paths = {}
     for name, figure in figures.items():
-        safe = "".join(c if c.isalnum() or c in "-_." else "-" for c in name)
+        safe = safe_name(name)
         if isinstance(figure, bytes):
             file = f"{safe}.jpg"
             (partial / file).write_bytes(figure)
@@ -136,6 +149,11 @@ def write_figures(folder: Path, figures: Mapping[str, str | bytes]) -> dict[str,
     shutil.rmtree(place, ignore_errors=True)
     partial.rename(place)
     return paths
+
+
+def safe_name(name: str) -> str:
+    """A figure's name as that of a file."""
+    return "".join(c if c.isalnum() or c in "-_." else "-" for c in name)
 
 
 def _content(
