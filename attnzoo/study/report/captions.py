@@ -47,7 +47,7 @@ def captions(study: Study, data: DataRecord | None) -> dict[str, str]:
         "accuracy": "Accuracy of every variant" + (": mean, and a dot a seed." if several else "."),
         "verdicts": (
             "points: mean paired difference with its 95% interval. d_z: that mean over the "
-            "standard deviation of the differences, with its 95% interval by noncentral t. p: of "
+            "standard deviation of the differences; its interval is in the sentences below. p: of "
             "the paired t test, which decides once it is corrected "
             f"({SHORT[study.correction]}). p permutation: of the exact sign-flip test, which "
             "assumes no distribution; with n seeds it cannot be below 2/2ⁿ, so it is shown and "
@@ -96,11 +96,11 @@ def _same(study: Study) -> str:
         return ""
     margin = f"±{points_text(study.same_within)}"
     return (
-        f" p same: of two one-sided t tests at {margin}, corrected; it decides on same. more for "
-        "same: seeds beyond these, to show with 80% chance that two which do not differ are the "
-        f"same. worse / same / better: the probabilities that the true difference is below, within "
-        f"and above {margin}, for who sees it as unknown and all values as equally likely before; "
-        "of that comparison alone, and they do not decide."
+        f" Behind the stroke, p is of two one-sided t tests at {margin}, corrected, which decides "
+        "on same; and more seeds are to show with 80% chance that two which do not differ are the "
+        "same. worse / same / better, %: the probabilities that the true difference is below, "
+        f"within and above {margin}, if all values were equally likely before; of that comparison "
+        "alone, and they do not decide."
     )
 
 

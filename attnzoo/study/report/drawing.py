@@ -22,6 +22,7 @@ __all__ = [
     "new_figure",
     "pdf",
     "short_name",
+    "shortened",
     "standalone",
     "svg",
 ]
@@ -29,6 +30,8 @@ __all__ = [
 # Stand-ins, replaced by the page's own colours.
 INK, GRID, PAPER = "#010203", "#040506", "#070809"
 LIGHT_INK, LIGHT_GRID, LIGHT_PAPER = "#1d2126", "#dfe2e6", "#ffffff"
+
+LONGEST = 48  # letters of a label
 
 Kept = dict[str, tuple[Any, str]]
 _kept: ContextVar[Kept | None] = ContextVar("kept figures", default=None)
@@ -48,6 +51,11 @@ def kept_figures() -> Generator[Kept]:
 def short_name(backbone: str) -> str:
     """`torchvision/resnet18` → `resnet18`, `package.module:function` → `function`."""
     return backbone.partition("/")[2] or backbone.rpartition(":")[2]
+
+
+def shortened(text: str) -> str:
+    """What fits into a plot of a label; tables and legends have all of it."""
+    return text if len(text) <= LONGEST else f"{text[: LONGEST - 1]}…"
 
 
 def new_figure(

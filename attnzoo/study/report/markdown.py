@@ -34,6 +34,10 @@ def report_markdown(content: Mapping[str, Any], figures: Mapping[str, str]) -> s
         parts += ["## Verdicts", content["verdicts"].markdown(), words["verdicts"]]
         told = "\n".join(f"- **{verdict}**: {text}" for verdict, text in content["sentences"])
         parts += ["### In words", told]
+    if content["across"]:
+        parts += ["## Across backbones", content["across"].markdown(), *content["across_words"]]
+        names = ["ranks", *(f"profiles-{i + 1}" for i, _ in enumerate(content["profiles"]))]
+        parts += [_image(name, figures) for name in names]
     if content["costs"].groups:
         parts += ["## Cost beside accuracy", content["costs"].markdown()]
         parts += [f"{name} measured on {where}." for name, where in content["measured"].items()]

@@ -15,7 +15,7 @@ from attnzoo.study.numbers import (
     cost_of,
     on_front,
 )
-from attnzoo.study.report.drawing import GRID, INK, PAPER, new_figure, short_name, svg
+from attnzoo.study.report.drawing import GRID, INK, PAPER, new_figure, short_name, shortened, svg
 from attnzoo.study.report.looks import Look
 from attnzoo.study.report.table import comparisons
 from attnzoo.study.runs import Record
@@ -25,8 +25,6 @@ __all__ = ["accuracy_plot", "cost_plot", "effect_plot", "learning_curves", "pare
 
 BACKBONE_MARKERS = "osD^vPXh"
 ROW = 0.34  # inches, of a plot with a line a variant
-
-LONGEST = 48  # letters of a label that fit; tables and legends have all of it
 
 Looks = Mapping[str, Look]
 
@@ -91,7 +89,7 @@ def _places(axes: Any, rows: Sequence[Summary], left: float) -> list[float]:
 
 def _label(axes: Any, x: float, y: float, text: str, **style: Any) -> None:
     """Text above a line of a plot, legible where other lines cross it."""
-    text = text if len(text) <= LONGEST else f"{text[: LONGEST - 1]}…"
+    text = shortened(text)
     paper = {"facecolor": PAPER, "edgecolor": "none", "alpha": 0.8, "pad": 0.5}
     axes.text(x, y, text, color=INK, va="center", fontsize=8.5, bbox=paper, **style)
 

@@ -14,6 +14,8 @@ from rich.table import Table
 from attnzoo.study.definition import Study
 from attnzoo.study.numbers import COST_UNITS, Costs, Summary, fronts, read_costs
 from attnzoo.study.report import plots
+from attnzoo.study.report.across import across, across_sheet, across_words
+from attnzoo.study.report.across_plots import profile_plots, rank_plot
 from attnzoo.study.report.captions import captions, cost_notes
 from attnzoo.study.report.drawing import standalone
 from attnzoo.study.report.looks import glyph, variant_looks
@@ -170,6 +172,7 @@ def _content(
     looks = variant_looks(records)
     chance = 1 / len(data.classes) if data else None
     marks = fronts(rows, costs)
+    over = across(rows, records)
     pareto = [
         (name, [plots.pareto_plot(rows, name, cost, costs, looks) for cost in COST_UNITS])
         for name in trained
@@ -200,6 +203,10 @@ def _content(
         "accuracy": plots.accuracy_plot(rows, records, looks, chance) if finished else "",
         "pareto": [(name, [plot for plot in shown if plot]) for name, shown in pareto],
         "overview": plots.cost_plot(rows, looks) if len(trained) > 1 else "",
+        "across": across_sheet(over) if over else None,
+        "across_words": across_words(over) if over else [],
+        "ranks": rank_plot(over, looks) if over else "",
+        "profiles": profile_plots(over, looks) if over else [],
         "curves": [plots.learning_curves(records, name, looks) for name in trained],
         "maps": map_groups(records, data),
         "data": data,
@@ -226,6 +233,8 @@ def _figures(content: Mapping[str, Any]) -> dict[str, str | bytes]:
     for backbone, shown in content["pareto"]:
         found |= {f"pareto-{i + 1}-{backbone}": plot for i, plot in enumerate(shown)}
     found["overview"] = content["overview"]
+    found["ranks"] = content["ranks"]
+    found |= {f"profiles-{i + 1}": plot for i, plot in enumerate(content["profiles"])}
     backbones = [backbone for backbone, _ in content["pareto"]]
     found |= {f"curves-{b}": plot for b, plot in zip(backbones, content["curves"], strict=True)}
     for group in content["maps"]:

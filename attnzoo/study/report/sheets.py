@@ -13,10 +13,10 @@ from attnzoo.study.report.table import (
     added_text,
     comparisons,
     difference_text,
-    effect_text,
     interval_text,
     more_for_same_text,
     more_seeds_text,
+    number_text,
     p_same_text,
     p_text,
     verdict_text,
@@ -37,7 +37,7 @@ __all__ = [
 STAR = "★"
 """On the Pareto front by that cost."""
 
-LEAST = ("seeds", "seconds", "p", "p permutation", "images/s", "d_z", "more for same")
+LEAST = ("seeds", "seconds", "p", "p permutation", "images/s", "d_z")
 """Headings of what a small screen can do without."""
 
 
@@ -101,26 +101,25 @@ def result_cells(row: Summary) -> tuple[str, ...]:
 
 def verdict_sheet(rows: Sequence[Summary], correction: Correction = "holm") -> Sheet:
     """Every comparison that has a verdict."""
+    judged = [(row, found) for row, found in comparisons(rows) if found.verdict]
+    same = " / same" if any(found.margin is not None for _, found in judged) else ""
     headings = (
         *("variant", "against", "points", "verdict", "d_z"),
-        *("more seeds", "more for same", f"p {SHORT[correction]}", "p same"),
-        *("worse / same / better", "p", "p permutation", "seeds"),
+        *(f"more seeds{same}", f"p {SHORT[correction]}{same}", "worse / same / better, %"),
+        *("p", "p permutation", "seeds"),
     )
-    judged = [(row, found) for row, found in comparisons(rows) if found.verdict]
     return Sheet.of(headings, ((row.backbone, _judged(row, found)) for row, found in judged))
 
 
 def _judged(row: Summary, found: Difference) -> tuple[str, ...]:
     return (
         row.variant,
-        found.baseline,
+        "its control" if found is row.beyond else found.baseline,
         difference_text(found),
         verdict_text(found),
-        effect_text(found),
-        more_seeds_text(found),
-        more_for_same_text(found),
-        p_text(found),
-        p_same_text(found),
+        number_text(found.effect),
+        _both(more_seeds_text(found), more_for_same_text(found)),
+        _both(p_text(found), p_same_text(found)),
         _chances(found),
         f"{found.p:.2g}",
         f"{found.p_permutation:.2g}",
@@ -128,11 +127,15 @@ def _judged(row: Summary, found: Difference) -> tuple[str, ...]:
     )
 
 
+def _both(different: str, same: str) -> str:
+    return f"{different} / {same}" if same else different
+
+
 def _chances(found: Difference) -> str:
     """The probabilities of worse, the same and better, in percent."""
     chances = (found.probability_worse, found.probability_same, found.probability_better)
     told = [f"{100 * chance:.0f}" for chance in chances if chance is not None]
-    return f"{' / '.join(told)} %" if told else ""
+    return " / ".join(told)
 
 
 def cost_sheet(

@@ -22,7 +22,6 @@ __all__ = [
     "comparisons",
     "comparisons_csv",
     "difference_text",
-    "effect_text",
     "interval_text",
     "more_for_same_text",
     "more_seeds_text",
@@ -188,14 +187,6 @@ def number_text(number: float | None) -> str:
     if number is None:
         return ""
     return f"{number:.2f}" if abs(number) < 10 else f"{number:.3g}"
-
-
-def effect_text(difference: Difference) -> str:
-    """Cohen's d_z with its interval, or nothing."""
-    if difference.effect is None:
-        return ""
-    ends = f"{number_text(difference.effect_low)}, {number_text(difference.effect_high)}"
-    return f"{number_text(difference.effect)} [{ends}]"
 
 
 def points_text(points: float) -> str:
