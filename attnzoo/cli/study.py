@@ -118,7 +118,8 @@ def ablate(
         error.args = ("What is done is kept; the same command goes on from there.",)
         raise
     _show_outcome(outcome.folder, outcome.report)
-    runs, failed = len(asked.runs), len(outcome.failures)
+    failed = len(outcome.failures)
+    runs = len(outcome.records) + failed
     if failed:
         shown = [f"- {failure}" for failure in outcome.failures[:FAILURES_SHOWN]]
         more = [f"… and {failed - FAILURES_SHOWN} more"] if failed > FAILURES_SHOWN else []

@@ -50,6 +50,8 @@ class Study(Config):
         train: how; a backbone and a variant may change parts of it, the variant having the last
             word.
         seeds: one run per backbone, variant and seed.
+        look_from: seeds from which on verdicts are looked at after each, and what is decided has
+            no further runs; None: once, when all are done.
         backbones: what attention is put into.
         variants: what is put in, baselines and controls included.
         exclude: what is left out; each entry holds parts of a backbone and a variant.
@@ -68,6 +70,7 @@ class Study(Config):
     data: DataSpec = Field(discriminator="name")
     train: dict[str, Any] = Field(default_factory=dict)
     seeds: tuple[int, ...] = (0,)
+    look_from: int | None = Field(None, ge=3)
     backbones: tuple[Backbone, ...]
     variants: tuple[StudyVariant, ...]
     exclude: tuple[dict[str, Any], ...] = ()
@@ -88,6 +91,17 @@ class Study(Config):
         """Title of a variant → title of the control that it is compared with."""
         pairs = ((variant, control_of(variant, self.variants)) for variant in self.variants)
         return {variant.title: control.title for variant, control in pairs if control}
+
+    @property
+    def comparisons(self) -> list[tuple[str, str, str]]:
+        """`(backbone, variant, what it is compared with)`: plain, and the control."""
+        found = []
+        for backbone in self.backbones:
+            titles = [variant.title for variant in self.variants_of(backbone)]
+            for title in titles:
+                beside = (self.baselines.get(title), self.controlled.get(title))
+                found += [(backbone.name, title, other) for other in beside if other in titles]
+        return found
 
     @property
     def control_titles(self) -> frozenset[str]:
@@ -134,6 +148,9 @@ def study_yaml(study: Study) -> str:
     """The study as a file that `load_study` reads."""
     content = study.model_dump(mode="json", exclude_defaults=True)
     content["data"] = {"name": study.data.name, **content["data"]}  # a default, but it decides
+    if study.look_from is not None:
+        least, most = content.pop("look_from"), len(study.seeds)
+        content["seeds"] = {"until": "decided", "least": least, "most": most}
     content["backbones"] = [
         entry["name"] if len(entry) == 1 else entry for entry in content["backbones"]
     ]

@@ -8,12 +8,13 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any
 
 from attnzoo.checks import did_you_mean
 from attnzoo.errors import AttnzooError, StudyError
 from attnzoo.study.definition.controls import CONTROLS, ControlName, with_baselines
-from attnzoo.study.definition.grid import Backbone, Correction, Study
+from attnzoo.study.definition.grid import Backbone, Study
+from attnzoo.study.definition.judging import judgement_faults, read_seeds
 from attnzoo.study.definition.lines import Source, read_yaml
 from attnzoo.study.definition.variants import (
     EXCLUSION_KEYS,
@@ -59,9 +60,9 @@ def _parse(content: Any, source: Source, base: Path) -> Study:
         )
     content = {"name": Path(source.name).stem, **content}
     found = list(source.faults)
+    known = [key for key in Study.model_fields if key != "look_from"]  # which is told with seeds
     for key in content:
-        if key not in Study.model_fields:
-            known = list(Study.model_fields)
+        if key not in known:
             found.append(
                 f"{key}: there is no such key.{did_you_mean(str(key), known)} "
                 f"There are: {', '.join(known)}."
@@ -74,11 +75,11 @@ def _parse(content: Any, source: Source, base: Path) -> Study:
     variants = _variants(content, found)
     if not train_faults:
         found += _training_together(train, backbones, variants)
-    seeds = _seeds(content.get("seeds", [0]), found)
+    seeds, look_from = read_seeds(content.get("seeds", [0]), found)
     controls = _controls(content.get("controls", True), found)
     if not isinstance(content.get("measure", True), bool):
         found.append(f"measure: must be true or false (given: {content['measure']!r}).")
-    found += _judgement_faults(content)
+    found += judgement_faults(content)
     if not (isinstance(content["name"], str) and content["name"].strip()):
         found.append(f"name: must be a text (given: {content['name']!r}).")
     exclude = _exclude(content, found)
@@ -94,6 +95,7 @@ def _parse(content: Any, source: Source, base: Path) -> Study:
             "data": data,
             "train": train,
             "seeds": seeds,
+            "look_from": look_from,
             "backbones": [entry for _, entry in backbones],
             "variants": [variant for _, variant in variants],
             "controls": controls,
@@ -101,27 +103,6 @@ def _parse(content: Any, source: Source, base: Path) -> Study:
         }
     )
     return _complete(study, exclude, source)
-
-
-def _judgement_faults(content: Mapping[str, Any]) -> list[str]:
-    """What is wrong with how verdicts are to be come to."""
-    found = []
-    for key, example in (("difference_points", 1.0), ("same_within", 0.5)):
-        points = content.get(key)
-        wrong = isinstance(points, bool) or not isinstance(points, int | float)
-        if key in content and (wrong or not 0 < points <= 100):
-            found.append(
-                f"{key}: must be a number of percentage points above 0, e.g. {example} "
-                f"(given: {points!r})."
-            )
-    correction = content.get("correction", "holm")
-    if correction not in get_args(Correction):
-        known = get_args(Correction)
-        found.append(
-            f"correction: {correction!r} is none.{did_you_mean(str(correction), known)} Write holm "
-            "for verdicts to be claimed, or fdr to screen many blocks."
-        )
-    return found
 
 
 def _refuse(found: Sequence[str], source: Source) -> None:
@@ -313,17 +294,6 @@ def _exclude(content: Mapping[str, Any], found: list[str]) -> list[dict[str, Any
         if key not in EXCLUSION_KEYS
     ]
     return [dict(entry) for entry in entries]
-
-
-def _seeds(seeds: Any, found: list[str]) -> Any:
-    numbers = isinstance(seeds, Sequence) and not isinstance(seeds, str) and len(seeds) > 0
-    if not numbers or not all(
-        isinstance(s, int) and not isinstance(s, bool) and 0 <= s < 2**32 for s in seeds
-    ):
-        found.append(f"seeds: must be a list of whole numbers, e.g. [0, 1, 2] (given: {seeds!r}).")
-    elif len(set(seeds)) < len(seeds):
-        found.append(f"seeds: each only once (given: {seeds!r}).")
-    return seeds
 
 
 def _controls(controls: Any, found: list[str]) -> tuple[ControlName, ...]:

@@ -14,6 +14,7 @@ from attnzoo.study.numbers.profiles import (
 from attnzoo.study.numbers.ranks import ENOUGH, Ranks, ranked
 from attnzoo.study.numbers.rules import LEVEL, Rules
 from attnzoo.study.numbers.stats import Summary, sampling_error, summarise
+from attnzoo.study.numbers.stopping import needed_runs
 
 __all__ = [
     "COST_LABELS",
@@ -34,6 +35,7 @@ __all__ = [
     "improvement_interval",
     "is_measured",
     "measure_costs",
+    "needed_runs",
     "on_front",
     "paired_difference",
     "profile",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import statistics
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -12,8 +12,9 @@ from attnzoo.study.numbers.effects import effect_size
 from attnzoo.study.numbers.equivalence import posterior, same_p
 from attnzoo.study.numbers.inference import EQUAL, mean_interval, paired_p, permutation_p
 from attnzoo.study.numbers.rules import LEVEL
+from attnzoo.study.numbers.sequential import sequential_p, sequential_same_p
 
-__all__ = ["Difference", "Verdict", "paired_difference"]
+__all__ = ["Difference", "Verdict", "in_order", "paired_difference"]
 
 Verdict = Literal["better", "worse", "same", "no evidence"]
 
@@ -33,7 +34,8 @@ class Difference:
         low, high: 95% interval of the mean by Student's t, of this comparison alone.
         effect: Cohen's d_z, the mean over the deviation; None where the deviation is 0.
         effect_low, effect_high: its 95% interval by noncentral t.
-        p: of the paired t test.
+        p: of the paired t test; where it is looked at after each seed, the smallest level that
+            would have decided.
         p_permutation: of the exact sign-flip test, for comparison; at least 2/2ⁿ with n pairs.
         p_corrected: p after the correction over all comparisons of the study.
         verdict: what the corrected p say at 5%.
@@ -80,42 +82,46 @@ class Difference:
 
 
 def paired_difference(
-    baseline: Mapping[int, float],
-    variant: Mapping[int, float],
+    baseline: Mapping[int, float | None],
+    variant: Mapping[int, float | None],
     name: str = "plain",
     margin: float | None = None,
+    looks: tuple[int, int] | None = None,
+    seeds: Sequence[int] = (),
 ) -> Difference | None:
     """`variant` minus `baseline` over the seeds at which both are numbers; None if there is none.
 
     It has no verdict yet: that takes all comparisons of the study.
 
     Args:
-        baseline: seed → top-1 of what is compared with.
-        variant: seed → top-1.
+        baseline: seed → top-1 of what is compared with; None where the run diverged.
+        variant: seed → top-1, or None.
         name: of the baseline.
         margin: within which two count as the same, as a share.
+        looks: seeds at the first look and at the last, where it is looked at after each.
+        seeds: in the order of the looks.
 
     Example:
         >>> paired_difference({0: 0.5, 1: 0.6}, {0: 0.52, 1: 0.64}).seeds
         2
     """
-    pairs = ((variant[seed], baseline[seed]) for seed in sorted(set(baseline) & set(variant)))
-    found = [ours - theirs for ours, theirs in pairs if math.isfinite(ours - theirs)]
+    common = sorted(set(baseline) & set(variant))
+    found = in_order(baseline, variant, common if looks is None else seeds)
     if not found:
         return None
-    seeds, mean = len(found), statistics.fmean(found)
-    if seeds < 2:
-        return Difference(name, seeds, mean)
+    count, mean = len(found), statistics.fmean(found)
+    if count < 2:
+        return Difference(name, count, mean)
     low, high = mean_interval(found)
     deviation = statistics.stdev(found)
     spread = deviation > EQUAL
-    effect = effect_size(mean / deviation * math.sqrt(seeds), seeds) if spread else (None,) * 3
+    effect = effect_size(mean / deviation * math.sqrt(count), count) if spread else (None,) * 3
     chances: tuple[float | None, ...] = (None,) * 3
     if spread and margin is not None:
-        chances = tuple(map(float, posterior(mean, deviation, seeds, margin)))
+        chances = tuple(map(float, posterior(mean, deviation, count, margin)))
     return Difference(
         baseline=name,
-        seeds=seeds,
+        seeds=count,
         mean=mean,
         deviation=deviation,
         low=float(low),
@@ -123,11 +129,37 @@ def paired_difference(
         effect=effect[0],
         effect_low=effect[1],
         effect_high=effect[2],
-        p=float(paired_p(found)),
+        p=float(paired_p(found) if looks is None else sequential_p(found, *looks)),
         p_permutation=permutation_p(found),
         margin=margin,
-        p_same=None if margin is None else float(same_p(found, margin)),
+        p_same=None if margin is None else _same(found, margin, looks),
         probability_worse=chances[0],
         probability_same=chances[1],
         probability_better=chances[2],
     )
+
+
+def in_order(
+    baseline: Mapping[int, float | None],
+    variant: Mapping[int, float | None],
+    seeds: Sequence[int],
+) -> list[float]:
+    """Differences of `seeds`, up to the first that one of the two has not done.
+
+    So what was found at a look stays, whichever run is over first. Where one of the two diverged
+    there is no difference, and the next seed follows.
+    """
+    found = []
+    for seed in seeds:
+        if seed not in baseline or seed not in variant:
+            break
+        ours, theirs = variant[seed], baseline[seed]
+        if ours is not None and theirs is not None and math.isfinite(ours - theirs):
+            found.append(ours - theirs)
+    return found
+
+
+def _same(found: Sequence[float], margin: float, looks: tuple[int, int] | None) -> float:
+    if looks is None:
+        return float(same_p(found, margin))
+    return float(sequential_same_p(found, margin, *looks))

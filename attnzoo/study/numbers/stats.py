@@ -56,6 +56,7 @@ def summarise(
     controls: Mapping[str, str] | None = None,
     rules: Rules = Rules(),  # noqa: B008 (frozen)
     baselines: Mapping[str, str] | None = None,
+    seeds: Sequence[int] = (),
 ) -> list[Summary]:
     """One summary per backbone and variant, in order of first appearance.
 
@@ -64,6 +65,7 @@ def summarise(
         controls: variant → the variant that is its control.
         rules: how they are judged.
         baselines: variant → the plain network that it is compared with, where there are several.
+        seeds: in the order of the looks, where the rules have some.
     """
     groups: dict[tuple[str, str], list[RunResult]] = {}
     for result in results:
@@ -74,7 +76,7 @@ def summarise(
         control = groups.get((backbone, (controls or {}).get(variant, "")), [])
         own = (baselines or {}).get(variant)
         base = groups.get((backbone, own), []) if own else plain.get(backbone, [])
-        rows.append(_summary(runs, base, control, rules.margin))
+        rows.append(_summary(runs, base, control, rules, seeds))
     return _with_verdicts(rows, rules)
 
 
@@ -82,7 +84,8 @@ def _summary(
     runs: list[RunResult],
     plain: list[RunResult],
     control: list[RunResult],
-    margin: float | None,
+    rules: Rules,
+    seeds: Sequence[int],
 ) -> Summary:
     first = runs[0]
     top1 = _by_seed(runs)
@@ -100,8 +103,8 @@ def _summary(
         deviation=statistics.stdev(top1.values()) if several else None,
         low=low,
         high=high,
-        difference=None if is_plain else _compared(plain, runs, margin),
-        beyond=_compared(control, runs, margin),
+        difference=None if is_plain else _compared(plain, runs, rules, seeds),
+        beyond=_compared(control, runs, rules, seeds),
         sites=first.sites,
         places=first.places,
         parameters=first.parameters,
@@ -118,11 +121,13 @@ def _by_seed(runs: Iterable[RunResult]) -> dict[int, float]:
 
 
 def _compared(
-    baseline: list[RunResult], runs: list[RunResult], margin: float | None
+    baseline: list[RunResult], runs: list[RunResult], rules: Rules, seeds: Sequence[int]
 ) -> Difference | None:
     if not baseline:
         return None
-    return paired_difference(_by_seed(baseline), _by_seed(runs), baseline[0].variant, margin)
+    ours, theirs = ({run.seed: run.top1 for run in some} for some in (runs, baseline))
+    name = baseline[0].variant
+    return paired_difference(theirs, ours, name, rules.margin, rules.looks, seeds)
 
 
 def _with_verdicts(rows: Sequence[Summary], rules: Rules) -> list[Summary]:

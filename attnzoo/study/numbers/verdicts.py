@@ -11,7 +11,7 @@ from attnzoo.study.numbers.equivalence import seeds_for_same
 from attnzoo.study.numbers.inference import seeds_needed
 from attnzoo.study.numbers.rules import LEVEL, Rules
 
-__all__ = ["judged"]
+__all__ = ["corrected", "judged"]
 
 
 def judged(
@@ -26,8 +26,10 @@ def judged(
     """
     if not found:
         return []
-    different, same = _corrected(found, rules)
-    alpha = LEVEL / len(found)
+    margin = rules.margin is not None
+    told = [1.0 if d.p_same is None else d.p_same for d in found] if margin else None
+    different, same = corrected([1.0 if d.p is None else d.p for d in found], told, rules)
+    alpha = LEVEL / max(len(found), rules.comparisons)
     return [
         replace(
             difference,
@@ -37,24 +39,29 @@ def judged(
             more_seeds=_more(difference, rules.size, seeds_needed, alpha),
             more_for_same=_more(difference, rules.margin, seeds_for_same, alpha),
         )
-        for difference, p, p_same, gone in zip(found, different, same, lost, strict=True)
+        for difference, p, p_same, gone in zip(
+            found, different, same or [None] * len(found), lost, strict=True
+        )
     ]
 
 
-def _corrected(
-    found: Sequence[Difference], rules: Rules
-) -> tuple[Sequence[float], Sequence[float | None]]:
-    """The p of all differences, and of all that may be the same."""
-    different = [1.0 if d.p is None else d.p for d in found]
-    same = [1.0 if d.p_same is None else d.p_same for d in found]
-    if rules.margin is None:
+def corrected(
+    different: Sequence[float], same: Sequence[float] | None, rules: Rules
+) -> tuple[list[float], list[float] | None]:
+    """P of all comparisons after the correction: of a difference, and of being the same."""
+    count = len(different)
+    # Those that have not begun count as well: 1 is what is known of them.
+    unbegun = [1.0] * (rules.comparisons - count)
+    p = [*different, *unbegun]
+    if same is None:
         correct = holm if rules.correction == "holm" else benjamini_hochberg
-        return correct(different).tolist(), [None] * len(found)
+        return correct(p)[:count].tolist(), None
+    p_same = [*same, *unbegun]
     if rules.correction == "holm":
-        both = shared(different, same)
+        both = shared(p, p_same)
     else:  # each kind of verdict has its own share of wrong ones
-        both = benjamini_hochberg(different), benjamini_hochberg(same)
-    return both[0].tolist(), both[1].tolist()
+        both = benjamini_hochberg(p), benjamini_hochberg(p_same)
+    return both[0][:count].tolist(), both[1][:count].tolist()
 
 
 def _verdict(

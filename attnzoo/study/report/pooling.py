@@ -9,8 +9,8 @@ from typing import Any
 
 from attnzoo.errors import StudyError
 from attnzoo.study.definition import Study
-from attnzoo.study.numbers import Costs, Summary, read_costs, summarise
-from attnzoo.study.report.table import rules_of, study_rows
+from attnzoo.study.numbers import Costs, Rules, Summary, read_costs, summarise
+from attnzoo.study.report.table import study_rows
 from attnzoo.study.runs import DataRecord, Record, read_data, read_folder
 
 __all__ = ["Entry", "Pool", "pool", "read_studies", "setting_differences"]
@@ -182,7 +182,7 @@ def pool(entries: Sequence[Entry]) -> Pool:
         taken += [record for _, (_, record) in sorted(seeds.items())]
     controls = {ours: theirs for e in entries for ours, theirs in e.study.controlled.items()}
     plains = {ours: theirs for e in entries for ours, theirs in e.study.baselines.items()}
-    rules = rules_of(*(entry.study for entry in entries))
+    rules = Rules.of(*(entry.study for entry in entries))
     rows = summarise((record.result for record in taken), controls, rules, plains)
     return Pool(rows, taken, apart, repeated)
 

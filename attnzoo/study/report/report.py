@@ -12,7 +12,7 @@ from typing import Any
 from rich.table import Table
 
 from attnzoo.study.definition import Study
-from attnzoo.study.numbers import COST_UNITS, Costs, Summary, fronts, read_costs
+from attnzoo.study.numbers import COST_UNITS, Costs, Summary, fronts, needed_runs, read_costs
 from attnzoo.study.report import plots
 from attnzoo.study.report.across import across, across_sheet, across_words
 from attnzoo.study.report.across_plots import profile_plots, rank_plot
@@ -172,6 +172,7 @@ def _content(
     looks = variant_looks(records)
     chance = 1 / len(data.classes) if data else None
     marks = fronts(rows, costs)
+    planned = len(needed_runs(study, (record.result for record in records)))
     over = across(rows, records)
     pareto = [
         (name, [plots.pareto_plot(rows, name, cost, costs, looks) for cost in COST_UNITS])
@@ -183,9 +184,9 @@ def _content(
         "study": study,
         "records": records,
         "rows": rows,
-        "planned": len(study.runs),
+        "planned": planned,
         "minutes": sum(r.result.seconds for r in records) / 60,
-        "wording": caveats(study, rows, data, done=len(records)),
+        "wording": caveats(study, rows, data, done=len(records), planned=planned),
         "stopped": [
             f"{r.backbone}, {r.variant}, seed {r.seed} stopped: {r.message}" for r in stopped
         ],

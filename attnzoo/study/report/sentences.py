@@ -51,7 +51,11 @@ def _sentence(study: Study, row: Summary, found: Difference, count: int) -> str:
         ends = f"{100 * found.low:+.2f}, {100 * found.high:+.2f}"
         numbers.insert(0, f"95% CI [{ends}]")
     over = f"{CORRECTIONS[study.correction]} correction over {_counted(count)}"
-    numbers.append(f"{_test(found)}, {_p(found.p)}, {_p(found.p_corrected)} after {over}")
+    looks = ""
+    if study.look_from is not None:
+        ends = f"{study.look_from} to at most {len(study.seeds)}"
+        looks = f" after each seed from {ends}, with alpha spending"
+    numbers.append(f"{_test(found)}{looks}, {_p(found.p)}, {_p(found.p_corrected)} after {over}")
     if found.margin is not None:
         numbers.append(
             f"two one-sided t tests at ±{100 * found.margin:g}: {_p(found.p_same)}, "

@@ -31,7 +31,6 @@ __all__ = [
     "points_text",
     "results_csv",
     "results_table",
-    "rules_of",
     "small_p",
     "study_rows",
     "verdict_text",
@@ -60,19 +59,7 @@ def results_csv(records: Sequence[Record]) -> str:
 def study_rows(study: Study, records: Iterable[Record]) -> list[Summary]:
     """The study's summaries, with verdicts where seeds allow them."""
     results = (record.result for record in records)
-    return summarise(results, study.controlled, rules_of(study), study.baselines)
-
-
-def rules_of(*studies: Study) -> Rules:
-    """How a study's comparisons are judged; of several, by the strictest of them."""
-    margins = [study.same_within for study in studies]
-    margin = min((m for m in margins if m is not None), default=None)
-    claims = any(study.correction == "holm" for study in studies)
-    return Rules(
-        size=min(study.difference_points for study in studies) / 100,
-        margin=None if margin is None or None in margins else margin / 100,
-        correction="holm" if claims else "fdr",
-    )
+    return summarise(results, study.controlled, Rules.of(study), study.baselines, study.seeds)
 
 
 def comparisons(rows: Iterable[Summary]) -> list[tuple[Summary, Difference]]:

@@ -23,13 +23,18 @@ UNEQUAL = 0.1
 
 
 def caveats(
-    study: Study, rows: Sequence[Summary], data: DataRecord | None, *, done: int
+    study: Study, rows: Sequence[Summary], data: DataRecord | None, *, done: int, planned: int
 ) -> list[str]:
-    """Paragraphs to be read before the numbers; `done` runs of the study are there."""
+    """Paragraphs to be read before the numbers; `done` runs of those `planned` are there."""
     said = []
-    if done < len(study.runs) and len(study.seeds) > 1:
+    if done < planned and study.look_from is not None:
         said.append(
-            f"The study is not finished, {done} of {len(study.runs)} runs are done, and verdicts "
+            f"The study is not finished, {done} runs are done. What is decided stays so; the rest "
+            "is still looked at."
+        )
+    elif done < planned and len(study.seeds) > 1:
+        said.append(
+            f"The study is not finished, {done} of {planned} runs are done, and verdicts "
             "may change: they count when it is. Stopping at one that pleases finds too much."
         )
     if len(study.seeds) == 1:
@@ -67,6 +72,15 @@ def caveats(
 def _settled(study: Study) -> list[str]:
     """What the study file settled about its verdicts beyond the usual."""
     said = []
+    if study.look_from is not None:
+        said.append(
+            f"Verdicts were looked at after each seed from {study.look_from} to "
+            f"{len(study.seeds)}, and what was decided had no further runs: its seeds are those "
+            "of that look. The 5% are spent over the looks (Lan and DeMets, after O'Brien and "
+            "Fleming, with bounds of the t test), and p is the smallest level that would have "
+            "decided. What stops early stops where it looks large, so its mean and interval lean "
+            "away from 0 a little."
+        )
     if study.same_within is not None:
         points = points_text(study.same_within)
         said.append(
@@ -133,7 +147,8 @@ def pooling_notes(pooled: Pool) -> list[str]:
         f"that several ran counts once. Verdicts are after Holm's correction over the pool's "
         f"comparisons, {len(comparisons(pooled.rows))} in number. They hold at 5% if it was "
         "settled beforehand that the studies would be pooled: to run a second study because the "
-        "first found nothing, and then pool, finds too much."
+        "first found nothing, and then pool, finds too much. So does pooling what stopped because "
+        "it was decided: of such studies the pool has no verdict to rely on."
     ]
 
 

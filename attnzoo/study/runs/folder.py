@@ -21,6 +21,7 @@ import json
 import os
 import time
 import uuid
+from collections.abc import Iterable
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -35,6 +36,7 @@ from attnzoo.train import RESULT, Config, ImageData, RunResult, RunSpec
 __all__ = [
     "DataRecord",
     "Record",
+    "finished_runs",
     "is_finished",
     "read_data",
     "read_folder",
@@ -168,8 +170,13 @@ def read_folder(folder: str | Path) -> tuple[Study, list[Record]]:
         ) from None
     except ValueError as error:
         raise StudyError(f"{folder / STUDY} is damaged: {error}") from error
-    records = (read_run(run_folder(folder, run)) for run in study.runs)
-    return study, [record for record in records if record is not None]
+    return study, finished_runs(folder, study.runs)
+
+
+def finished_runs(folder: Path, runs: Iterable[RunSpec]) -> list[Record]:
+    """Those of `runs` that are finished, in their order."""
+    records = (read_run(run_folder(folder, run)) for run in runs)
+    return [record for record in records if record is not None]
 
 
 def is_finished(folder: Path) -> bool:

@@ -44,6 +44,10 @@ def test_a_study_survives_its_own_yaml() -> None:
     assert (study.same_within, study.correction) == (0.5, "fdr")
     assert parse_study(yaml.safe_load(study_yaml(study))) == study
     assert type(study).model_validate_json(study.model_dump_json()) == study
+    looked = parse_study({**GOOD, "seeds": {"until": "decided", "least": 4, "most": 9}})
+    assert (looked.look_from, looked.seeds) == (4, tuple(range(9)))
+    assert "seeds: {until: decided, least: 4, most: 9}" in study_yaml(looked)
+    assert parse_study(yaml.safe_load(study_yaml(looked))) == looked
 
 
 def test_all_faults_come_at_once() -> None:
@@ -99,6 +103,12 @@ def test_all_faults_come_at_once() -> None:
         ({"variants": ["plain", "plain"]}, "variants[1]: 'plain' is there twice"),
         ({"backbones": ["timm/resnet18"] * 2}, "backbones[1]: 'timm/resnet18' is there twice"),
         ({"name": " "}, "name: must be a text"),
+        ({"seeds": {"until": "decide", "most": 9}}, "seeds.until: write {until: decided,"),
+        ({"seeds": {"until": "decided", "mos": 9}}, "seeds.mos: there is no such key. Did you"),
+        ({"seeds": {"until": "decided"}}, "seeds: least and most must be whole numbers"),
+        ({"seeds": {"until": "decided", "least": 2, "most": 9}}, "3 ≤ least ≤ most ≤ 200"),
+        ({"seeds": {"until": "decided", "least": 5, "most": 4.5}}, "seeds: least and most must"),
+        ({"look_from": 5}, "look_from: there is no such key"),
         ({"same_within": 0}, "same_within: must be a number of percentage points above 0"),
         ({"same_within": None}, "same_within: must be a number"),
         ({"same_within": True}, "same_within: must be a number"),

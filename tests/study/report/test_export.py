@@ -11,8 +11,8 @@ import pytest
 from studies import STUDY, made_up
 
 from attnzoo.cli import main
-from attnzoo.study import export_study, read_folder, write_results
-from attnzoo.study.report.table import rules_of, study_rows
+from attnzoo.study import Rules, export_study, read_folder, write_results
+from attnzoo.study.report.table import study_rows
 from attnzoo.train import RunSpec
 
 CONTENT = {
@@ -76,7 +76,7 @@ def test_a_program_reads_everything(folder: Path, tmp_path: Path) -> None:
     assert len(told["comparisons"]) == len(told["sentences"]) == 6
     first = next(row for row in rows if row.difference)
     assert told["comparisons"][0]["p"] == first.difference.p
-    assert rules_of(study).margin == told["comparisons"][0]["margin"] == 0.01
+    assert Rules.of(study).margin == told["comparisons"][0]["margin"] == 0.01
 
 
 def test_figures_are_files_of_two_kinds(folder: Path, tmp_path: Path) -> None:

@@ -11,9 +11,8 @@ from typing import Any
 import pytest
 from studies import STUDY, result
 
-from attnzoo.study import parse_study, summarise
+from attnzoo.study import Rules, parse_study, summarise
 from attnzoo.study.report.latex import escaped, latex_table
-from attnzoo.study.report.table import rules_of
 
 PLAIN = [0.50, 0.52, 0.51, 0.53, 0.50]
 GOOD = [0.60, 0.61, 0.61, 0.63, 0.61]
@@ -29,7 +28,7 @@ def table(found: dict[str, list[float]], **changes: Any) -> str:
         for variant, values in {"plain": PLAIN, **found}.items()
         for seed, top1 in enumerate(values)
     ]
-    return latex_table(study, summarise(runs, study.controlled, rules_of(study)), None)
+    return latex_table(study, summarise(runs, study.controlled, Rules.of(study)), None)
 
 
 def row(text: str, name: str) -> str:

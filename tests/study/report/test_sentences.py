@@ -7,10 +7,9 @@ from typing import Any
 import pytest
 from studies import STUDY, result
 
-from attnzoo.study import Study, parse_study, summarise
+from attnzoo.study import Rules, Study, parse_study, summarise
 from attnzoo.study.numbers.costs import BackboneCosts, Costs, Spread, VariantCosts
 from attnzoo.study.report.sentences import sentences
-from attnzoo.study.report.table import rules_of
 
 PLAIN = [0.50, 0.52, 0.51, 0.53, 0.50]
 GOOD = [0.60, 0.61, 0.61, 0.63, 0.61]
@@ -28,7 +27,7 @@ def told(study: Study, costs: Costs | None = None, **variants: list[float]) -> l
         for variant, values in {"plain": PLAIN, **variants}.items()
         for seed, top1 in enumerate(values)
     ]
-    return sentences(study, summarise(runs, rules=rules_of(study)), costs)
+    return sentences(study, summarise(runs, rules=Rules.of(study)), costs)
 
 
 def test_a_sentence_has_what_a_reviewer_asks() -> None:
