@@ -14,7 +14,7 @@ export DISABLE_MKDOCS_2_WARNING := true
 .DEFAULT_GOAL := help
 COUNT ?= 1000
 SEED ?= 0
-.PHONY: help setup demo test fuzz lint format docs serve bench bench-start bench-blocks bench-train bench-study bench-gpu test-gpu sweep clean
+.PHONY: help setup demo test fuzz lint format docs serve bench bench-start bench-blocks bench-train bench-study bench-verdicts bench-gpu test-gpu sweep clean
 
 help: ## list the commands
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1|\2/p' Makefile | column -t -s '|' 2>/dev/null \
@@ -72,6 +72,9 @@ bench-train: setup ## time the training loop beside one written by hand
 
 bench-study: setup ## time what studies add to their runs, and kill one ten times (some minutes)
 	$(BIN)/python benchmarks/bench_study.py
+
+bench-verdicts: setup ## count in simulated studies how often verdicts err, and the seeds they take
+	$(BIN)/python benchmarks/bench_verdicts.py
 
 bench-gpu: setup ## time the fused kernels on a GPU and write docs/data/gpu.json
 	$(BIN)/python benchmarks/bench_gpu.py

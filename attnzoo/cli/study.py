@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 __all__ = ["ablate", "report"]
 
 WORK = Group("Work", sort_key=2)
+FILES = Group("Files for others", sort_key=2)
 
 FAILURES_SHOWN = 5
 
@@ -42,7 +43,7 @@ LEGEND = {
 
 EXPENDABLE = (
     *("seconds", "sites", "MMACs", "parameters"),
-    *("seeds", "more seeds", "p (Holm)", "vs control"),
+    *("seeds", "more seeds", "p (Holm)", "p (FDR)", "vs control"),
 )
 """Columns of a study's table that a narrow terminal can do without, first to go first."""
 
@@ -121,7 +122,8 @@ def ablate(
         error.args = ("What is done is kept; the same command goes on from there.",)
         raise
     _show_outcome(outcome.folder, outcome.report)
-    runs, failed = len(asked.runs), len(outcome.failures)
+    failed = len(outcome.failures)
+    runs = len(outcome.records) + failed
     if failed:
         shown = [f"- {failure}" for failure in outcome.failures[:FAILURES_SHOWN]]
         more = [f"… and {failed - FAILURES_SHOWN} more"] if failed > FAILURES_SHOWN else []
@@ -145,16 +147,45 @@ def report(
             converter=given_path,
         ),
     ] = None,
+    latex: Annotated[
+        Path | None,
+        Parameter(
+            metavar="FILE",
+            help="Also write a LaTeX table of the study, to be \\input.",
+            group=FILES,
+        ),
+    ] = None,
+    csv: Annotated[
+        Path | None,
+        Parameter(metavar="FILE", help="Also write a row a variant, in numbers.", group=FILES),
+    ] = None,
+    json: Annotated[
+        Path | None,
+        Parameter(
+            metavar="FILE", help="Also write variants, comparisons and sentences.", group=FILES
+        ),
+    ] = None,
+    figures: Annotated[
+        Path | None,
+        Parameter(metavar="DIR", help="Also write every plot as PDF and as SVG.", group=FILES),
+    ] = None,
 ) -> None:
     """Write the tables and the report of a study anew, or compare several studies on one page."""
+    files = {"latex": latex, "csv": csv, "json": json, "figures": figures}
+    asked = [f"--{name}" for name, path in files.items() if path is not None]
+    if others and asked:
+        raise UsageError(f"{', '.join(asked)}: of one study alone, not of a comparison.")
     if not others:
         if out is not None:
             raise UsageError("--out is for comparisons; a study's report goes into its folder.")
         with working("Writing the report"):
-            from attnzoo.study import write_report
+            from attnzoo.study import export_study, write_report
 
             path = write_report(folder)
+            written = export_study(folder, **files) if asked else []
         _show_outcome(folder, path)
+        for path in written:
+            result_console().print(f"Written: {path}", soft_wrap=True)
         from attnzoo.study.runs import damages, read_folder
 
         for line in damages(folder, *read_folder(folder)):

@@ -8,9 +8,11 @@ from .engine import WRITTEN as WRITTEN
 from .engine import StudyOutcome as StudyOutcome
 from .engine import run_study as run_study
 from .numbers import Difference as Difference
+from .numbers import Rules as Rules
 from .numbers import Summary as Summary
 from .numbers import paired_difference as paired_difference
 from .numbers import summarise as summarise
+from .report import export_study as export_study
 from .report import study_table as study_table
 from .report import write_comparison as write_comparison
 from .report import write_report as write_report

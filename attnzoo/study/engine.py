@@ -18,7 +18,7 @@ from rich.console import Console
 from attnzoo.checks import check_choice, check_int
 from attnzoo.errors import OptionError, StudyError
 from attnzoo.study.definition import Study, check_study, load_study, parse_study
-from attnzoo.study.numbers import COSTS, is_measured, measure_costs
+from attnzoo.study.numbers import COSTS, is_measured, measure_costs, needed_runs
 from attnzoo.study.report import write_report, write_results
 from attnzoo.study.runs import (
     DATA,
@@ -35,6 +35,7 @@ from attnzoo.study.runs import (
     check_folder,
     conduct,
     data_of,
+    finished_runs,
     first_data,
     forget_data,
     identified_study,
@@ -159,7 +160,7 @@ def run_study(
     changed = study_changes(folder, study)
     runs = study.runs
     _check_devices(runs)
-    missing = [run for run in runs if not is_finished(run_folder(folder, run), run)]
+    missing = _missing(study, folder)
     if not missing and _is_told(folder, study) and is_measured(study, folder):
         return StudyOutcome(folder, folder / REPORTS[-1], read_folder(folder)[1], 0, [])
     data = data_of(first_data(study))
@@ -184,11 +185,11 @@ def run_study(
         with StudyBars(console) as bars:
             for line in again:
                 bars.say(line)
-            done = _do(jobs, force, folder, bars, None)
+            done = _do(study, jobs, force, folder, bars, None)
     elif jobs and watch is not None:
         for line in again:
             watch.say(line)
-        done = _do(jobs, force, folder, None, watch)
+        done = _do(study, jobs, force, folder, None, watch)
     with claimed(folder / REPORTS[0], wait=True):
         if not same_study(folder, study):
             raise StudyError(
@@ -199,6 +200,13 @@ def run_study(
         report = write_report(folder)
     failures = list(read_failures(folder, missing).values())
     return StudyOutcome(folder, report, read_folder(folder)[1], done, failures)
+
+
+def _missing(study: Study, folder: Path) -> list[RunSpec]:
+    """The runs that are needed and not done."""
+    results = [record.result for record in finished_runs(folder, study.runs)]
+    needed = needed_runs(study, results)
+    return [run for run in needed if not is_finished(run_folder(folder, run), run)]
 
 
 def _check_devices(runs: Sequence[RunSpec]) -> None:
@@ -216,13 +224,15 @@ def _is_told(folder: Path, study: Study) -> bool:
     """Whether the report tells of this study and of all that is finished."""
     try:
         told = min((folder / name).stat().st_mtime_ns for name in REPORTS)
-        results = [(run_folder(folder, run) / RESULT).stat().st_mtime_ns for run in study.runs]
+        finished = [run_folder(folder, run) / RESULT for run in study.runs]
+        results = [path.stat().st_mtime_ns for path in finished if path.exists()]
     except OSError:
         return False
     return same_study(folder, study) and max(results) <= told
 
 
 def _do(
+    study: Study,
     jobs: Sequence[Job],
     force: Workforce,
     folder: Path,
@@ -241,8 +251,11 @@ def _do(
             if outcome is Outcome.FAILED:
                 failure = read_failures(folder, [job.run])[job.run.id]
                 bars.say(f"failed: {failure}")
-        if outcome is not Outcome.FAILED:
+        if outcome not in (Outcome.FAILED, Outcome.DECIDED):
             table.update()
+
+    def wanted(job: Job) -> bool:
+        return study.look_from is None or job.run in _missing(study, folder)
 
     def watch_of(job: Job) -> Watch:
         return bars.watch() if bars is not None else watch or Watch()
@@ -251,7 +264,8 @@ def _do(
         if bars is not None:
             bars.begin(len(jobs))
         try:
-            conduct(jobs, engine, tell, bars.waiting if bars is not None else lambda busy: None)
+            idle = bars.waiting if bars is not None else lambda busy: None
+            conduct(jobs, engine, tell, idle, wanted)
         except KeyboardInterrupt:
             if bars is not None and not isinstance(engine, InProcess):
                 bars.say("Stopping after the steps in progress. Ctrl-C again stops at once.")

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import csv
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 from unittest import mock
 
+from attnzoo.study import Study, parse_study
 from attnzoo.study.numbers import measure
-from attnzoo.train import RunResult, Watch
+from attnzoo.train import RunResult, RunSpec, Watch
 
 STUDY: dict[str, Any] = {
     "name": "tiny <study>",
@@ -89,3 +90,28 @@ def numbers(folder: Path) -> dict[str, tuple[Any, Any]]:
         result = json.loads((run / "result.json").read_text())
         found[run.name] = rows, {k: v for k, v in result.items() if "second" not in k}
     return found
+
+
+def made_up(
+    folder: Path,
+    content: Mapping[str, Any],
+    top1: Callable[[RunSpec], float | None],
+    only: Callable[[RunSpec], bool] = lambda run: True,
+) -> Study:
+    """A study's folder as its runs would have left it, with accuracies of one's choice."""
+    study = parse_study(content)
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "study.json").write_text(study.model_dump_json())
+    for run in filter(only, study.runs):
+        place = folder / "runs" / run.id
+        place.mkdir(parents=True)
+        (place / "run.json").write_text(run.model_dump_json())
+        plain = run.variant.policy is None
+        changes = {} if plain else {"policy": "auto", "block": run.variant.block, "sites": 3}
+        if not plain:
+            changes |= {"parameters": 1100, "macs": 5050, "gamma": 0.25, "places": "pre-pool"}
+        told = result(
+            "plain", run.train.seed, top1(run), backbone=run.backbone, **changes
+        ).model_copy(update={"variant": run.variant.title})
+        (place / "result.json").write_text(told.model_dump_json())
+    return study

@@ -1,12 +1,13 @@
 """From a study's YAML file to a checked `Study`."""
 
 from attnzoo.study.definition.check import Cell, check_study
-from attnzoo.study.definition.grid import Study, digest_keys, study_yaml
+from attnzoo.study.definition.grid import Correction, Study, digest_keys, study_yaml
 from attnzoo.study.definition.reading import load_study, parse_study
 from attnzoo.study.definition.variants import StudyVariant
 
 __all__ = [
     "Cell",
+    "Correction",
     "Study",
     "StudyVariant",
     "check_study",

@@ -9,7 +9,15 @@ from attnzoo.registry import BLOCKS
 from attnzoo.study.definition.variants import StudyVariant, train_text
 from attnzoo.train import policy_title
 
-__all__ = ["CONTROLS", "ControlName", "baselines_of", "controls_of", "needed", "with_baselines"]
+__all__ = [
+    "CONTROLS",
+    "ControlName",
+    "baselines_of",
+    "controls_of",
+    "is_control",
+    "needed",
+    "with_baselines",
+]
 
 ControlName = Literal["conv", "affine"]
 """The blocks that can stand in for attention."""
@@ -98,8 +106,13 @@ def _by_content(variants: Sequence[StudyVariant]) -> dict[Hashable, StudyVariant
     return {_content(variant): variant for variant in reversed(variants)}  # the first counts
 
 
+def is_control(variant: StudyVariant) -> bool:
+    """Whether a variant puts in what is no attention."""
+    return variant.policy is not None and BLOCKS[variant.block].kind == "control"
+
+
 def _is_attention(variant: StudyVariant) -> bool:
-    return variant.policy is not None and BLOCKS[variant.block].kind != "control"
+    return variant.policy is not None and not is_control(variant)
 
 
 def _plain_like(variant: StudyVariant) -> StudyVariant:

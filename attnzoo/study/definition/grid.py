@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal
 
 import yaml
 from pydantic import Field, PrivateAttr
@@ -14,12 +14,16 @@ from attnzoo.study.definition.controls import (
     ControlName,
     baselines_of,
     controls_of,
+    is_control,
     needed,
 )
 from attnzoo.study.definition.variants import PLAIN, StudyVariant, excludes
 from attnzoo.train import Config, DataSpec, DigitsData, Keep, OwnData, RunSpec, TrainRecipe
 
-__all__ = ["Backbone", "Study", "digest_keys", "study_yaml"]
+__all__ = ["Backbone", "Correction", "Study", "digest_keys", "study_yaml"]
+
+Correction = Literal["holm", "fdr"]
+"""`holm` keeps the chance of any wrong verdict at 5%; `fdr` the share of wrong ones, to screen."""
 
 
 class Backbone(Config):
@@ -53,6 +57,8 @@ class Study(Config):
         train: how; a backbone and a variant may change parts of it, the variant having the last
             word.
         seeds: one run per backbone, variant and seed.
+        look_from: seeds from which on verdicts are looked at after each, and what is decided has
+            no further runs; None: once, when all are done.
         backbones: what attention is put into.
         variants: what is put in, baselines and controls included.
         exclude: what is left out; each entry holds parts of a backbone and a variant.
@@ -60,6 +66,9 @@ class Study(Config):
             size, and `affine`, of the smallest.
         difference_points: the difference in top-1, in percentage points, that the study is to be
             able to see; how many more seeds that takes is told by the report.
+        same_within: the difference in top-1, in percentage points, below which two count as the
+            same; without it nothing is called the same.
+        correction: of the verdicts, for the number of comparisons.
         keep: what of its network each run leaves, as in `RunSpec`: `attention`, `all` or `best`.
         digests: of the pictures, and of each backbone's code and weights, as they were when the
             study was last started; no key of a study file.
@@ -73,11 +82,14 @@ class Study(Config):
     data: DataSpec = Field(discriminator="name")
     train: dict[str, Any] = Field(default_factory=dict)
     seeds: tuple[int, ...] = (0,)
+    look_from: int | None = Field(None, ge=3)
     backbones: tuple[Backbone, ...]
     variants: tuple[StudyVariant, ...]
     exclude: tuple[dict[str, Any], ...] = ()
     controls: tuple[ControlName, ...] = CONTROLS
     difference_points: float = Field(1.0, gt=0, le=100)
+    same_within: float | None = Field(None, gt=0, le=100)
+    correction: Correction = "holm"
     measure: bool = True
     keep: Keep = "attention"
     digests: dict[str, str] = Field(default_factory=dict)
@@ -98,6 +110,22 @@ class Study(Config):
     def controlled(self) -> dict[str, str]:
         """Title of a variant → title of the control that it is compared with."""
         return controls_of(self.variants)
+
+    @property
+    def comparisons(self) -> list[tuple[str, str, str]]:
+        """`(backbone, variant, what it is compared with)`: plain, and the control."""
+        found = []
+        for backbone in self.backbones:
+            titles = [variant.title for variant in self.variants_of(backbone)]
+            for title in titles:
+                beside = (self.baselines.get(title), self.controlled.get(title))
+                found += [(backbone.name, title, other) for other in beside if other in titles]
+        return found
+
+    @property
+    def control_titles(self) -> frozenset[str]:
+        """Titles of the variants that are controls: blocks without attention."""
+        return frozenset(v.title for v in self.variants if is_control(v))
 
     def data_of(self, backbone: Backbone) -> DataSpec:
         """The study's data where they are, at the backbone's image size."""
@@ -170,6 +198,9 @@ def study_yaml(study: Study) -> str:
     """The study as a file that `load_study` reads."""
     content = study.model_dump(mode="json", exclude_defaults=True, exclude={"digests"})
     content["data"] = {"name": study.data.name, **content["data"]}  # a default, but it decides
+    if study.look_from is not None:
+        least, most = content.pop("look_from"), len(study.seeds)
+        content["seeds"] = {"until": "decided", "least": least, "most": most}
     content["backbones"] = [
         entry["name"] if len(entry) == 1 else entry for entry in content["backbones"]
     ]

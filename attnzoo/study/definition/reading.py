@@ -16,6 +16,7 @@ from attnzoo.errors import StudyError
 from attnzoo.study.definition.controls import CONTROLS, ControlName, with_baselines
 from attnzoo.study.definition.entries import MOST_RUNS, items_of, read_variants, shown
 from attnzoo.study.definition.grid import Backbone, Study
+from attnzoo.study.definition.judging import judgement_faults, read_seeds
 from attnzoo.study.definition.lines import Source, check_extent, read_yaml
 from attnzoo.study.definition.variants import (
     EXCLUSION_KEYS,
@@ -67,8 +68,9 @@ def _parse(content: Any, source: Source, base: Path) -> Study:
     if content.get("question", "") is None:  # a key with nothing behind it
         content["question"] = ""
     found = list(source.faults)
+    # `look_from` is told with the seeds, and digests are no matter of the file.
+    known = [key for key in Study.model_fields if key not in ("look_from", "digests")]
     for key in content:
-        known = [name for name in Study.model_fields if name != "digests"]
         if key not in known:
             found.append(
                 f"{key}: there is no such key.{did_you_mean(str(key), known)} "
@@ -82,7 +84,7 @@ def _parse(content: Any, source: Source, base: Path) -> Study:
     variants = read_variants(content, found)
     if not train_faults:
         found += _training_together(train, backbones, variants)
-    seeds = _seeds(content.get("seeds", [0]), found)
+    seeds, look_from = read_seeds(content.get("seeds", [0]), found)
     controls = _controls(content.get("controls", True), found)
     if not isinstance(content.get("measure", True), bool):
         found.append(f"measure: must be true or false (given: {content['measure']!r}).")
@@ -90,12 +92,7 @@ def _parse(content: Any, source: Source, base: Path) -> Study:
         found.append(
             f"keep: must be one of {', '.join(get_args(Keep))} (given: {content['keep']!r})."
         )
-    points = content.get("difference_points", 1.0)
-    if isinstance(points, bool) or not isinstance(points, int | float) or not 0 < points <= 100:
-        found.append(
-            f"difference_points: must be a number of percentage points above 0, e.g. 1.0 "
-            f"(given: {shown(points)})."
-        )
+    found += judgement_faults(content)
     if not isinstance(content.get("question", ""), str):
         found.append(f"question: must be a text (given: {shown(content['question'])}).")
     found += _name_faults(content["name"])
@@ -115,6 +112,7 @@ def _parse(content: Any, source: Source, base: Path) -> Study:
             "data": data,
             "train": train,
             "seeds": seeds,
+            "look_from": look_from,
             "backbones": [entry for _, entry in backbones],
             "variants": [variant for _, variant in variants],
             "controls": controls,
@@ -259,19 +257,6 @@ def _exclude(content: Mapping[str, Any], found: list[str]) -> list[dict[str, Any
         if key not in EXCLUSION_KEYS
     ]
     return [dict(entry) for entry in entries]
-
-
-def _seeds(seeds: Any, found: list[str]) -> Any:
-    numbers = isinstance(seeds, list | tuple | range) and len(seeds) > 0
-    if not numbers or not all(
-        isinstance(s, int) and not isinstance(s, bool) and 0 <= s < 2**32 for s in seeds
-    ):
-        found.append(
-            f"seeds: must be a list of whole numbers, e.g. [0, 1, 2] (given: {shown(seeds)})."
-        )
-    elif len(set(seeds)) < len(seeds):
-        found.append(f"seeds: each only once (given: {shown(seeds)}).")
-    return seeds
 
 
 def _controls(controls: Any, found: list[str]) -> tuple[ControlName, ...]:

@@ -11,7 +11,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from attnzoo.train import require
 
-__all__ = ["holm", "mean_interval", "paired_p", "permutation_p", "seeds_needed"]
+__all__ = ["is_flat", "mean_interval", "paired_p", "permutation_p", "seeds_needed"]
 
 EQUAL = 1e-9
 """Shares closer than this are equal: 0.52 - 0.50 and 0.72 - 0.70 differ in the last digit."""
@@ -29,7 +29,7 @@ def mean_interval(values: ArrayLike, level: float = 0.95) -> tuple[NDArray, NDAr
     n = array.shape[-1]
     mean = array.mean(-1)
     quantile = require("scipy.stats", "scipy").t.ppf((1 + level) / 2, n - 1)
-    half = np.where(_flat(array), 0, quantile * array.std(-1, ddof=1) / np.sqrt(n))
+    half = np.where(is_flat(array), 0, quantile * array.std(-1, ddof=1) / np.sqrt(n))
     return mean - half, mean + half
 
 
@@ -40,7 +40,7 @@ def paired_p(differences: ArrayLike) -> NDArray:
     of rounding errors), and the permutation test's smallest p, 2/2ⁿ, is taken; 1 if all are 0.
     """
     array = np.asarray(differences, dtype=float)
-    flat = _flat(array)
+    flat = is_flat(array)
     p = np.where(np.abs(array.mean(-1)) > EQUAL, 2.0 ** (1 - array.shape[-1]), 1.0)
     if not flat.all():
         p[~flat] = require("scipy.stats", "scipy").ttest_1samp(array[~flat], 0, axis=-1).pvalue
@@ -61,26 +61,6 @@ def permutation_p(differences: ArrayLike) -> float:
         rng=0,
     )
     return float(found.pvalue)
-
-
-def holm(p: ArrayLike) -> NDArray:
-    """Adjusted p of a family of m comparisons (Holm, 1979).
-
-    The smallest is multiplied by m, the next by m - 1 and so on, none falling below the one before.
-    Rejecting where it is at most α keeps the chance of any false rejection at α, whatever the
-    comparisons have in common.
-
-    Example:
-        >>> holm([0.01, 0.04, 0.03]).round(2).tolist()
-        [0.03, 0.06, 0.06]
-    """
-    array = np.asarray(p, dtype=float)
-    order = np.argsort(array, axis=-1)
-    factors = np.arange(array.shape[-1], 0, -1)
-    steps = np.maximum.accumulate(np.take_along_axis(array, order, -1) * factors, axis=-1)
-    adjusted = np.empty_like(array)
-    np.put_along_axis(adjusted, order, np.minimum(steps, 1), -1)
-    return adjusted
 
 
 def seeds_needed(
@@ -108,5 +88,6 @@ def seeds_needed(
     return int(n[enough][0]) if enough.any() else None
 
 
-def _flat(array: NDArray) -> NDArray:
+def is_flat(array: NDArray) -> NDArray:
+    """Whether all differences are equal, but for rounding errors."""
     return np.ptp(array, axis=-1) <= EQUAL

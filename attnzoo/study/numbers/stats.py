@@ -6,57 +6,14 @@ import math
 import statistics
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Literal
 
-from attnzoo.study.numbers.inference import (
-    holm,
-    mean_interval,
-    paired_p,
-    permutation_p,
-    seeds_needed,
-)
+from attnzoo.study.numbers.differences import Difference, paired_difference
+from attnzoo.study.numbers.inference import mean_interval
+from attnzoo.study.numbers.rules import Rules
+from attnzoo.study.numbers.verdicts import judged
 from attnzoo.train import RunResult
 
-__all__ = ["Difference", "Summary", "Verdict", "paired_difference", "sampling_error", "summarise"]
-
-LEVEL = 0.05
-"""A verdict other than "no evidence" needs a corrected p of at most this."""
-
-Verdict = Literal["better", "worse", "no evidence"]
-
-
-@dataclass(frozen=True)
-class Difference:
-    """Accuracy against a baseline, seed by seed.
-
-    What the spread over seeds tells is None with a single pair.
-
-    Attributes:
-        baseline: the variant compared with.
-        seeds: how many pairs.
-        mean: mean difference in top-1, as a share.
-        deviation: standard deviation of the differences.
-        low, high: 95% interval of the mean by Student's t, of this comparison alone.
-        p: of the paired t test.
-        p_permutation: of the exact sign-flip test, for comparison; at least 2/2ⁿ with n pairs.
-        p_holm: p after Holm's correction over all comparisons of the study.
-        verdict: what `p_holm` says at 5%.
-        more_seeds: how many it would take, beyond these, to find a difference of the chosen size
-            with 80% chance at the strictest step of Holm's correction; None where that is over
-            1,000 or the deviation is 0.
-    """
-
-    baseline: str
-    seeds: int
-    mean: float
-    deviation: float | None = None
-    low: float | None = None
-    high: float | None = None
-    p: float | None = None
-    p_permutation: float | None = None
-    p_holm: float | None = None
-    verdict: Verdict | None = None
-    more_seeds: int | None = None
+__all__ = ["Summary", "sampling_error", "summarise"]
 
 
 @dataclass(frozen=True)
@@ -97,16 +54,18 @@ class Summary:
 def summarise(
     results: Iterable[RunResult],
     controls: Mapping[str, str] | None = None,
-    size: float = 0.01,
+    rules: Rules = Rules(),  # noqa: B008 (frozen)
     baselines: Mapping[str, str] | None = None,
+    seeds: Sequence[int] = (),
 ) -> list[Summary]:
     """One summary per backbone and variant, in order of first appearance.
 
     Args:
-        results: of one study: Holm's correction is over all of its comparisons.
+        results: of one study: the correction is over all of its comparisons.
         controls: variant → the variant that is its control.
-        size: the difference in top-1, as a share, that `more_seeds` is about.
+        rules: how they are judged.
         baselines: variant → the plain network that it is compared with, where there are several.
+        seeds: in the order of the looks, where the rules have some.
     """
     groups: dict[tuple[str, str], list[RunResult]] = {}
     for result in results:
@@ -117,11 +76,17 @@ def summarise(
         control = groups.get((backbone, (controls or {}).get(variant, "")), [])
         own = (baselines or {}).get(variant)
         base = groups.get((backbone, own), []) if own else plain.get(backbone, [])
-        rows.append(_summary(runs, base, control))
-    return _with_verdicts(rows, size)
+        rows.append(_summary(runs, base, control, rules, seeds))
+    return _with_verdicts(rows, rules)
 
 
-def _summary(runs: list[RunResult], plain: list[RunResult], control: list[RunResult]) -> Summary:
+def _summary(
+    runs: list[RunResult],
+    plain: list[RunResult],
+    control: list[RunResult],
+    rules: Rules,
+    seeds: Sequence[int],
+) -> Summary:
     first = runs[0]
     top1 = _by_seed(runs)
     is_plain = not first.policy
@@ -138,8 +103,8 @@ def _summary(runs: list[RunResult], plain: list[RunResult], control: list[RunRes
         deviation=statistics.stdev(top1.values()) if several else None,
         low=low,
         high=high,
-        difference=None if is_plain else _compared(plain, runs),
-        beyond=_compared(control, runs),
+        difference=None if is_plain else _compared(plain, runs, rules, seeds),
+        beyond=_compared(control, runs, rules, seeds),
         sites=first.sites,
         places=first.places,
         parameters=first.parameters,
@@ -155,87 +120,33 @@ def _by_seed(runs: Iterable[RunResult]) -> dict[int, float]:
     return {run.seed: run.top1 for run in runs if run.top1 is not None}
 
 
-def _compared(baseline: list[RunResult], runs: list[RunResult]) -> Difference | None:
+def _compared(
+    baseline: list[RunResult], runs: list[RunResult], rules: Rules, seeds: Sequence[int]
+) -> Difference | None:
     if not baseline:
         return None
-    return paired_difference(_by_seed(baseline), _by_seed(runs), baseline[0].variant)
+    ours, theirs = ({run.seed: run.top1 for run in some} for some in (runs, baseline))
+    name = baseline[0].variant
+    return paired_difference(theirs, ours, name, rules.margin, rules.looks, seeds)
 
 
-def paired_difference(
-    baseline: Mapping[int, float], variant: Mapping[int, float], name: str = "plain"
-) -> Difference | None:
-    """`variant` minus `baseline` over the seeds at which both are numbers; None if there is none.
-
-    It has no verdict yet: that takes all comparisons of the study.
-
-    Args:
-        baseline: seed → top-1 of what is compared with.
-        variant: seed → top-1.
-        name: of the baseline.
-
-    Example:
-        >>> paired_difference({0: 0.5, 1: 0.6}, {0: 0.52, 1: 0.64}).seeds
-        2
-    """
-    pairs = ((variant[seed], baseline[seed]) for seed in sorted(set(baseline) & set(variant)))
-    differences = [ours - theirs for ours, theirs in pairs if math.isfinite(ours - theirs)]
-    if not differences:
-        return None
-    mean = statistics.fmean(differences)
-    if len(differences) < 2:
-        return Difference(name, len(differences), mean)
-    low, high = mean_interval(differences)
-    return Difference(
-        baseline=name,
-        seeds=len(differences),
-        mean=mean,
-        deviation=statistics.stdev(differences),
-        low=float(low),
-        high=float(high),
-        p=float(paired_p(differences)),
-        p_permutation=permutation_p(differences),
-    )
-
-
-def _with_verdicts(rows: Sequence[Summary], size: float) -> list[Summary]:
+def _with_verdicts(rows: Sequence[Summary], rules: Rules) -> list[Summary]:
     """The same rows, their comparisons judged together."""
-    asked = [
-        d.p
-        for row in rows
-        for d in (row.difference, row.beyond)
-        if d is not None and d.p is not None
-    ]
-    if not asked:
-        return list(rows)
-    corrected = iter(holm(asked).tolist())
     diverged = {(row.backbone, row.variant): row.diverged for row in rows}
+    asked = [
+        (difference, (row.diverged, diverged[row.backbone, difference.baseline]))
+        for row in rows
+        for difference in (row.difference, row.beyond)
+        if difference is not None and difference.p is not None
+    ]
+    told = iter(judged([d for d, _ in asked], [lost for _, lost in asked], rules))
 
-    def judge(row: Summary, difference: Difference | None) -> Difference | None:
-        if difference is None or difference.p is None or difference.deviation is None:
-            return difference
-        p = next(corrected)
-        lost = diverged[row.backbone, difference.baseline]
-        needed = seeds_needed(difference.deviation, size, LEVEL / len(asked))
-        return replace(
-            difference,
-            p_holm=p,
-            verdict=_verdict(difference.mean, p, row.diverged, lost),
-            more_seeds=None if needed is None else max(needed - difference.seeds, 0),
-        )
+    def judge(difference: Difference | None) -> Difference | None:
+        return difference if difference is None or difference.p is None else next(told)
 
     return [
-        replace(row, difference=judge(row, row.difference), beyond=judge(row, row.beyond))
-        for row in rows
+        replace(row, difference=judge(row.difference), beyond=judge(row.beyond)) for row in rows
     ]
-
-
-def _verdict(mean: float, p: float, diverged: int, baseline_diverged: int) -> Verdict:
-    # Where diverged runs were left out, those that remain flatter their side.
-    if p > LEVEL:
-        return "no evidence"
-    if mean > 0:
-        return "no evidence" if diverged else "better"
-    return "no evidence" if baseline_diverged else "worse"
 
 
 def sampling_error(top1: float, images: int) -> float:

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from attnzoo.study.definition import Study
 from attnzoo.study.numbers import Costs
-from attnzoo.study.report.table import points_text
+from attnzoo.study.report.table import SHORT, points_text
 from attnzoo.study.runs import DataRecord
 
 __all__ = ["captions", "cost_notes"]
@@ -38,14 +38,21 @@ def captions(study: Study, data: DataRecord | None) -> dict[str, str]:
                 if several
                 else ", at one seed."
             )
+            + (
+                f" The band: the same, within ±{points_text(study.same_within)}."
+                if study.same_within is not None
+                else ""
+            )
         ),
         "accuracy": "Accuracy of every variant" + (": mean, and a dot a seed." if several else "."),
         "verdicts": (
-            "points: mean paired difference with its 95% interval. p: of the paired t test, which "
-            "decides once Holm's correction has been applied. p permutation: of the exact "
-            "sign-flip test, which assumes no distribution; with n seeds it cannot be below 2/2ⁿ, "
-            f"so it is shown and does not decide. more seeds: beyond these, to see {size} with "
-            "80% chance; “?” where all seeds differ equally. From few seeds it is a rough guess."
+            "points: mean paired difference with its 95% interval. d_z: that mean over the "
+            "standard deviation of the differences; its interval is in the sentences below. p: of "
+            "the paired t test, which decides once it is corrected "
+            f"({SHORT[study.correction]}). p permutation: of the exact sign-flip test, which "
+            "assumes no distribution; with n seeds it cannot be below 2/2ⁿ, so it is shown and "
+            f"does not decide. more seeds: beyond these, to see {size} with 80% chance; “?” where "
+            "all seeds differ equally. From few seeds it is a rough guess." + _same(study)
         ),
         "pareto": (
             "Top-1 against each cost, for each backbone. Filled and joined: the front, what no "
@@ -82,6 +89,19 @@ def captions(study: Study, data: DataRecord | None) -> dict[str, str]:
             "come out the same."
         ),
     }
+
+
+def _same(study: Study) -> str:
+    if study.same_within is None:
+        return ""
+    margin = f"±{points_text(study.same_within)}"
+    return (
+        f" Behind the stroke, p is of two one-sided t tests at {margin}, corrected, which decides "
+        "on same; and more seeds are to show with 80% chance that two which do not differ are the "
+        "same. worse / same / better, %: the probabilities that the true difference is below, "
+        f"within and above {margin}, if all values were equally likely before; of that comparison "
+        "alone, and they do not decide."
+    )
 
 
 def cost_notes(costs: Costs | None, backbones: Sequence[str]) -> list[str]:

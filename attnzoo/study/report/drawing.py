@@ -4,21 +4,58 @@ from __future__ import annotations
 
 import html
 import io
+import os
 import re
+from collections.abc import Generator
+from contextlib import contextmanager
+from contextvars import ContextVar
+from pathlib import Path
 from typing import Any
 
 from attnzoo.train import require
 
-__all__ = ["GRID", "INK", "PAPER", "new_figure", "short_name", "standalone", "svg"]
+__all__ = [
+    "GRID",
+    "INK",
+    "PAPER",
+    "kept_figures",
+    "new_figure",
+    "pdf",
+    "short_name",
+    "shortened",
+    "standalone",
+    "svg",
+]
 
 # Stand-ins, replaced by the page's own colours.
 INK, GRID, PAPER = "#010203", "#040506", "#070809"
 LIGHT_INK, LIGHT_GRID, LIGHT_PAPER = "#1d2126", "#dfe2e6", "#ffffff"
 
+LONGEST = 48  # letters of a label
+
+Kept = dict[str, tuple[Any, str]]
+_kept: ContextVar[Kept | None] = ContextVar("kept figures", default=None)
+
+
+@contextmanager
+def kept_figures() -> Generator[Kept]:
+    """Keep what is drawn meanwhile: name → matplotlib's figure and the `<svg>` element."""
+    kept: Kept = {}
+    token = _kept.set(kept)
+    try:
+        yield kept
+    finally:
+        _kept.reset(token)
+
 
 def short_name(backbone: str) -> str:
     """`torchvision/resnet18` → `resnet18`, `package.module:function` → `function`."""
     return backbone.partition("/")[2] or backbone.rpartition(":")[2]
+
+
+def shortened(text: str) -> str:
+    """What fits into a plot of a label; tables and legends have all of it."""
+    return text if len(text) <= LONGEST else f"{text[: LONGEST - 1]}…"
 
 
 def new_figure(
@@ -72,7 +109,11 @@ def svg(figure: Any, name: str) -> str:
     drawn = re.sub(r"font-family: [^;\"]*; ?", "", drawn)
     drawn = re.sub(r"<style.*?</style>", "", drawn, flags=re.DOTALL)  # holds for a page
     shown = f'role="img" aria-label="{html.escape(name)}"'
-    return re.sub(r'<svg width="[^"]*" height="[^"]*"', f"<svg {shown}", drawn, count=1)
+    drawn = re.sub(r'<svg width="[^"]*" height="[^"]*"', f"<svg {shown}", drawn, count=1)
+    kept = _kept.get()
+    if kept is not None:
+        kept[name] = figure, drawn
+    return drawn
 
 
 def standalone(drawn: str) -> str:
@@ -89,3 +130,30 @@ def standalone(drawn: str) -> str:
     ):
         drawn = drawn.replace(colour, light)
     return drawn + "\n"
+
+
+def pdf(figure: Any, path: Path) -> None:
+    """Write the figure as PDF, in ink on no paper, with letters that can be searched."""
+    matplotlib = require("matplotlib", "matplotlib")
+    partial = path.with_name(f".{path.name}.partial")
+    with matplotlib.rc_context({"pdf.fonttype": 42, "font.size": 9}):
+        figure.draw_without_rendering()  # ticks come into being
+        for artist in figure.findobj():
+            _in_ink(artist)
+        figure.savefig(partial, format="pdf", metadata={"CreationDate": None})
+    os.replace(partial, path)
+
+
+def _in_ink(artist: Any) -> None:
+    """Give an artist real colours for the stand-ins."""
+    colors = require("matplotlib.colors", "matplotlib")
+    if hasattr(artist, "get_bbox_patch") and artist.get_bbox_patch() is not None:
+        _in_ink(artist.get_bbox_patch())
+    lights = {INK: LIGHT_INK, GRID: LIGHT_GRID, PAPER: LIGHT_PAPER}
+    for name in ("color", "edgecolor", "facecolor", "markeredgecolor", "markerfacecolor"):
+        value = getattr(artist, f"get_{name}", lambda: None)()
+        if not colors.is_color_like(value) or colors.to_rgba(value)[3] == 0:
+            continue
+        light = lights.get(colors.to_hex(value))
+        if light is not None:
+            getattr(artist, f"set_{name}")(colors.to_rgba(light, colors.to_rgba(value)[3]))

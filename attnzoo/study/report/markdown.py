@@ -8,7 +8,6 @@ from typing import Any
 
 from attnzoo.study.report.overlays import MapGroup, MapRow
 from attnzoo.study.report.provenance import Provenance
-from attnzoo.study.report.wording import verdicts
 
 __all__ = ["comparison_markdown", "report_markdown"]
 
@@ -34,10 +33,14 @@ def report_markdown(content: Mapping[str, Any], figures: Mapping[str, str]) -> s
         parts.append(f"Images: {', '.join(sizes)}.")
     parts += _picture("effects", words["effects"], figures)
     parts += _picture("accuracy", words["accuracy"], figures)
-    told = verdicts(study, content["rows"])
-    if told:
-        parts += ["## Verdicts", "\n".join(f"- **{verdict}**: {text}" for verdict, text in told)]
-        parts += [content["verdicts"].markdown(), words["verdicts"]]
+    if content["verdicts"].groups:
+        parts += ["## Verdicts", content["verdicts"].markdown(), words["verdicts"]]
+        told = "\n".join(f"- **{verdict}**: {text}" for verdict, text in content["sentences"])
+        parts += ["### In words", told]
+    if content["across"]:
+        parts += ["## Across backbones", content["across"].markdown(), *content["across_words"]]
+        names = ["ranks", *(f"profiles-{i + 1}" for i, _ in enumerate(content["profiles"]))]
+        parts += [_image(name, figures) for name in names]
     if content["costs"].groups:
         parts += ["## Cost beside accuracy", content["costs"].markdown()]
         parts += [f"{name} measured on {where}." for name, where in content["measured"].items()]

@@ -15,7 +15,7 @@ from attnzoo.study.numbers import (
     cost_of,
     on_front,
 )
-from attnzoo.study.report.drawing import GRID, INK, PAPER, new_figure, short_name, svg
+from attnzoo.study.report.drawing import GRID, INK, PAPER, new_figure, short_name, shortened, svg
 from attnzoo.study.report.looks import Look
 from attnzoo.study.report.table import comparisons
 from attnzoo.study.runs import Record
@@ -26,8 +26,6 @@ __all__ = ["accuracy_plot", "cost_plot", "effect_plot", "learning_curves", "pare
 BACKBONE_MARKERS = "osD^vPXh"
 ROW = 0.34  # inches, of a plot with a line a variant
 
-LONGEST = 48  # letters of a label that fit; tables and legends have all of it
-
 Looks = Mapping[str, Look]
 
 
@@ -35,7 +33,8 @@ def effect_plot(rows: Sequence[Summary], records: Sequence[Record], looks: Looks
     """Every comparison: the mean paired difference, its 95% interval, and a dot a seed."""
     shown = comparisons(rows)
     dots = [_seed_differences(records, row, difference) for row, difference in shown]
-    reach = _reach([difference for _, difference in shown], dots)
+    margin = _margin([difference for _, difference in shown])
+    reach = max(_reach([difference for _, difference in shown], dots), 1.3 * margin)
     figure, axes = _lines([row for row, _ in shown])
     places = _places(axes, [row for row, _ in shown], -reach)
     for (row, difference), values, y in zip(shown, dots, places, strict=True):
@@ -56,8 +55,11 @@ def effect_plot(rows: Sequence[Summary], records: Sequence[Record], looks: Looks
             zorder=3,
         )
     axes.axvline(0, color=INK, linewidth=0.9)
+    if margin:
+        axes.axvspan(-margin, margin, color=INK, alpha=0.1, linewidth=0, zorder=0)
     axes.set_xlim(-reach * 1.03, reach * 1.03)
-    axes.set_xlabel("difference in test top-1, points")
+    band = f"; band: ±{margin:g}" if margin else ""
+    axes.set_xlabel(f"difference in test top-1, points{band}")
     return svg(figure, "effects")
 
 
@@ -87,7 +89,7 @@ def _places(axes: Any, rows: Sequence[Summary], left: float) -> list[float]:
 
 def _label(axes: Any, x: float, y: float, text: str, **style: Any) -> None:
     """Text above a line of a plot, legible where other lines cross it."""
-    text = text if len(text) <= LONGEST else f"{text[: LONGEST - 1]}…"
+    text = shortened(text)
     paper = {"facecolor": PAPER, "edgecolor": "none", "alpha": 0.8, "pad": 0.5}
     axes.text(x, y, text, color=INK, va="center", fontsize=8.5, bbox=paper, **style)
 
@@ -107,6 +109,12 @@ def _seed_differences(
         if variant == row.variant
     )
     return [100 * (a - b) for a, b in pairs if a is not None and b is not None]
+
+
+def _margin(differences: Sequence[Difference]) -> float:
+    """The points within which two are the same, or 0: none was settled, or several were."""
+    margins = {difference.margin for difference in differences}
+    return 100 * (margins.pop() or 0) if len(margins) == 1 else 0.0
 
 
 def _reach(differences: Sequence[Difference], dots: Sequence[Sequence[float]]) -> float:

@@ -9,7 +9,7 @@ from typing import Any
 
 from attnzoo.errors import StudyError
 from attnzoo.study.definition import Study
-from attnzoo.study.numbers import Costs, Summary, read_costs, summarise
+from attnzoo.study.numbers import Costs, Rules, Summary, read_costs, summarise
 from attnzoo.study.report.table import study_rows
 from attnzoo.study.runs import DataRecord, Record, read_data, read_folder
 
@@ -131,6 +131,9 @@ def _settings(entry: Entry) -> dict[str, str]:
         found |= {f"{backbone}: {name}": value for name, value in _flat(content)}
     found["seeds"] = ", ".join(map(str, entry.study.seeds))
     found["difference_points"] = f"{entry.study.difference_points:g}"
+    margin = entry.study.same_within
+    found["same_within"] = "not set" if margin is None else f"{margin:g}"
+    found["correction"] = entry.study.correction
     results = [record.result for record in entry.records]
     found["ran on"] = "; ".join(dict.fromkeys(result.device for result in results))
     for result in results[:1]:
@@ -179,8 +182,8 @@ def pool(entries: Sequence[Entry]) -> Pool:
         taken += [record for _, (_, record) in sorted(seeds.items())]
     controls = {ours: theirs for e in entries for ours, theirs in e.study.controlled.items()}
     plains = {ours: theirs for e in entries for ours, theirs in e.study.baselines.items()}
-    size = min(entry.study.difference_points for entry in entries) / 100
-    rows = summarise((record.result for record in taken), controls, size, plains)
+    rules = Rules.of(*(entry.study for entry in entries))
+    rows = summarise((record.result for record in taken), controls, rules, plains)
     return Pool(rows, taken, apart, repeated)
 
 

@@ -11,14 +11,17 @@ from rich.table import Table
 
 from attnzoo.errors import StudyError
 from attnzoo.study.definition import Study
-from attnzoo.study.numbers import COST_UNITS, Costs, Summary, fronts, read_costs
+from attnzoo.study.numbers import COST_UNITS, Costs, Summary, fronts, needed_runs, read_costs
 from attnzoo.study.report import plots
+from attnzoo.study.report.across import across, across_sheet, across_words
+from attnzoo.study.report.across_plots import profile_plots, rank_plot
 from attnzoo.study.report.captions import captions, cost_notes
 from attnzoo.study.report.drawing import standalone
 from attnzoo.study.report.looks import glyph, variant_looks
 from attnzoo.study.report.markdown import report_markdown
 from attnzoo.study.report.overlays import map_groups, sample_strip, strip
 from attnzoo.study.report.provenance import provenance
+from attnzoo.study.report.sentences import sentences
 from attnzoo.study.report.sheets import LEAST, cost_sheet, result_sheet, verdict_sheet
 from attnzoo.study.report.table import (
     comparisons,
@@ -43,7 +46,15 @@ from attnzoo.study.runs import (
 )
 from attnzoo.train import require
 
-__all__ = ["render", "study_table", "write_figures", "write_report", "write_results"]
+__all__ = [
+    "content_of",
+    "render",
+    "safe_name",
+    "study_table",
+    "write_figures",
+    "write_report",
+    "write_results",
+]
 
 FILES = ("results.csv", "comparisons.csv", "report.md", "report.html")
 LONGEST = 200  # letters of a figure's name: file systems take 255 bytes
@@ -84,21 +95,26 @@ def write_report(folder: str | Path) -> Path:
         MissingExtraError: matplotlib or another package of the extra `study` is missing.
     """
     folder = Path(folder)
-    study, records = read_folder(folder)
     take(folder, FILES)
     write_results(folder)
-    said = damages(folder, study, records)
-    data, costs = _read(read_data, folder, said), _read(read_costs, folder, said)
-    rows = study_rows(study, records)
-    write_atomically(folder / "comparisons.csv", comparisons_csv(rows))
-    failures = read_failures(folder, study.runs)
-    content = _content(study, records, rows, data, costs)
-    content["stopped"] = [*content["stopped"], *failure_notes(failures.values()), *said]
+    content = content_of(folder)
+    write_atomically(folder / "comparisons.csv", comparisons_csv(content["rows"]))
     figures = write_figures(folder, _figures(content))
     write_atomically(folder / "report.md", report_markdown(content, figures))
     path = folder / "report.html"
     write_atomically(path, render("report.html.j2", content))
     return path
+
+
+def content_of(folder: Path) -> dict[str, Any]:
+    """All that the report of a study shows; what is damaged is left out, and said."""
+    study, records = read_folder(folder)
+    said = damages(folder, study, records)
+    data, costs = _read(read_data, folder, said), _read(read_costs, folder, said)
+    content = _content(study, records, study_rows(study, records), data, costs)
+    failures = read_failures(folder, study.runs)
+    content["stopped"] = [*content["stopped"], *failure_notes(failures.values()), *said]
+    return content
 
 
 def render(template: str, content: Mapping[str, Any]) -> str:
@@ -128,9 +144,8 @@ def write_figures(folder: Path, figures: Mapping[str, str | bytes]) -> dict[str,
     """
     paths, contents = {}, {}
     for name, figure in figures.items():
-        safe = "".join(c if c.isalnum() or c in "-_." else "-" for c in name)
         jpeg = isinstance(figure, bytes)
-        paths[name] = f"{FIGURES}/{safe[:LONGEST]}{'.jpg' if jpeg else '.svg'}"
+        paths[name] = f"{FIGURES}/{safe_name(name)[:LONGEST]}{'.jpg' if jpeg else '.svg'}"
         contents[paths[name]] = figure if jpeg else standalone(figure)
     take(folder, contents)
     (folder / FIGURES).mkdir(exist_ok=True)
@@ -155,6 +170,11 @@ def _size(record: Record) -> int | None:
     return record.spec.data.size or record.result.input.get("size")
 
 
+def safe_name(name: str) -> str:
+    """A figure's name as that of a file."""
+    return "".join(c if c.isalnum() or c in "-_." else "-" for c in name)
+
+
 def _content(
     study: Study,
     records: Sequence[Record],
@@ -169,6 +189,8 @@ def _content(
     looks = variant_looks(records)
     chance = (data.chance or 1 / len(data.classes)) if data else None
     marks = fronts(rows, costs)
+    planned = len(needed_runs(study, (record.result for record in records)))
+    over = across(rows, records)
     pareto = [
         (name, [plots.pareto_plot(rows, name, cost, costs, looks) for cost in COST_UNITS])
         for name in trained
@@ -179,9 +201,9 @@ def _content(
         "study": study,
         "records": records,
         "rows": rows,
-        "planned": len(study.runs),
+        "planned": planned,
         "minutes": sum(r.result.seconds for r in records) / 60,
-        "wording": caveats(study, rows, data, done=len(records)),
+        "wording": caveats(study, rows, data, done=len(records), planned=planned),
         "stopped": [
             f"{r.backbone}, {r.variant}, seed {r.seed} stopped: {r.message}" for r in stopped
         ],
@@ -189,7 +211,8 @@ def _content(
         "looks": looks,
         "sizes": {name: f"{size}×{size} pixels" for name, size in sizes.items()},
         "results": result_sheet(rows),
-        "verdicts": verdict_sheet(rows),
+        "verdicts": verdict_sheet(rows, study.correction),
+        "sentences": sentences(study, rows, costs),
         "costs": cost_sheet(rows, costs, marks),
         "measured": _measured_where(costs),
         "cost_notes": cost_notes(costs, backbones),
@@ -198,6 +221,10 @@ def _content(
         "accuracy": plots.accuracy_plot(rows, records, looks, chance) if finished else "",
         "pareto": [(name, [plot for plot in shown if plot]) for name, shown in pareto],
         "overview": plots.cost_plot(rows, looks) if len(trained) > 1 else "",
+        "across": across_sheet(over) if over else None,
+        "across_words": across_words(over) if over else [],
+        "ranks": rank_plot(over, looks) if over else "",
+        "profiles": profile_plots(over, looks) if over else [],
         "curves": [plots.learning_curves(records, name, looks) for name in trained],
         "maps": map_groups(records, data),
         "data": data,
@@ -224,6 +251,8 @@ def _figures(content: Mapping[str, Any]) -> dict[str, str | bytes]:
     for backbone, shown in content["pareto"]:
         found |= {f"pareto-{i + 1}-{backbone}": plot for i, plot in enumerate(shown)}
     found["overview"] = content["overview"]
+    found["ranks"] = content["ranks"]
+    found |= {f"profiles-{i + 1}": plot for i, plot in enumerate(content["profiles"])}
     backbones = [backbone for backbone, _ in content["pareto"]]
     found |= {f"curves-{b}": plot for b, plot in zip(backbones, content["curves"], strict=True)}
     for group in content["maps"]:

@@ -5,14 +5,19 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
+from attnzoo.study.definition import Correction
 from attnzoo.study.numbers import COST_UNITS, Costs, Difference, Spread, Summary, VariantCosts
 from attnzoo.study.report.table import (
+    SHORT,
     accuracy_text,
     added_text,
     comparisons,
     difference_text,
     interval_text,
+    more_for_same_text,
     more_seeds_text,
+    number_text,
+    p_same_text,
     p_text,
     verdict_text,
 )
@@ -32,7 +37,7 @@ __all__ = [
 STAR = "★"
 """On the Pareto front by that cost."""
 
-LEAST = ("seeds", "seconds", "p", "p permutation", "images/s")
+LEAST = ("seeds", "seconds", "p", "p permutation", "images/s", "d_z")
 """Headings of what a small screen can do without."""
 
 
@@ -98,28 +103,43 @@ def result_cells(row: Summary) -> tuple[str, ...]:
     )
 
 
-def verdict_sheet(rows: Sequence[Summary]) -> Sheet:
+def verdict_sheet(rows: Sequence[Summary], correction: Correction = "holm") -> Sheet:
     """Every comparison that has a verdict."""
+    judged = [(row, found) for row, found in comparisons(rows) if found.verdict]
+    same = " / same" if any(found.margin is not None for _, found in judged) else ""
     headings = (
-        *("variant", "against", "points", "verdict", "more seeds", "p Holm"),
+        *("variant", "against", "points", "verdict", "d_z"),
+        *(f"more seeds{same}", f"p {SHORT[correction]}{same}", "worse / same / better, %"),
         *("p", "p permutation", "seeds"),
     )
-    judged = [(row, found) for row, found in comparisons(rows) if found.verdict]
     return Sheet.of(headings, ((row.backbone, _judged(row, found)) for row, found in judged))
 
 
 def _judged(row: Summary, found: Difference) -> tuple[str, ...]:
     return (
         row.variant,
-        found.baseline,
+        "its control" if found is row.beyond else found.baseline,
         difference_text(found),
         verdict_text(found),
-        more_seeds_text(found),
-        p_text(found),
+        number_text(found.effect),
+        _both(more_seeds_text(found), more_for_same_text(found)),
+        _both(p_text(found), p_same_text(found)),
+        _chances(found),
         f"{found.p:.2g}",
         f"{found.p_permutation:.2g}",
         str(found.seeds),
     )
+
+
+def _both(different: str, same: str) -> str:
+    return f"{different} / {same}" if same else different
+
+
+def _chances(found: Difference) -> str:
+    """The probabilities of worse, the same and better, in percent."""
+    chances = (found.probability_worse, found.probability_same, found.probability_better)
+    told = [f"{100 * chance:.0f}" for chance in chances if chance is not None]
+    return " / ".join(told)
 
 
 def cost_sheet(

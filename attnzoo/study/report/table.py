@@ -10,25 +10,37 @@ from dataclasses import asdict, fields
 from rich.table import Table
 
 from attnzoo.study.definition import Study
-from attnzoo.study.numbers import MOST_SEEDS, Difference, Summary, summarise
+from attnzoo.study.numbers import MOST_SEEDS, Difference, Rules, Summary, summarise
 from attnzoo.study.runs import Record
 from attnzoo.train import RunResult
 
 __all__ = [
+    "CORRECTIONS",
+    "SHORT",
     "accuracy_text",
     "added_text",
     "comparisons",
     "comparisons_csv",
     "difference_text",
     "interval_text",
+    "more_for_same_text",
     "more_seeds_text",
+    "number_text",
+    "p_same_text",
     "p_text",
     "points_text",
     "results_csv",
     "results_table",
+    "small_p",
     "study_rows",
     "verdict_text",
 ]
+
+CORRECTIONS = {"holm": "Holm's", "fdr": "Benjamini and Hochberg's"}
+"""Whose each correction is."""
+
+SHORT = {"holm": "Holm", "fdr": "FDR"}
+"""What a table calls each."""
 
 COLUMNS = [name for name in RunResult.model_fields if name != "versions"]
 
@@ -47,8 +59,7 @@ def results_csv(records: Sequence[Record]) -> str:
 def study_rows(study: Study, records: Iterable[Record]) -> list[Summary]:
     """The study's summaries, with verdicts where seeds allow them."""
     results = (record.result for record in records)
-    size = study.difference_points / 100
-    return summarise(results, study.controlled, size, study.baselines)
+    return summarise(results, study.controlled, Rules.of(study), study.baselines, study.seeds)
 
 
 def comparisons(rows: Iterable[Summary]) -> list[tuple[Summary, Difference]]:
@@ -79,7 +90,7 @@ def results_table(study: Study, records: Sequence[Record]) -> Table:
     for name in ("seeds", "top-1 %", "vs plain"):
         table.add_column(name, justify="right")
     if judged:
-        table.add_column("p (Holm)", justify="right")
+        table.add_column(f"p ({SHORT[study.correction]})", justify="right")
         table.add_column("verdict")
         table.add_column("more seeds", justify="right")
     if controlled:
@@ -146,10 +157,27 @@ def difference_text(difference: Difference | None) -> str:
 
 
 def p_text(difference: Difference | None) -> str:
-    """P after Holm's correction, to two digits."""
-    if difference is None or difference.p_holm is None:
+    """P after the correction, to two digits."""
+    return "" if difference is None else small_p(difference.p_corrected)
+
+
+def p_same_text(difference: Difference) -> str:
+    """P of being the same within the margin, after the correction."""
+    return small_p(difference.p_same_corrected)
+
+
+def small_p(p: float | None) -> str:
+    """A p to two digits, or nothing."""
+    if p is None:
         return ""
-    return "<0.001" if difference.p_holm < 0.001 else f"{difference.p_holm:.2g}"
+    return "<0.001" if p < 0.001 else f"{p:.2g}"
+
+
+def number_text(number: float | None) -> str:
+    """A number without unit, to two digits behind the point or to three in all."""
+    if number is None:
+        return ""
+    return f"{number:.2f}" if abs(number) < 10 else f"{number:.3g}"
 
 
 def points_text(points: float) -> str:
@@ -158,17 +186,32 @@ def points_text(points: float) -> str:
 
 
 def verdict_text(difference: Difference | None) -> str:
-    """The verdict, or nothing."""
-    return "" if difference is None else difference.verdict or ""
+    """The verdict, with the margin where the difference was shown to be within it; or nothing."""
+    if difference is None or difference.verdict is None:
+        return ""
+    if difference.margin is None or not (difference.verdict == "same" or difference.is_small):
+        return difference.verdict
+    return f"{difference.verdict}, within ±{100 * difference.margin:g}"
 
 
 def more_seeds_text(difference: Difference | None) -> str:
     """How many more seeds the chosen difference takes."""
     if difference is None or difference.verdict is None:
         return ""
-    if difference.more_seeds is None:
+    return _seeds_text(difference.more_seeds, difference)
+
+
+def more_for_same_text(difference: Difference) -> str:
+    """How many more seeds it takes to show that two which do not differ are the same."""
+    if difference.verdict is None or difference.margin is None:
+        return ""
+    return _seeds_text(difference.more_for_same, difference)
+
+
+def _seeds_text(seeds: int | None, difference: Difference) -> str:
+    if seeds is None:
         return f"over {MOST_SEEDS}" if difference.deviation else "?"
-    return str(difference.more_seeds)
+    return str(seeds)
 
 
 def added_text(row: Summary, added: int | None, total: int) -> str:

@@ -5,15 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 
 from attnzoo.study.definition import Study
-from attnzoo.study.numbers import Difference, Summary, sampling_error
+from attnzoo.study.numbers import Summary, sampling_error
 from attnzoo.study.report.pooling import Entry, Pool
-from attnzoo.study.report.table import (
-    comparisons,
-    difference_text,
-    more_seeds_text,
-    p_text,
-    points_text,
-)
+from attnzoo.study.report.table import CORRECTIONS, comparisons, points_text
 from attnzoo.study.runs import DataRecord, Failure
 
 __all__ = [
@@ -22,27 +16,32 @@ __all__ = [
     "comparison_notes",
     "failure_notes",
     "pooling_notes",
-    "verdicts",
 ]
 
 UNEQUAL = 0.1
 """A control whose size differs by a larger share of the attention's is pointed out."""
 
 
-def _correction(comparisons: int) -> str:
+def _correction(study: Study, comparisons: int) -> str:
     if comparisons == 1:
         return "of the one comparison of this study"
-    return f"after Holm's correction over all {comparisons} comparisons of this study"
+    name = CORRECTIONS[study.correction]
+    return f"after {name} correction over all {comparisons} comparisons of this study"
 
 
 def caveats(
-    study: Study, rows: Sequence[Summary], data: DataRecord | None, *, done: int
+    study: Study, rows: Sequence[Summary], data: DataRecord | None, *, done: int, planned: int
 ) -> list[str]:
-    """Paragraphs to be read before the numbers; `done` runs of the study are there."""
+    """Paragraphs to be read before the numbers; `done` runs of those `planned` are there."""
     said = []
-    if done < len(study.runs) and len(study.seeds) > 1:
+    if done < planned and study.look_from is not None:
         said.append(
-            f"The study is not finished, {done} of {len(study.runs)} runs are done, and verdicts "
+            f"The study is not finished, {done} runs are done. What is decided stays so; the rest "
+            "is still looked at."
+        )
+    elif done < planned and len(study.seeds) > 1:
+        said.append(
+            f"The study is not finished, {done} of {planned} runs are done, and verdicts "
             "may change: they count when it is. Stopping at one that pleases finds too much."
         )
     if len(study.seeds) == 1:
@@ -57,9 +56,10 @@ def caveats(
             "Differences are paired: at one seed all variants of a backbone start from the same "
             "weights and see the same batches. The bracket is the 95% interval of the mean "
             "difference by Student's t, of that comparison alone. The verdict is stricter: the "
-            f"paired t test at 5% {_correction(len(comparisons(rows)))}. No evidence means just "
-            "that, not that there is no difference: see how many more seeds it would take."
+            f"paired t test at 5% {_correction(study, len(comparisons(rows)))}. No evidence means "
+            "just that, not that there is no difference: see how many more seeds it would take."
         )
+        said += _settled(study)
         if any(row.diverged for row in rows):
             said.append(
                 "A seed at which a run diverged is no pair. What diverged is not called better, "
@@ -71,6 +71,37 @@ def caveats(
         said.append(
             f"There are {data.test} test images, so each accuracy is uncertain by about "
             f"±{200 * worst:.1f} points (two standard errors) from that alone."
+        )
+    return said
+
+
+def _settled(study: Study) -> list[str]:
+    """What the study file settled about its verdicts beyond the usual."""
+    said = []
+    if study.look_from is not None:
+        said.append(
+            f"Verdicts were looked at after each seed from {study.look_from} to "
+            f"{len(study.seeds)}, and what was decided had no further runs: its seeds are those "
+            "of that look. The 5% are spent over the looks (Lan and DeMets, after O'Brien and "
+            "Fleming, with bounds of the t test), and p is the smallest level that would have "
+            "decided. What stops early stops where it looks large, so its mean and interval lean "
+            "away from 0 a little."
+        )
+    if study.same_within is not None:
+        points = points_text(study.same_within)
+        said.append(
+            f"The study file settled that variants within {points} of each other count as the "
+            f"same. Same means shown to be: by two one-sided t tests at ±{points}, under the same "
+            "correction as the others. Better or worse with “within” is both: it differs, and by "
+            "less than that."
+        )
+    if study.correction == "fdr":
+        said.append(
+            "This study screens: of the verdicts better and worse, one in twenty is expected to "
+            "be wrong"
+            + (", and so of the verdicts same" if study.same_within is not None else "")
+            + ". What it finds is to be claimed after a second study, with seeds of its own and "
+            "Holm's correction."
         )
     return said
 
@@ -122,7 +153,8 @@ def pooling_notes(pooled: Pool) -> list[str]:
         f"that several ran counts once. Verdicts are after Holm's correction over the pool's "
         f"comparisons, {len(comparisons(pooled.rows))} in number. They hold at 5% if it was "
         "settled beforehand that the studies would be pooled: to run a second study because the "
-        "first found nothing, and then pool, finds too much."
+        "first found nothing, and then pool, finds too much. So does pooling what stopped because "
+        "it was decided: of such studies the pool has no verdict to rely on."
     ]
 
 
@@ -133,32 +165,3 @@ def failure_notes(failures: Iterable[Failure]) -> list[str]:
         "tries it again."
         for f in failures
     ]
-
-
-def verdicts(study: Study, rows: Sequence[Summary]) -> list[tuple[str, str]]:
-    """`(verdict, sentence)` of every comparison that has one: better first, then worse."""
-    order = ("better", "worse", "no evidence")
-    found = [
-        (difference.verdict, _sentence(study, row, difference))
-        for row, difference in comparisons(rows)
-        if difference.verdict
-    ]
-    return sorted(found, key=lambda pair: order.index(pair[0]))
-
-
-def _sentence(study: Study, row: Summary, difference: Difference) -> str:
-    text = (
-        f"{row.backbone}, {row.variant} against {difference.baseline}: "
-        f"{difference_text(difference)} points over {difference.seeds} seeds, "
-        f"p {p_text(difference)} after Holm"
-    )
-    if difference.verdict != "no evidence":
-        return f"{text}."
-    if difference.more_seeds is None and not difference.deviation:
-        return f"{text}; all seeds differ equally, which tells nothing of their spread."
-    size = points_text(study.difference_points)
-    if difference.more_seeds == 0:
-        return f"{text}; so many seeds see {size} with 80% chance."
-    more = more_seeds_text(difference)
-    noun = "seed" if more == "1" else "seeds"
-    return f"{text}; it takes {more} more {noun} to see {size} with 80% chance."

@@ -33,6 +33,7 @@ class Outcome(Enum):
     BUSY = "busy"  # another process is at it
     FAILED = "failed"  # the run raised, here or, since the study began, elsewhere
     DIED = "died"  # the process that did it is gone
+    DECIDED = "decided"  # nobody needs it any more
 
 
 @dataclass(frozen=True)

@@ -61,6 +61,7 @@ def conduct(
     engine: Engine,
     tell: Callable[[Job, Outcome], None],
     idle: Callable[[int], None] = lambda busy: None,
+    wanted: Callable[[Job], bool] = lambda job: True,
 ) -> None:
     """Have every run done: by the engine, or by whoever else shares the folder.
 
@@ -70,8 +71,9 @@ def conduct(
     Args:
         jobs: what to do.
         engine: does it.
-        tell: is told the end of each: done, found done, or failed.
+        tell: is told the end of each: done, found done, failed, or decided without it.
         idle: is told how many runs are left when all of them are somebody else's at the moment.
+        wanted: is asked just before a run begins whether it still has to be done.
     """
     fresh = deque(jobs)
     busy: deque[tuple[float, Job]] = deque()  # with the time to look again
@@ -79,8 +81,14 @@ def conduct(
     running = 0
     while fresh or busy or running:
         while running < engine.slots and (fresh or (busy and busy[0][0] <= time.monotonic())):
-            engine.start(fresh.popleft() if fresh else busy.popleft()[1])
-            running += 1
+            job = fresh.popleft() if fresh else busy.popleft()[1]
+            if wanted(job):
+                engine.start(job)
+                running += 1
+            else:
+                tell(job, Outcome.DECIDED)
+        if not running and not busy:
+            break
         if not running:
             idle(len(busy))
             time.sleep(max(0.0, busy[0][0] - time.monotonic()))

@@ -18,7 +18,7 @@ import base64
 import io
 import json
 import os
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from PIL import Image
@@ -34,6 +34,7 @@ __all__ = [
     "DATA",
     "DataRecord",
     "damages",
+    "finished_runs",
     "read_data",
     "read_folder",
     "run_folder",
@@ -153,8 +154,13 @@ def read_folder(folder: str | Path) -> tuple[Study, list[Record]]:
         raise StudyError(
             f"{folder / STUDY} is damaged; `attnzoo ablate` writes it anew. {error}"
         ) from error
-    records = (read_run(run_folder(folder, run), run) for run in study.runs)
-    return study, [record for record in records if record is not None]
+    return study, finished_runs(folder, study.runs)
+
+
+def finished_runs(folder: Path, runs: Iterable[RunSpec]) -> list[Record]:
+    """Those of `runs` that are finished, in their order."""
+    records = (read_run(run_folder(folder, run), run) for run in runs)
+    return [record for record in records if record is not None]
 
 
 def damages(folder: Path, study: Study, records: Sequence[Record]) -> list[str]:

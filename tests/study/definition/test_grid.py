@@ -24,9 +24,14 @@ def test_runs_are_the_product_with_overrides() -> None:
 
 
 def test_a_study_survives_its_own_yaml() -> None:
-    study = parse_study(GOOD)
+    study = parse_study({**GOOD, "same_within": 0.5, "correction": "fdr"})
+    assert (study.same_within, study.correction) == (0.5, "fdr")
     assert parse_study(yaml.safe_load(study_yaml(study))) == study
     assert type(study).model_validate_json(study.model_dump_json()) == study
+    looked = parse_study({**GOOD, "seeds": {"until": "decided", "least": 4, "most": 9}})
+    assert (looked.look_from, looked.seeds) == (4, tuple(range(9)))
+    assert "seeds: {until: decided, least: 4, most: 9}" in study_yaml(looked)
+    assert parse_study(yaml.safe_load(study_yaml(looked))) == looked
 
 
 @pytest.mark.parametrize(

@@ -66,6 +66,18 @@ def test_all_faults_come_at_once() -> None:
         ({"variants": ["plain", "plain"]}, "variants[1]: 'plain' is there twice"),
         ({"backbones": ["timm/resnet18"] * 2}, "backbones[1]: 'timm/resnet18' is there twice"),
         ({"name": " "}, "name: must be a text"),
+        ({"seeds": {"until": "decide", "most": 9}}, "seeds.until: write {until: decided,"),
+        ({"seeds": {"until": "decided", "mos": 9}}, "seeds.mos: there is no such key. Did you"),
+        ({"seeds": {"until": "decided"}}, "seeds: least and most must be whole numbers"),
+        ({"seeds": {"until": "decided", "least": 2, "most": 9}}, "3 ≤ least ≤ most ≤ 200"),
+        ({"seeds": {"until": "decided", "least": 5, "most": 4.5}}, "seeds: least and most must"),
+        ({"look_from": 5}, "look_from: there is no such key"),
+        ({"same_within": 0}, "same_within: must be a number of percentage points above 0"),
+        ({"same_within": None}, "same_within: must be a number"),
+        ({"same_within": True}, "same_within: must be a number"),
+        ({"same_withn": 1}, "same_withn: there is no such key. Did you mean 'same_within'"),
+        ({"correction": "holms"}, "correction: 'holms' is none. Did you mean 'holm'?"),
+        ({"correction": ["fdr"]}, "correction: ['fdr'] is none."),
     ],
 )
 def test_each_fault(changes: dict[str, Any], says: str) -> None:
@@ -79,7 +91,8 @@ def test_a_file_names_the_study_and_anchors_its_data(tmp_path: Path) -> None:
     path.write_text(yaml.safe_dump(content))
     study = load_study(path)
     assert study.name == "mine"
-    assert study.data.root == str(tmp_path / "pictures")
+    assert study.data.root == "pictures"  # as it was written: a study that moves reads the same
+    assert study.runs[0].data.root == str(tmp_path / "pictures")
 
 
 def test_a_missing_file_names_its_neighbour(tmp_path: Path) -> None:

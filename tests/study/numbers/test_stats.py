@@ -96,7 +96,7 @@ def test_verdicts() -> None:
         *(None, "better", "worse", "no evidence"),
     ]
     good = rows[1].difference
-    assert good.p_holm == pytest.approx(3 * good.p)
+    assert good.p_corrected == pytest.approx(3 * good.p)
     assert good.p_permutation == 0.0625  # which decides nothing
     # 0.10, 0.09, 0.10, 0.10, 0.11: deviation √(0.0002 / 4), t quantile of 4 degrees 2.776
     half = 2.776 * math.sqrt(0.0002 / 4 / 5)
@@ -111,7 +111,7 @@ def test_holm_is_over_the_whole_study() -> None:
     }
     among = summarise(study(plain=PLAIN, se=lone, **noise))[1].difference
     assert (alone.verdict, among.verdict) == ("better", "no evidence")
-    assert (alone.p, among.p_holm) == (among.p, pytest.approx(7 * alone.p))
+    assert (alone.p, among.p_corrected) == (among.p, pytest.approx(7 * alone.p))
     assert among.more_seeds > alone.more_seeds
 
 
@@ -127,7 +127,7 @@ def test_attention_is_compared_with_its_control_too() -> None:
 def test_one_pair_has_no_verdict() -> None:
     row = summarise(study(plain=[0.5], se=[0.9]))[1]
     assert (row.low, row.high) == (None, None)
-    assert row.difference.p is row.difference.p_holm is row.difference.verdict is None
+    assert row.difference.p is row.difference.p_corrected is row.difference.verdict is None
     assert row.difference.more_seeds is None
 
 
@@ -143,11 +143,11 @@ def test_differences_that_are_all_equal_are_no_proof() -> None:
 def test_what_diverges_is_not_called_better() -> None:
     good = [0.60, 0.61, 0.61, 0.63, 0.61]
     without = summarise(study(plain=PLAIN, se=[None, *good[1:]]))[1]
-    assert without.difference.p_holm < 0.05
+    assert without.difference.p_corrected < 0.05
     assert (without.difference.seeds, without.difference.verdict) == (4, "no evidence")
     # Nor is plain, where it is plain that diverges.
     saved = summarise(study(plain=[None, *good[1:]], se=PLAIN))[1]
-    assert saved.difference.p_holm < 0.05
+    assert saved.difference.p_corrected < 0.05
     assert saved.difference.verdict == "no evidence"
     # It may be called worse.
     assert summarise(study(plain=good, se=[None, *PLAIN[1:]]))[1].difference.verdict == "worse"

@@ -15,7 +15,8 @@ from training import make_folder
 
 from attnzoo.errors import StudyError
 from attnzoo.study import read_folder, run_study, write_comparison
-from attnzoo.study.numbers.inference import holm, paired_p
+from attnzoo.study.numbers.corrections import holm
+from attnzoo.study.numbers.inference import paired_p
 from attnzoo.study.report.pooling import pool, read_studies, setting_differences
 from attnzoo.train import Watch
 
@@ -50,7 +51,7 @@ def test_runs_alike_but_for_the_seed_are_pooled(studies: list[Path]) -> None:
     found = pooled.rows[1].difference
     assert found.mean == pytest.approx(sum(differences) / 4)
     assert found.p == pytest.approx(float(paired_p(differences)))
-    assert found.p_holm == pytest.approx(float(holm([found.p])[0]))
+    assert found.p_corrected == pytest.approx(float(holm([found.p])[0]))
     assert found.verdict is not None
 
 

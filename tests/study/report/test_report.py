@@ -72,9 +72,47 @@ def test_the_report_judges(done: Path) -> None:
         (row,) = csv.DictReader(file)
     assert (row["variant"], row["baseline"], row["seeds"]) == ("pre-pool + se", "plain", "2")
     assert float(row["low"]) <= float(row["mean"]) <= float(row["high"])
-    assert float(row["p_holm"]) == float(row["p"])
+    assert float(row["p_corrected"]) == float(row["p"])
     assert float(row["p_permutation"]) >= 0.5
     assert row["verdict"] == "no evidence"
+
+
+def test_a_margin_is_told_everywhere(tmp_path: Path, done: Path) -> None:
+    folder = shutil.copytree(done, tmp_path / "copy")
+    asked = json.loads((folder / "study.json").read_text())
+    (folder / "study.json").write_text(json.dumps({**asked, "same_within": 30}))
+    for i, record in enumerate(read_folder(folder)[1]):
+        told = record.result.model_copy(update={"top1": 0.1 * i**1.1})
+        (record.folder / "result.json").write_text(told.model_dump_json())
+    page = Page(write_report(folder).read_text())
+    for part in (
+        "within 30 points of each other count as the same",
+        "p Holm / same",
+        "more seeds / same",
+    ):
+        assert part in page.text
+    assert "band: ±30" in page.text
+    assert re.search(r"\d+ / \d+ / \d+\n", page.text)
+    assert "same_within: 30.0" in page.text
+    with (folder / "comparisons.csv").open(newline="") as file:
+        (row,) = csv.DictReader(file)
+    assert float(row["margin"]) == 0.3
+    assert 0 < float(row["p_same"]) == float(row["p_same_corrected"]) < 1
+    chances = [float(row[f"probability_{name}"]) for name in ("worse", "same", "better")]
+    assert sum(chances) == pytest.approx(1)
+
+
+def test_a_study_that_screens_says_so(tmp_path: Path, done: Path) -> None:
+    folder = shutil.copytree(done, tmp_path / "copy")
+    asked = json.loads((folder / "study.json").read_text())
+    (folder / "study.json").write_text(json.dumps({**asked, "correction": "fdr"}))
+    page = Page(write_report(folder).read_text())
+    for part in ("This study screens", "Benjamini and Hochberg's correction over all", "p FDR"):
+        assert part in page.text
+    assert "p Holm" not in page.text
+    out = io.StringIO()
+    Console(file=out, width=180).print(study_table(folder))
+    assert "p (FDR)" in out.getvalue()
 
 
 def test_controls_are_run_and_compared_with(tmp_path: Path) -> None:

@@ -133,3 +133,30 @@ def test_failures_differ(tmp_path: Path) -> None:
     assert read_failure(job.folder) == second
     assert Path(second.log).read_text() == "failed: once\na\nb\nfailed: twice\n"
     assert str(second).startswith("x, plain, seed 0: twice\n  See ")
+
+
+def test_a_run_that_nobody_needs_any_more_does_not_begin(tmp_path: Path) -> None:
+    engine = Script(slots=2, s0=[DONE], s3=[DONE])
+    told: dict[int, Outcome] = {}
+    wanted = {0, 3}
+    conduct(
+        jobs(tmp_path, 5),
+        engine,
+        lambda job, outcome: told.update({job.run.train.seed: outcome}),
+        wanted=lambda job: job.run.train.seed in wanted,
+    )
+    assert engine.started == [0, 3]
+    assert told == {s: DONE if s in wanted else Outcome.DECIDED for s in range(5)}
+
+
+def test_what_somebody_else_did_may_not_be_needed_either(tmp_path: Path) -> None:
+    engine = Script(s0=[BUSY])
+    told: list[Outcome] = []
+    answers = iter([True, False])
+    conduct(
+        jobs(tmp_path, 1),
+        engine,
+        lambda job, outcome: told.append(outcome),
+        wanted=lambda job: next(answers),
+    )
+    assert told == [Outcome.DECIDED]

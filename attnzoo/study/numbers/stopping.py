@@ -1,0 +1,67 @@
+"""Which runs a study still needs, where it stops once it is decided."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+import numpy as np
+
+from attnzoo.study.definition import Study
+from attnzoo.study.numbers.differences import in_order
+from attnzoo.study.numbers.rules import LEVEL, Rules
+from attnzoo.study.numbers.sequential import sequential_p, sequential_same_p
+from attnzoo.study.numbers.verdicts import corrected
+from attnzoo.train import RunResult, RunSpec
+
+__all__ = ["needed_runs"]
+
+
+def needed_runs(study: Study, results: Iterable[RunResult]) -> list[RunSpec]:
+    """The runs of a study, without those that nothing hangs on any more.
+
+    All of them, unless the study is one to be looked at after each seed. Then, of the seeds after
+    the first look, a variant has those that are done, and others only while one of its comparisons
+    is open. What is open never closes and opens again.
+
+    Args:
+        study: what was asked for.
+        results: of its finished runs.
+    """
+    if study.look_from is None:
+        return study.runs
+    results = list(results)
+    done = {(r.backbone, r.variant, r.seed) for r in results}
+    wanted = _open(study, results)
+    first = set(study.seeds[: study.look_from])
+    return [
+        run
+        for run in study.runs
+        for title in [run.variant.title]
+        if run.train.seed in first
+        or (run.backbone, title) in wanted
+        or (run.backbone, title, run.train.seed) in done
+    ]
+
+
+def _open(study: Study, results: Sequence[RunResult]) -> set[tuple[str, str]]:
+    """`(backbone, variant)` of both sides of every comparison that is not decided."""
+    rules = Rules.of(study)
+    least, most = rules.looks or (0, 0)
+    top1: dict[tuple[str, str], dict[int, float | None]] = {}
+    for result in results:
+        top1.setdefault((result.backbone, result.variant), {})[result.seed] = result.top1
+    different, same = [], []
+    for backbone, variant, baseline in study.comparisons:
+        ours, theirs = (top1.get((backbone, name), {}) for name in (variant, baseline))
+        values = np.array(in_order(theirs, ours, study.seeds))
+        different.append(float(sequential_p(values, least, most)))
+        if rules.margin is not None:
+            same.append(float(sequential_same_p(values, rules.margin, least, most)))
+    p, p_same = corrected(different, same or None, rules)
+    smallest = p if p_same is None else np.minimum(p, p_same)
+    return {
+        (backbone, name)
+        for (backbone, *pair), found in zip(study.comparisons, smallest, strict=True)
+        if found > LEVEL
+        for name in pair
+    }
