@@ -8,7 +8,8 @@ from pathlib import Path
 from attnzoo.errors import AttnzooError, DataError, StudyError
 from attnzoo.study.definition import Study, digest_keys
 from attnzoo.study.runs.attempt import data_of
-from attnzoo.study.runs.folder import is_finished, read_data, read_folder, run_folder
+from attnzoo.study.runs.folder import read_data, read_folder, run_folder
+from attnzoo.study.runs.record import is_finished
 from attnzoo.train import (
     CODE,
     DATA,

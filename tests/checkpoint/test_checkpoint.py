@@ -224,7 +224,7 @@ def test_saving_is_all_or_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
         Path(name).write_bytes(b"half")
         raise OSError("disk full")
 
-    monkeypatch.setattr("attnzoo.tensor_files.save_file", fails_midway)
+    monkeypatch.setattr("attnzoo.checkpoint.tensor_files.save_file", fails_midway)
     with pytest.raises(CheckpointError, match="disk full"):
         attnzoo.save(model, path)
     assert path.read_bytes() == before

@@ -12,12 +12,12 @@ import torch
 from torch import Tensor, nn
 
 from attnzoo.backbones import NetworkRecipe
+from attnzoo.checkpoint.header import What, read_header, sites_of, write_header
+from attnzoo.checkpoint.tensor_files import read_tensors, write_tensors
 from attnzoo.checks import check_choice
 from attnzoo.errors import AttnzooError, CheckpointError, NotWrappedError
-from attnzoo.header import What, read_header, sites_of, write_header
 from attnzoo.hosts import Attention, get_module
 from attnzoo.surgery import Recipe, carry_out, make_plan, operations, unwrap
-from attnzoo.tensor_files import read_tensors, write_tensors
 from attnzoo.tracing import held, undisturbed
 
 __all__ = ["NETWORK", "Checkpoint", "load", "rebuild", "save"]

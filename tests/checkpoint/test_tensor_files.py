@@ -94,7 +94,7 @@ def test_a_folder_that_cannot_be_written_to(tmp_path: Path) -> None:
 
 
 KILLED = """
-import sys, os, signal, torch, attnzoo, attnzoo.tensor_files as files
+import sys, os, signal, torch, attnzoo, attnzoo.checkpoint.tensor_files as files
 from torch import nn
 files.os.fsync = lambda handle: os.kill(os.getpid(), signal.SIGKILL)
 model = nn.Sequential(nn.Conv2d(3, 8, 3, padding=1), nn.ReLU(), nn.MaxPool2d(2))

@@ -20,8 +20,8 @@ from safetensors import safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
+from attnzoo.checkpoint.header import unique_keys
 from attnzoo.errors import CheckpointError
-from attnzoo.header import unique_keys
 from attnzoo.tracing import held
 
 __all__ = ["read_tensors", "write_tensors"]
