@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from attnzoo.blocks.parts import pointwise
+from attnzoo.blocks.precision import add_residual
 from attnzoo.checks import check_choice, check_int
 from attnzoo.errors import OptionError
 from attnzoo.registry import BLOCKS, register_block
@@ -92,7 +93,7 @@ class ChannelAffine(nn.Module):
         return y.to(x.dtype)
 
 
-@register_block("conv", kind="control", title="Residual bottleneck of equal size")
+@register_block("conv", kind="control", title="Residual bottleneck of equal size", neutral=True)
 class ResidualBottleneck(nn.Module):
     """As many parameters as an attention block, spent on convolutions that gate nothing.
 
@@ -145,8 +146,13 @@ class ResidualBottleneck(nn.Module):
         self.expand = pointwise(hidden, channels)
         self.difference = sum(parameter.numel() for parameter in self.parameters()) - wanted
 
+    def start_neutral(self) -> None:
+        """Nothing is added to x at first: the last layer starts at zero."""
+        for parameter in self.expand.parameters():
+            nn.init.zeros_(parameter)
+
     def forward(self, x: Tensor) -> Tensor:
-        return x + self.expand(torch.relu(self.reduce(x))).to(x.dtype)
+        return add_residual(x, self.expand(torch.relu(self.reduce(x))))
 
     def extra_repr(self) -> str:
         return f"difference={self.difference}"
