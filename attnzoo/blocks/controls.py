@@ -14,7 +14,6 @@ import torch
 from torch import Tensor, nn
 
 from attnzoo.blocks.parts import pointwise
-from attnzoo.blocks.precision import add_residual
 from attnzoo.checks import check_choice, check_int
 from attnzoo.errors import OptionError
 from attnzoo.registry import BLOCKS, register_block
@@ -152,7 +151,8 @@ class ResidualBottleneck(nn.Module):
             nn.init.zeros_(parameter)
 
     def forward(self, x: Tensor) -> Tensor:
-        return add_residual(x, self.expand(torch.relu(self.reduce(x))))
+        change = self.expand(torch.relu(self.reduce(x))).to(x.dtype)
+        return x - (0.0 - change)  # x bit for bit where the change is zero
 
     def extra_repr(self) -> str:
         return f"difference={self.difference}"
