@@ -61,8 +61,9 @@ def wrap(
             `occupied`.
         block: name of a block. See `list_blocks`.
         start: `"identity"`: `y = x + γ·(block(x) − x)` with γ zero at first, per channel, so that
-            the model computes bit for bit what it did before. `"paper"`: `y = block(x)`,
-            initialised as the block's paper says.
+            the model computes bit for bit what it did before. `"neutral"`: the same without γ, by
+            gates that are exactly 1 at first; for blocks whose spec says that they have it.
+            `"paper"`: `y = block(x)`, initialised as the block's paper says.
         example: what to trace the model with: an input size `(C, H, W)`, a tensor, or a tuple or
             dict of arguments. Without it the model's own default is taken: timm's `default_cfg`,
             the size of torchvision's weights, else 224 × 224.

@@ -65,6 +65,10 @@ class ColumnAttention(nn.Module):
     year=2020,
     arxiv="2003.07853",
     maps={"columns.softmax": "pairwise", "rows.softmax": "pairwise"},
+    limits={
+        "neutral": "Its values and their positions leave the softmax unprojected: there is no "
+        "layer behind it that could start at zero.",
+    },
 )
 class AxialAttention(nn.Module):
     """Attention along the columns, then along the rows: the whole map at the cost of two lines.

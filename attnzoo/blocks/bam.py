@@ -7,6 +7,8 @@ Shapes: x and gate (N, C, H, W); channel branch (N, C, 1, 1); spatial branch (N,
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from torch import Tensor, nn
 
 from attnzoo.blocks.gated import GatedByMap, MapGate
@@ -47,7 +49,8 @@ class BamGate(MapGate):
             nn.Conv2d(hidden, 1, 1),
         )
 
-    make = staticmethod(sigmoid_of_sum)
+    def how(self) -> Callable[..., Tensor]:
+        return sigmoid_of_sum
 
     def parts(self, x: Tensor) -> list[Tensor]:
         return [self.channel(x), self.spatial(x)]
@@ -62,6 +65,9 @@ class BamGate(MapGate):
     arxiv="1807.06514",
     maps={"gate": "both"},
     former={"floor": 1},
+    limits={
+        "neutral": "The gate is 1 + σ, which is never 1; at logits of zero it is 1½.",
+    },
 )
 class BAM(GatedByMap):
     """Channel and spatial branch, summed, squashed, and added: the input is never lost.
@@ -108,4 +114,5 @@ class BAM(GatedByMap):
     def gates(self, x: Tensor) -> list[Tensor]:
         return [1 + self.gate(x)]
 
-    make = staticmethod(one_and_sigmoid_of_sum)
+    def how(self) -> Callable[..., Tensor]:
+        return one_and_sigmoid_of_sum

@@ -69,6 +69,7 @@ class SpatialGate(nn.Module):
     arxiv="1807.06521",
     maps={"channel_gate": "channel", "spatial_gate": "spatial"},
     former={"floor": 1},
+    neutral=True,
 )
 class CBAM(Gated):
     """Channel gate, then spatial gate; each looks at means and maxima.
@@ -107,7 +108,9 @@ class CBAM(Gated):
         torch.Size([2, 64, 14, 14])
     """
 
+    last_layers = ("channel_gate.mlp.2", "spatial_gate.norm")
     kind = "cbam"
+    halvings = 2
 
     def __init__(
         self,
@@ -132,7 +135,7 @@ class CBAM(Gated):
         channel = self.channel_gate.gate(mean, maximum)
         statistics, later = kernels.reduce_pixels(x, later, channel)
         spatial = self.spatial_gate.gate(statistics)
-        return kernels.apply_gates(x, later, channel, spatial, gamma, pool)
+        return kernels.apply_gates(x, later, channel, spatial, gamma, pool, self.scale)
 
 
 @register_block(
@@ -143,6 +146,7 @@ class CBAM(Gated):
     year=2018,
     arxiv="1807.06521",
     maps={"gate": "spatial"},
+    neutral=True,
 )
 class SpatialAttention(Gated):
     """The spatial gate of CBAM alone.
@@ -170,6 +174,7 @@ class SpatialAttention(Gated):
         torch.Size([2, 64, 14, 14])
     """
 
+    last_layers = ("gate.norm",)
     kind = "spatial"
 
     def __init__(self, channels: int, kernel_size: int = 7) -> None:
@@ -184,4 +189,4 @@ class SpatialAttention(Gated):
     def run_kernels(self, x: Tensor, gamma: Tensor | None, pool: tuple[str, bool]) -> Tensor:
         statistics, later = kernels.reduce_pixels(x, None, None)
         spatial = self.gate.gate(statistics)
-        return kernels.apply_gates(x, later, None, spatial, gamma, pool)
+        return kernels.apply_gates(x, later, None, spatial, gamma, pool, self.scale)

@@ -92,7 +92,7 @@ class ChannelAffine(nn.Module):
         return y.to(x.dtype)
 
 
-@register_block("conv", kind="control", title="Residual bottleneck of equal size")
+@register_block("conv", kind="control", title="Residual bottleneck of equal size", neutral=True)
 class ResidualBottleneck(nn.Module):
     """As many parameters as an attention block, spent on convolutions that gate nothing.
 
@@ -145,8 +145,14 @@ class ResidualBottleneck(nn.Module):
         self.expand = pointwise(hidden, channels)
         self.difference = sum(parameter.numel() for parameter in self.parameters()) - wanted
 
+    def start_neutral(self) -> None:
+        """Nothing is added to x at first: the last layer starts at zero."""
+        for parameter in self.expand.parameters():
+            nn.init.zeros_(parameter)
+
     def forward(self, x: Tensor) -> Tensor:
-        return x + self.expand(torch.relu(self.reduce(x))).to(x.dtype)
+        change = self.expand(torch.relu(self.reduce(x))).to(x.dtype)
+        return x - (0.0 - change)  # x bit for bit where the change is zero
 
     def extra_repr(self) -> str:
         return f"difference={self.difference}"

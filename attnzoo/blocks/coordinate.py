@@ -45,6 +45,7 @@ class CoordinateGate(MapGate):
     year=2021,
     arxiv="2103.02907",
     maps={"gate": "both"},
+    neutral=True,
 )
 class CoordinateAttention(GatedByMap):
     """Gates that know the row and the column, from means along each axis.
@@ -78,6 +79,9 @@ class CoordinateAttention(GatedByMap):
         >>> CoordinateAttention(64, reduction=32)(torch.randn(2, 64, 14, 7)).shape
         torch.Size([2, 64, 14, 7])
     """
+
+    last_layers = ("gate.row_expand", "gate.column_expand")
+    halvings = 2
 
     def __init__(self, channels: int, reduction: Reduction = 32, floor: int = FLOOR) -> None:
         super().__init__()

@@ -37,6 +37,7 @@ class SoftmaxMaps(nn.Module):
     year=2018,
     arxiv="1810.11579",
     maps={"gather": "pairwise", "distribute": "pairwise"},
+    neutral=True,
 )
 class DoubleAttention(nn.Module):
     """Gathers h descriptors from the whole map, then mixes them anew for every position.
@@ -75,6 +76,11 @@ class DoubleAttention(nn.Module):
         self.gather = SoftmaxMaps(channels, hidden, dim=2, bias=False)
         self.distribute = SoftmaxMaps(channels, hidden, dim=1, bias=True)
         self.project = nn.Conv2d(hidden, channels, 1)
+
+    def start_neutral(self) -> None:
+        """Nothing is added to x at first: the last layer starts at zero."""
+        for parameter in self.project.parameters():
+            nn.init.zeros_(parameter)
 
     def forward(self, x: Tensor) -> Tensor:
         features = self.features(x)

@@ -49,6 +49,7 @@ class EcaGate(nn.Module):
     year=2020,
     arxiv="1910.03151",
     maps={"gate": "channel"},
+    neutral=True,
 )
 class EfficientChannelAttention(Gated):
     """Channel gate from a 1-D convolution over neighbouring channels, without a bottleneck.
@@ -79,6 +80,7 @@ class EfficientChannelAttention(Gated):
         ((5,), torch.Size([2, 256, 7, 7]))
     """
 
+    last_layers = ("gate.conv",)
     kind = "eca"
 
     def __init__(self, channels: int, kernel_size: int | Literal["auto"] = "auto") -> None:

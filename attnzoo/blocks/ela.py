@@ -49,6 +49,7 @@ class StripGate(MapGate):
     year=2024,
     arxiv="2403.01123",
     maps={"gate": "both"},
+    neutral=True,
 )
 class EfficientLocalAttention(GatedByMap):
     """Row and column gates without a bottleneck and without BatchNorm.
@@ -81,6 +82,9 @@ class EfficientLocalAttention(GatedByMap):
         >>> EfficientLocalAttention(64, kernel_size=7, groups=16)(torch.randn(2, 64, 14, 7)).shape
         torch.Size([2, 64, 14, 7])
     """
+
+    last_layers = ("gate.norm",)
+    halvings = 2
 
     def __init__(self, channels: int, kernel_size: int = 7, groups: int = 16) -> None:
         super().__init__()

@@ -29,6 +29,9 @@ class CrossSpatialGate(MapGate):
 
     again = False  # its convolution takes longer than all the rest
 
+    def sharing(self) -> int:
+        return self.groups
+
     def parts(self, x: Tensor) -> list[Tensor]:
         grouped = x.unflatten(1, (self.groups, -1))  # (N, g, C/g, H, W)
         shape = grouped.shape
@@ -60,6 +63,7 @@ class CrossSpatialGate(MapGate):
     year=2023,
     arxiv="2305.13563",
     maps={"gate": "both"},
+    neutral=True,
 )
 class EfficientMultiScaleAttention(GatedByMap):
     """Spatial gate for each group of channels, from a strip branch and a 3×3 branch.
@@ -93,6 +97,8 @@ class EfficientMultiScaleAttention(GatedByMap):
         >>> block.gate.local_conv.in_channels, block(torch.randn(2, 96, 14, 14)).shape
         (12, torch.Size([2, 96, 14, 14]))
     """
+
+    last_layers = ("gate.local_conv", "gate.norm")
 
     def __init__(self, channels: int, groups: int = 32) -> None:
         super().__init__()

@@ -43,6 +43,7 @@ class WideSpatialGate(nn.Module):
     arxiv="2112.05561",
     maps={"channel_gate": "both", "spatial_gate": "both"},
     former={"floor": 1},
+    neutral=True,
 )
 class GlobalAttentionMechanism(Gated):
     """Gates without pooling: a perceptron at each position, then two large convolutions.
@@ -76,6 +77,9 @@ class GlobalAttentionMechanism(Gated):
         >>> GlobalAttentionMechanism(64, reduction=4)(torch.randn(2, 64, 7, 7)).shape
         torch.Size([2, 64, 7, 7])
     """
+
+    last_layers = ("channel_gate.fc2", "spatial_gate.expand.norm")
+    halvings = 2
 
     def __init__(
         self, channels: int, reduction: Reduction = 4, kernel_size: int = 7, floor: int = FLOOR

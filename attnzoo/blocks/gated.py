@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from attnzoo import kernels
+from attnzoo.errors import OptionError
 
 __all__ = ["Gated", "GatedByMap", "MapGate"]
 
@@ -31,10 +32,15 @@ class Gated(nn.Module, ABC):
 
     if TYPE_CHECKING:
         kind: ClassVar[str]
+        last_layers: tuple[str, ...]
     #: Whether the gates are added, `y = x · (g₁ + g₂)`, instead of multiplied.
     added = False
     #: Times the gates.
     scale = 1.0
+    #: How often the gates are halved where all logits are zero: by each σ that is multiplied.
+    halvings = 1
+    #: Paths of the layers that end in σ: with all their parameters at zero, so are the logits.
+    last_layers = ()
 
     def __init__(self) -> None:
         super().__init__()
@@ -76,13 +82,32 @@ class Gated(nn.Module, ABC):
         how = kernels.permits(self, x, gamma, pool)
         return None if how is None else self.run_kernels(x, gamma, how)
 
+    def start_neutral(self) -> None:
+        """Start as the identity by gates that are exactly 1, and learn at full speed at once.
+
+        The last layers start at zero, and the gates are scaled to make up for σ(0) = ½.
+
+        Raises:
+            OptionError: with these options no layer of the block can start at zero.
+        """
+        if not self.last_layers:
+            raise OptionError(
+                f"{type(self).__name__}, as it was asked for, has no layer that could start at "
+                f'zero, so it has no neutral start. Take start="identity".'
+            )
+        with torch.no_grad():
+            for path in self.last_layers:
+                for parameter in self.get_submodule(path).parameters():
+                    parameter.zero_()
+        self.scale = 2.0**self.halvings
+
     def has_kernels(self) -> bool:
         """Whether there are fused kernels for this class."""
         return "kind" in type(self).__dict__
 
     def run_kernels(self, x: Tensor, gamma: Tensor | None, pool: tuple[str, bool]) -> Tensor | None:
         """The result from the kernels, with γ and a pool; None where they don't take the layers."""
-        return kernels.apply_layers(self.kind, self.layers(), x, gamma, pool)
+        return kernels.apply_layers(self.kind, self.layers(), x, gamma, pool, self.scale)
 
     def layers(self) -> tuple[Any, ...]:
         """The convolutions of the gates, in the order that the kind says."""
@@ -98,24 +123,28 @@ class MapGate(nn.Module, ABC):
 
     #: Whether the parts are made once more, too, so that all that is kept for them is x.
     again = True
-    #: Of channels that share one gate; the gate is then made as (N, groups, 1, H, W).
-    groups = None
-    #: From the parts to the gate: a new tensor that broadcasts with x.
-    make = staticmethod(kernels.times)
 
     @abstractmethod
     def parts(self, x: Tensor) -> Sequence[Tensor]:
         """What the gate is made of."""
 
-    def maker(self) -> nn.Module | None:
-        """Whose parameters `make` uses; None if it uses none."""
+    def how(self) -> Callable[..., Tensor]:
+        """From the parts to the gate: a new tensor that broadcasts with x."""
+        return kernels.times
+
+    def layer(self) -> nn.Module | None:
+        """Whose parameters are used for that; None if none are."""
+        return None
+
+    def sharing(self) -> int | None:
+        """Groups of channels that share a gate, which is (N, groups, 1, H, W) then."""
         return None
 
     def forward(self, x: Tensor) -> Tensor:
-        gate = self.make(*self.parts(x))
-        if self.groups is None:
-            return gate.to(x.dtype)
-        return gate.expand_as(x.unflatten(1, (self.groups, -1))).flatten(1, 2).to(x.dtype)
+        gate, groups = self.how()(*self.parts(x)), self.sharing()
+        if groups is not None:
+            gate = gate.expand_as(x.unflatten(1, (groups, -1))).flatten(1, 2)
+        return gate.to(x.dtype)
 
 
 class GatedByMap(Gated):
@@ -134,15 +163,14 @@ class GatedByMap(Gated):
         parts = kernels.recomputed(gate.parts, x, module=gate) if gate.again else gate.parts(x)
         return kernels.gated_map(
             x,
-            [parts] if isinstance(parts, Tensor) else parts,
+            parts,
             gamma,
-            make=self.make,
-            module=gate.maker(),
+            make=self.how(),
+            module=gate.layer(),
             scale=self.scale,
-            groups=gate.groups,
+            groups=gate.sharing(),
         )
 
-    @property
-    def make(self) -> Callable[..., Tensor]:
+    def how(self) -> Callable[..., Tensor]:
         """From the parts to what x is multiplied by: the gate, unless the block says otherwise."""
-        return self.gate.make
+        return self.gate.how()

@@ -74,15 +74,16 @@ class GlobalGather(nn.Module):
         nn.init.uniform_(self.weight, -bound, bound)
 
     def forward(self, x: Tensor) -> Tensor:
-        return batch_norm(self.norm, kernels.recomputed(self._weighted, x, self.weight))
+        (sums,) = kernels.recomputed(self._weighted, x, self.weight)
+        return batch_norm(self.norm, sums)
 
-    def _weighted(self, x: Tensor, weight: Tensor) -> Tensor:
+    def _weighted(self, x: Tensor, weight: Tensor) -> tuple[Tensor]:
         """Sums over the map, weighted by the kernel at its size, which nobody keeps."""
         height, width = x.shape[2:]
         rows, columns = self._resampling(height), self._resampling(width)
         kernel = rows @ weight[:, 0] @ columns.t()
         # A mean times the area of the stored kernel: at that size the plain sum, elsewhere as large
-        return (x * kernel).mean((2, 3), keepdim=True) * weight[0].numel()
+        return ((x * kernel).mean((2, 3), keepdim=True) * weight[0].numel(),)
 
     def _resampling(self, size: int) -> Tensor:
         """Bilinear interpolation of the stored kernel at `size` points, as a (size, stored) matrix.
@@ -128,8 +129,7 @@ class GatherExciteGate(MapGate):
         gate = torch.sigmoid(self.excite(self.gather(x)))
         return [gate] if self.extent == "global" else [x, gate]
 
-    @property
-    def make(self) -> Callable[..., Tensor]:
+    def how(self) -> Callable[..., Tensor]:
         return kernels.times if self.extent == "global" else enlarged
 
 
@@ -147,6 +147,7 @@ class GatherExciteGate(MapGate):
         "such maps, and no others; with the global extent, the default, it takes every size.",
     },
     former={"floor": 1},
+    neutral=True,
     limited_with={"export": {"extent": 4}},
 )
 class GatherExcite(GatedByMap):
@@ -216,3 +217,8 @@ class GatherExcite(GatedByMap):
             if extent & (extent - 1):
                 raise OptionError(f"{OWNER}: extent={extent} must be a power of 2, or 'global'.")
         self.gate = GatherExciteGate(channels, hidden, variant, extent, resolution)
+        if variant == "plus":
+            self.last_layers = ("gate.excite.2",)
+        elif variant == "theta":
+            norms = [path for path, m in self.named_modules() if isinstance(m, nn.BatchNorm2d)]
+            self.last_layers = (norms[-1],)

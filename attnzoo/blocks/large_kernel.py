@@ -51,6 +51,13 @@ class LargeKernelGated(Gated):
 
     if TYPE_CHECKING:
         attention: nn.Module
+    halvings = 0
+
+    def start_neutral(self) -> None:
+        """The attention is 1: its last layer has weights of zero and biases of one."""
+        super().start_neutral()
+        (path,) = self.last_layers
+        nn.init.ones_(self.get_parameter(f"{path}.bias"))
 
     def gates(self, x: Tensor) -> list[Tensor]:
         return [self.attention(x)]
@@ -70,6 +77,7 @@ class LargeKernelGated(Gated):
     year=2023,
     arxiv="2202.09741",
     maps={"attention": "both"},
+    neutral=True,
 )
 class LargeKernelAttention(LargeKernelGated):
     """The map times its own convolution with a 21×21 kernel, decomposed in three.
@@ -97,6 +105,8 @@ class LargeKernelAttention(LargeKernelGated):
         >>> LargeKernelAttention(64)(torch.randn(2, 64, 14, 14)).shape
         torch.Size([2, 64, 14, 14])
     """
+
+    last_layers = ("attention.mix",)
 
     def __init__(self, channels: int) -> None:
         super().__init__()
@@ -136,6 +146,7 @@ class SelectiveKernel(nn.Module):
     year=2023,
     arxiv="2303.09030",
     maps={"attention": "both"},
+    neutral=True,
 )
 class LargeSelectiveKernel(LargeKernelGated):
     """The map times a convolution of it, near and far context weighed at each position.
@@ -166,6 +177,8 @@ class LargeSelectiveKernel(LargeKernelGated):
         >>> LargeSelectiveKernel(64)(torch.randn(2, 64, 14, 14)).shape
         torch.Size([2, 64, 14, 14])
     """
+
+    last_layers = ("attention.expand",)
 
     def __init__(self, channels: int) -> None:
         super().__init__()

@@ -40,6 +40,7 @@ class LinearContextGate(nn.Module):
     year=2020,
     arxiv="1909.03834",
     maps={"gate": "channel"},
+    neutral=True,
 )
 class LinearContextTransform(Gated):
     """Channel gate from channel means that are normalised within groups of channels.
@@ -72,6 +73,8 @@ class LinearContextTransform(Gated):
         >>> block.gate.norm.num_groups, block(torch.randn(2, 96, 14, 14)).shape
         (24, torch.Size([2, 96, 14, 14]))
     """
+
+    last_layers = ("gate.norm",)
 
     def __init__(self, channels: int, groups: int = 64) -> None:
         super().__init__()

@@ -50,7 +50,9 @@ class LocalAttention(Gated):
         torch.Size([2, 64, 14, 14])
     """
 
+    last_layers = ("channel_attention.3", "spatial_attention.2")
     kind = "local"
+    halvings = 2
 
     def __init__(self, in_channels: int, reduction_ratio: Reduction = 8, floor: int = 1) -> None:
         super().__init__()
@@ -84,6 +86,7 @@ class LocalAttention(Gated):
     paper="VGG16 with attention before every pool (article, no paper)",
     maps={"channel_attention": "channel", "spatial_attention": "spatial"},
     former={"floor": 1},
+    neutral=True,
 )
 def local(channels: int, reduction: Reduction = 8, floor: int = FLOOR) -> LocalAttention:
     """Channel gate times spatial gate; the reference block.

@@ -86,6 +86,7 @@ class GatedUnits(nn.Module):
     arxiv="1708.06519",
     maps={"channel_attention": "channel", "spatial_attention": "spatial"},
     former={"floor": 1},
+    neutral=True,
 )
 class LocalDynamicAttention(Gated):
     """LocalAttention that learns how wide it should be.
@@ -122,6 +123,9 @@ class LocalDynamicAttention(Gated):
         >>> block(torch.randn(2, 64, 14, 14)).shape, block.widths
         (torch.Size([2, 64, 14, 14]), (16, 16))
     """
+
+    last_layers = ("channel_attention.units.expand", "spatial_attention.units.expand")
+    halvings = 2
 
     def __init__(self, channels: int, reduction: Reduction = 4, floor: int = FLOOR) -> None:
         super().__init__()

@@ -15,6 +15,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from attnzoo.blocks.gated import Gated
 from attnzoo.blocks.parts import NEAR_UNIFORM, Reduction, hidden_channels, pointwise, wide
 from attnzoo.checks import check_int
 from attnzoo.registry import register_block
@@ -65,8 +66,9 @@ class WindowGate(nn.Module):
         "spatial_attention": "spatial",
         "spatial_attention.softmax": "pairwise",
     },
+    neutral=True,
 )
-class LocalSelfAttention(nn.Module):
+class LocalSelfAttention(Gated):
     """LocalAttention whose spatial gate sees a window: self-attention instead of one position.
 
         channel = σ(W₂ relu(W₁ mean of x over H, W + b₁) + b₂)          (N, C, 1, 1), C → h → C
@@ -101,6 +103,9 @@ class LocalSelfAttention(nn.Module):
         torch.Size([2, 64, 14, 14])
     """
 
+    last_layers = ("channel_attention.fc2", "spatial_attention.value")
+    halvings = 2
+
     def __init__(self, channels: int, reduction: Reduction = 8, kernel_size: int = 7) -> None:
         super().__init__()
         owner = "LocalSelfAttention"
@@ -117,5 +122,5 @@ class LocalSelfAttention(nn.Module):
         )
         self.spatial_attention = WindowGate(channels, hidden, kernel_size)
 
-    def forward(self, x: Tensor) -> Tensor:
-        return x * (self.channel_attention(x) * self.spatial_attention(x))
+    def gates(self, x: Tensor) -> list[Tensor]:
+        return [self.channel_attention(x), self.spatial_attention(x)]

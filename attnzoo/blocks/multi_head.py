@@ -27,6 +27,8 @@ __all__ = ["MultiHeadSelfAttention"]
     year=2021,
     arxiv="2101.11605",
     limits={
+        "neutral": "The values leave the softmax unprojected: there is no layer behind it that "
+        "could start at zero.",
         "maps": "The attention runs in scaled_dot_product_attention, whose fused kernels never "
         "form the attention matrix.",
     },

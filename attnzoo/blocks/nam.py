@@ -7,6 +7,8 @@ Shapes: x and gate (N, C, H, W).
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
 from torch import Tensor, nn
 
@@ -30,10 +32,13 @@ class NormalizationGate(MapGate):
     def parts(self, x: Tensor) -> list[Tensor]:
         return [x]
 
-    def maker(self) -> nn.Module:
+    def layer(self) -> nn.Module:
         return self.norm
 
-    def make(self, x: Tensor) -> Tensor:
+    def how(self) -> Callable[..., Tensor]:
+        return self._shares
+
+    def _shares(self, x: Tensor) -> Tensor:
         magnitude = self.norm.weight.abs()
         # the smallest normal number, so that weights that are all zero give no 0 / 0
         share = magnitude / magnitude.sum().clamp(min=torch.finfo(magnitude.dtype).tiny)
@@ -48,6 +53,10 @@ class NormalizationGate(MapGate):
     year=2021,
     arxiv="2111.12419",
     maps={"gate": "both"},
+    limits={
+        "neutral": "The weights of the norm are its strength and its shares at once: at zero the "
+        "shares are 0 / 0.",
+    },
 )
 class NormalizationAttention(GatedByMap):
     """Gate for every value: its normalised value, weighted by its channel's share of the scales.

@@ -67,6 +67,7 @@ class PolarizedSpatialGate(nn.Module):
     year=2021,
     arxiv="2107.00782",
     maps={"channel_gate": "channel", "spatial_gate": "spatial"},
+    neutral=True,
 )
 class PolarizedSelfAttention(Gated):
     """Channel gate and spatial gate, each with a softmax over what the other keeps.
@@ -99,12 +100,15 @@ class PolarizedSelfAttention(Gated):
         torch.Size([2, 64, 14, 14])
     """
 
+    last_layers = ("channel_gate.norm", "spatial_gate.value")
+
     def __init__(self, channels: int, mode: Literal["parallel", "sequential"] = "parallel") -> None:
         super().__init__()
         owner = "PolarizedSelfAttention"
         hidden = max(check_int(owner, "channels", channels, minimum=1) // 2, 1)
         self.mode = check_choice(owner, "mode", mode, ("parallel", "sequential"))
         self.added = mode == "parallel"
+        self.halvings = 0 if self.added else 2  # ½ + ½, or ½ · ½
         self.channel_gate = PolarizedChannelGate(channels, hidden)
         self.spatial_gate = PolarizedSpatialGate(channels, hidden)
 

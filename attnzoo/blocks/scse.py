@@ -28,6 +28,7 @@ __all__ = ["ConcurrentSqueezeExcitation"]
     arxiv="1803.02579",
     maps={"channel_gate": "channel", "spatial_gate": "spatial"},
     former={"floor": 1},
+    neutral=True,
 )
 class ConcurrentSqueezeExcitation(Gated):
     """Squeeze-and-Excitation over channels plus the same over space.
@@ -57,8 +58,10 @@ class ConcurrentSqueezeExcitation(Gated):
         torch.Size([2, 64, 14, 14])
     """
 
+    last_layers = ("channel_gate.fc2", "spatial_gate.conv")
     kind = "scse"
     added = True
+    halvings = 0  # ½ + ½
 
     def __init__(self, channels: int, reduction: Reduction = 2, floor: int = FLOOR) -> None:
         super().__init__()

@@ -28,6 +28,9 @@ class SimilarityGate(MapGate):
         self.weight = nn.Parameter(torch.zeros(groups, 1, 1))
         self.bias = nn.Parameter(torch.ones(groups, 1, 1))
 
+    def sharing(self) -> int:
+        return self.groups
+
     def parts(self, x: Tensor) -> list[Tensor]:
         values = wide(x).unflatten(1, (self.groups, -1))  # (N, G, C/G, H, W)
         similarity = (values * values.mean((3, 4), keepdim=True)).sum(2)
@@ -45,6 +48,7 @@ class SimilarityGate(MapGate):
     year=2019,
     arxiv="1905.09646",
     maps={"gate": "both"},
+    neutral=True,
 )
 class SpatialGroupEnhance(GatedByMap):
     """Spatial gate for each group of channels: how like the group's mean each position is.
@@ -75,6 +79,8 @@ class SpatialGroupEnhance(GatedByMap):
         >>> block.gate.groups, block(torch.randn(2, 96, 14, 14)).shape
         (48, torch.Size([2, 96, 14, 14]))
     """
+
+    last_layers = ("gate",)
 
     def __init__(self, channels: int, groups: int = 64) -> None:
         super().__init__()

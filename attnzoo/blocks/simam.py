@@ -7,6 +7,8 @@ Shapes: x and gate (N, C, H, W).
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from torch import Tensor
 
 from attnzoo import kernels
@@ -31,7 +33,9 @@ class EnergyGate(MapGate):
         self.e_lambda = e_lambda
 
     again = False  # next to nothing
-    make = staticmethod(energy_gate)
+
+    def how(self) -> Callable[..., Tensor]:
+        return energy_gate
 
     def forward(self, x: Tensor) -> Tensor:
         mean, spread = self.statistics(x)
@@ -60,6 +64,9 @@ class EnergyGate(MapGate):
     paper="Yang, Zhang, Li, Xie: SimAM (ICML 2021)",
     year=2021,
     maps={"gate": "both"},
+    limits={
+        "neutral": "It has no parameters, so no layer that could start at zero.",
+    },
 )
 class SimAM(GatedByMap):
     """Gate for every value from its energy: what differs from its channel counts.
@@ -94,7 +101,8 @@ class SimAM(GatedByMap):
     def __init__(self, channels: int, e_lambda: float = 1e-4) -> None:
         super().__init__()
         check_int("SimAM", "channels", channels, minimum=1)
-        self.gate = EnergyGate(check_number("SimAM", "e_lambda", e_lambda, minimum=1e-12))
+        self.e_lambda = check_number("SimAM", "e_lambda", e_lambda, minimum=1e-12)
+        self.gate = EnergyGate(self.e_lambda)
 
     def run_kernels(self, x: Tensor, gamma: Tensor | None, pool: tuple[str, bool]) -> Tensor:
-        return kernels.apply_energy(x, gamma, self.gate.e_lambda, pool)
+        return kernels.apply_energy(x, gamma, self.e_lambda, pool)

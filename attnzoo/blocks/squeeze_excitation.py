@@ -31,6 +31,7 @@ __all__ = ["EffectiveSqueezeExcitation", "SqueezeExcitation"]
     arxiv="1709.01507",
     maps={"gate": "channel"},
     former={"floor": 1},
+    neutral=True,
 )
 class SqueezeExcitation(Gated):
     """Channel gate from a bottleneck perceptron on the channel means.
@@ -62,6 +63,7 @@ class SqueezeExcitation(Gated):
         torch.Size([2, 64, 14, 14])
     """
 
+    last_layers = ("gate.fc2",)
     kind = "se"
 
     def __init__(self, channels: int, reduction: Reduction = 16, floor: int = FLOOR) -> None:
@@ -92,6 +94,7 @@ class SqueezeExcitation(Gated):
     year=2020,
     arxiv="1911.06667",
     maps={"gate": "channel"},
+    neutral=True,
 )
 class EffectiveSqueezeExcitation(Gated):
     """Channel gate from one layer on the channel means: no bottleneck loses information.
@@ -118,6 +121,8 @@ class EffectiveSqueezeExcitation(Gated):
         >>> EffectiveSqueezeExcitation(64)(torch.randn(2, 64, 14, 14)).shape
         torch.Size([2, 64, 14, 14])
     """
+
+    last_layers = ("gate.fc",)
 
     def __init__(self, channels: int) -> None:
         super().__init__()

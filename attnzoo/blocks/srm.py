@@ -43,6 +43,7 @@ class StyleGate(nn.Module):
     year=2019,
     arxiv="1903.10829",
     maps={"gate": "channel"},
+    neutral=True,
 )
 class StyleRecalibration(Gated):
     """Channel gate from the style of each channel: its mean and its standard deviation.
@@ -76,6 +77,9 @@ class StyleRecalibration(Gated):
         super().__init__()
         check_int("StyleRecalibration", "channels", channels, minimum=1)
         self.gate = StyleGate(channels)
+
+    def start_neutral(self) -> None:
+        self.scale = 2.0  # w₁ and w₂ are zero as it is
 
     def gates(self, x: Tensor) -> list[Tensor]:
         return [self.gate(x)]

@@ -7,6 +7,8 @@ Shapes: x and gate (N, C, H, W); strips (N, C, H, 1) and (N, C, 1, W).
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from torch import Tensor, nn
 
 from attnzoo.blocks.gated import GatedByMap, MapGate
@@ -30,10 +32,13 @@ class StripPoolingGate(MapGate):
         rows, columns = self.rows(x.mean(3, keepdim=True)), self.columns(x.mean(2, keepdim=True))
         return [rows, columns]
 
-    def make(self, rows: Tensor, columns: Tensor) -> Tensor:
+    def how(self) -> Callable[..., Tensor]:
+        return self._fused
+
+    def _fused(self, rows: Tensor, columns: Tensor) -> Tensor:
         return self.fuse((rows + columns).relu_()).sigmoid_()
 
-    def maker(self) -> nn.Module:
+    def layer(self) -> nn.Module:
         return self.fuse
 
 
@@ -45,6 +50,7 @@ class StripPoolingGate(MapGate):
     year=2020,
     arxiv="2003.13328",
     maps={"gate": "both"},
+    neutral=True,
 )
 class StripPooling(GatedByMap):
     """Gate from row means and column means, each convolved along its axis, then added.
@@ -74,6 +80,8 @@ class StripPooling(GatedByMap):
         >>> StripPooling(64)(torch.randn(2, 64, 14, 7)).shape
         torch.Size([2, 64, 14, 7])
     """
+
+    last_layers = ("gate.fuse",)
 
     def __init__(self, channels: int) -> None:
         super().__init__()

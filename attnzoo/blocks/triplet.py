@@ -7,6 +7,8 @@ Shapes: x and gate (N, C, H, W); branch gates (N, 1, H, W), (N, C, 1, W), (N, C,
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
 from torch import Tensor, nn
 
@@ -47,7 +49,8 @@ class TripletGate(MapGate):
         self.channel_width = PlaneGate(2, kernel_size)
         self.channel_height = PlaneGate(3, kernel_size)
 
-    make = staticmethod(mean_of_three)
+    def how(self) -> Callable[..., Tensor]:
+        return mean_of_three
 
     def parts(self, x: Tensor) -> list[Tensor]:
         branches = (self.height_width, self.channel_width, self.channel_height)
@@ -62,6 +65,7 @@ class TripletGate(MapGate):
     year=2021,
     arxiv="2010.03045",
     maps={"gate": "both"},
+    neutral=True,
 )
 class TripletAttention(GatedByMap):
     """Mean of three gates, over (H, W), (C, W) and (C, H).
@@ -92,6 +96,8 @@ class TripletAttention(GatedByMap):
         >>> TripletAttention(64, kernel_size=7)(torch.randn(2, 64, 14, 14)).shape
         torch.Size([2, 64, 14, 14])
     """
+
+    last_layers = ("gate.height_width.norm", "gate.channel_width.norm", "gate.channel_height.norm")
 
     def __init__(self, channels: int, kernel_size: int = 7) -> None:
         super().__init__()

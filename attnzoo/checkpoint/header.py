@@ -10,6 +10,7 @@ from typing import Any, Literal, get_args
 from attnzoo.backbones import NetworkRecipe
 from attnzoo.checks import check_choice
 from attnzoo.errors import AttnzooError, CheckpointError
+from attnzoo.hosts import Start
 from attnzoo.surgery import Operation, Recipe
 
 __all__ = ["Header", "What", "read_header", "sites_of", "unique_keys", "write_header"]
@@ -140,7 +141,7 @@ def _operation(entry: Any) -> tuple[str, Recipe, tuple[str, ...]]:
     )
     _check(isinstance(recipe["block"], str), "the block of a recipe must be a name")
     _check(isinstance(recipe["options"], dict), "the options of a recipe must be a mapping")
-    _check(recipe["start"] in ("identity", "paper"), "the start of a recipe must be one there is")
+    _check(recipe["start"] in get_args(Start), "the start of a recipe must be one there is")
     _check(
         recipe["input_size"] is None or _is_size(recipe["input_size"]),
         "the input_size of a recipe must be some numbers of at least 1",

@@ -114,6 +114,7 @@ def _as_dict(spec: BlockSpec, parameters: int | None, counted: Count | None) -> 
         "required": required,
         "maps": dict(spec.maps),
         "identity_at_init": spec.identity_at_init,
+        "neutral": spec.neutral,
         "limits": dict(spec.limits),
         "map": [CHANNELS, SIDE, SIDE],
         "parameters": parameters,
@@ -128,6 +129,7 @@ def _show(counted: list[tuple[BlockSpec, int | None, Count | None]]) -> None:
         "year": "right",
         "parameters": "right",
         "MMACs": "right",
+        "neutral": "left",
         "title": "fold",
     }
     wide = result_console().width >= WIDE
@@ -140,6 +142,7 @@ def _show(counted: list[tuple[BlockSpec, int | None, Count | None]]) -> None:
             str(spec.year or ""),
             "–" if parameters is None else f"{parameters:,}",
             "–" if costs is None else megas(costs.macs),
+            "yes" if spec.neutral else "",
             spec.title,
             *[spec.paper][: int(wide)],
         ]
@@ -158,6 +161,7 @@ def _explain(spec: BlockSpec, parameters: int | None, counted: Count | None) -> 
             "kind": spec.kind,
             "paper": spec.paper,
             "arXiv": spec.arxiv or "",
+            "starts": "identity, neutral, paper" if spec.neutral else "identity, paper",
             "maps": ", ".join(f"{path} ({kind})" for path, kind in spec.maps.items()),
             "limits": " ".join(f"{what}: {why}" for what, why in spec.limits.items()),
             "cost": ""

@@ -87,9 +87,10 @@ class Attention:
     """Which block, by default `local`. `attnzoo blocks` lists them."""
     option: Annotated[tuple[str, ...], Parameter(metavar=ASSIGNMENT, show_default=False)] = ()
     """An option of the block, such as `reduction=8`. May be given several times."""
-    start: Literal["identity", "paper"] | None = None
-    """`identity` (the default): the network computes at first what it did before. `paper`: the
-    block starts as its paper says."""
+    start: Literal["identity", "neutral", "paper"] | None = None
+    """`identity` (the default): the network computes at first what it did before, by a γ that
+    starts at zero. `neutral`: the same by gates that start at 1; `attnzoo blocks` shows which
+    blocks can. `paper`: the block starts as its paper says."""
 
     @property
     def policies(self) -> Any:

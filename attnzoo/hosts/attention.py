@@ -16,7 +16,7 @@ __all__ = [
     "Start",
 ]
 
-Start = Literal["identity", "paper"]
+Start = Literal["identity", "neutral", "paper"]
 
 
 class Attention(nn.Module):
@@ -62,6 +62,7 @@ class Attention(nn.Module):
         self.channels = channels
         self.axes = axes
         self.step = step
+        self.start: Start = "identity" if gamma else "paper"
         self.register_parameter(
             "gamma", nn.Parameter(torch.zeros(channels, device=device)) if gamma else None
         )
@@ -115,8 +116,7 @@ class Attention(nn.Module):
         return y
 
     def extra_repr(self) -> str:
-        start = "paper" if self.gamma is None else "identity"
-        return f"{self.name!r}, {self.channels}, start={start!r}"
+        return f"{self.name!r}, {self.channels}, start={self.start!r}"
 
 
 class Attended(nn.Module):

@@ -24,7 +24,12 @@ Pool = tuple[str, bool]
 
 
 def apply_layers(
-    kind: str, layers: Sequence[Any], x: Tensor, gamma: Tensor | None, pool: Pool
+    kind: str,
+    layers: Sequence[Any],
+    x: Tensor,
+    gamma: Tensor | None,
+    pool: Pool,
+    scale: float = 1.0,
 ) -> Tensor | None:
     """`x` times gates from 1×1 convolutions, softened by γ, then pooled.
 
@@ -36,6 +41,7 @@ def apply_layers(
         x: the map.
         gamma: (C,), or None for `y = x · gate`.
         pool: kind of pool, and whether it rounds up.
+        scale: times the gates.
     """
     weights = [t for layer in layers for t in (layer.weight, layer.bias) if t is not None]
     whole = len(weights) == sum(2 if isinstance(layer, nn.Conv2d) else 1 for layer in layers)
@@ -43,7 +49,7 @@ def apply_layers(
         return None
     if weights[0].ndim == 4 and weights[0].shape[0] > WIDEST:
         return None
-    return gated(x, weights, gamma, kind, *pool, 0, _learns(x, gamma, *weights))[0]
+    return gated(x, weights, gamma, kind, *pool, 0, _learns(x, gamma, *weights), scale)[0]
 
 
 def apply_energy(x: Tensor, gamma: Tensor | None, e_lambda: float, pool: Pool) -> Tensor:
@@ -73,8 +79,11 @@ def apply_gates(
     spatial: Tensor,
     gamma: Tensor | None,
     pool: Pool,
+    scale: float = 1.0,
 ) -> Tensor:
     """`x` times its gates (N, C, 1, 1) and (N, 1, H, W), softened by γ, then pooled."""
+    if scale != 1.0:
+        spatial = spatial * scale
     values = x if later is None else x.detach()
     keep = _learns(x, channel, spatial, gamma)
     return gate_maps(values, later, channel, spatial, gamma, *pool, keep)[0]

@@ -96,7 +96,7 @@ def _softened(
     if not learning(x, soft, *parts, *parameters):
         own = make not in (times, plus)
         return _times_factor(x, x, *_terms(x, soft, make, scale, *parts), _shut(soft), own=own)
-    if make in (times, plus) and all(t.shape[2:].numel() == 1 for t in parts):
+    if make in (times, plus) and all(math.prod(t.shape[2:]) == 1 for t in parts):
         # One number a channel: what it is made of need not be kept instead.
         return _formula(x, *_terms(x, soft, make, scale, *parts), _shut(soft))
     again = Again(make, module)
@@ -156,25 +156,28 @@ def _times_factor(
     axes = _axes_in_memory(x)
     fits = own and q.shape == x.shape and q.dtype == given.dtype and q.stride() == x.stride()
     y = q if fits else torch.empty_like(x, dtype=given.dtype)
-    out, given, p, q, r, shut = (
-        t.permute(axes) if axes and isinstance(t, Tensor) else t for t in (y, given, p, q, r, shut)
-    )
-
-    def place(one: Tensor, other: Term) -> Tensor | None:
-        """Where their product or sum goes: into y if it is as large, and of its dtype."""
-        size = torch.broadcast_shapes(one.shape, other.shape if isinstance(other, Tensor) else ())
-        whole = size == out.shape and torch.result_type(one, other) == out.dtype
-        return out if whole else None
-
-    factor = q
+    out, given, factor = _laid(y, axes), _laid(given, axes), _laid(q, axes)
     if p is not None:
-        factor = torch.mul(q, p, out=place(q, p))
+        p = _laid(p, axes) if isinstance(p, Tensor) else p
+        factor = torch.mul(factor, p, out=_place(out, factor, p))
     if r is not None:
-        factor = torch.add(factor, r, out=place(factor, r))
+        r = _laid(r, axes)
+        factor = torch.add(factor, r, out=_place(out, factor, r))
     if shut is not None and _may_be_wild(shut, p, q):
-        factor = torch.where(shut, 1, factor)
+        factor = torch.where(_laid(shut, axes), 1, factor)
     torch.mul(given, factor, out=out)
     return y
+
+
+def _laid(t: Tensor, axes: tuple[int, ...] | None) -> Tensor:
+    return t if axes is None else t.permute(axes)
+
+
+def _place(out: Tensor, one: Tensor, other: Tensor | float) -> Tensor | None:
+    """Where their product or sum goes: into `out` if it is as large, and of its dtype."""
+    size = torch.broadcast_shapes(one.shape, other.shape if isinstance(other, Tensor) else ())
+    whole = size == out.shape and torch.result_type(one, other) == out.dtype
+    return out if whole else None
 
 
 def _axes_in_memory(x: Tensor) -> tuple[int, ...] | None:
@@ -222,7 +225,8 @@ class _Gating(torch.autograd.Function):
             return None, None, None, *gradients([y], inputs, [g], further=True)
         dx = _times_factor(x, g, p, q, r, _shut(soft)) if ctx.needs_input_grad[3] else None
         whole = x * g
-        pairs = [(t, other) for t, other in ((p, q), (q, p), (r, None)) if _learns(t)]
+        factors: list[tuple[Term, Term]] = [(p, q), (q, p), (r, None)]
+        pairs = [(t, f) for t, f in factors if isinstance(t, Tensor) and t.requires_grad]
         found = [summed(whole, other, t) for t, other in pairs]
         rest = gradients([t for t, _ in pairs], inputs[1:], found, further=False)
         return None, None, None, dx, *rest
@@ -231,10 +235,6 @@ class _Gating(torch.autograd.Function):
 def _shut(soft: Tensor | None) -> Tensor | None:
     """Where γ is zero."""
     return None if soft is None else soft == 0
-
-
-def _learns(term: Term) -> bool:
-    return isinstance(term, Tensor) and term.requires_grad
 
 
 def summed(whole: Tensor, factor: Term, like: Tensor) -> Tensor:

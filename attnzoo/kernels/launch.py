@@ -70,6 +70,7 @@ def forward(
     ceil: bool,
     images: int,
     keep: bool,
+    scale: float = 1.0,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
     """The attended (and pooled) map, and what the backward pass needs; see `operators.gated`."""
     job = _Gated(x, weights, kind, images)
@@ -91,6 +92,8 @@ def forward(
         if job.kind.channel == 1:
             now = slice(first, first + count)
             channel[now] = _across_channels(means[now], job.channel[0]).sigmoid()
+        if scale != 1.0:
+            channel[first : first + count].mul_(scale)
         result.apply(first, count, channel, spatial, gamma, add=job.kind.add)
     spatial = job.empty(0) if spatial is None else spatial
     return result.y, means, channel, spatial, result.codes
@@ -108,6 +111,7 @@ def backward(
     kind: str,
     pool: str,
     images: int,
+    scale: float = 1.0,
 ) -> tuple[Tensor, Tensor, list[Tensor]]:
     """Gradients of x, of γ (empty without one) and of the weights."""
     job = _Gated(x, weights, kind, images)
@@ -146,7 +150,7 @@ def backward(
         triton_backward.gate_sums[(count,)](
             by_gate, by_one, means, channel, gamma, *job.perceptron[:3], logit, unit, active,
             shift, dgamma, first, job.C, units, job.P, job.tiles,
-            ADD=job.kind.add, **job.mlp_blocks,
+            ADD=job.kind.add, SCALE=scale, **job.mlp_blocks,
         )  # fmt: skip
         if job.kind.channel == 1:
             now = slice(first, first + count)

@@ -29,6 +29,7 @@ def gated(
     ceil: bool,
     images: int,
     keep: bool,
+    scale: float = 1.0,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
     """A map times its gates, and the 2×2 pool behind it: `(y, means, channel, spatial, codes)`.
 
@@ -41,11 +42,12 @@ def gated(
         ceil: whether windows may begin in the last row and column.
         images: how many are done at a time; 0 for as many as fit the device's L2 cache.
         keep: whether to write `codes`, which the backward pass of a maximum needs.
+        scale: times the gates, of which the channel gate is returned with it.
     """
     from attnzoo.kernels.launch import forward
 
     with on_device_of(x):
-        return forward(x, weights, gamma, kind, pool, ceil, images, keep)
+        return forward(x, weights, gamma, kind, pool, ceil, images, keep, scale)
 
 
 @gated.register_fake
@@ -58,6 +60,7 @@ def _(
     ceil: bool,
     images: int,
     keep: bool,
+    scale: float = 1.0,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
     (n, c, h, w), wide = x.shape, wide_dtype(x.dtype)
     y, codes = pooled_fakes(x, pool, ceil, keep)
@@ -84,12 +87,14 @@ def gated_backward(
     pool: str,
     ceil: bool,
     images: int,
+    scale: float = 1.0,
 ) -> tuple[Tensor, Tensor, list[Tensor]]:
     """Gradients of x, of γ (empty without one) and of the weights, from that of y."""
     from attnzoo.kernels.launch import backward
 
     with on_device_of(x):
-        return backward(g, x, weights, gamma, means, channel, spatial, codes, kind, pool, images)
+        kept = (means, channel, spatial, codes)
+        return backward(g, x, weights, gamma, *kept, kind, pool, images, scale)
 
 
 @gated_backward.register_fake
@@ -106,6 +111,7 @@ def _(
     pool: str,
     ceil: bool,
     images: int,
+    scale: float = 1.0,
 ) -> tuple[Tensor, Tensor, list[Tensor]]:
     return (
         torch.empty_like(x, memory_format=memory_format(x)),
@@ -115,7 +121,7 @@ def _(
 
 
 def _keep(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:
-    x, weights, gamma, ctx.kind, ctx.pool, ctx.ceil, ctx.images, _ = inputs
+    x, weights, gamma, ctx.kind, ctx.pool, ctx.ceil, ctx.images, _, ctx.scale = inputs
     ctx.save_for_backward(x, gamma, *weights, *output[1:])
     ctx.set_materialize_grads(False)
 
@@ -128,12 +134,12 @@ def _backward(ctx: Any, g: Tensor | None, *_: Tensor | None) -> tuple[Any, ...]:
     if g is not None and torch.is_grad_enabled():
 
         def formula(x: Tensor, gamma: Tensor | None, *weights: Tensor) -> list[Tensor]:
-            return [plain.gated(x, weights, gamma, *how)]
+            return [plain.gated(x, weights, gamma, *how, ctx.scale)]
 
         dx, dgamma, *grads = through_formula(formula, (x, gamma, *weights), [g])
     elif g is not None:
-        dx, dgamma, grads = gated_backward(g, x, weights, gamma, *kept, *how, ctx.images)
-    return dx, list(grads), None if gamma is None else dgamma, None, None, None, None, None
+        dx, dgamma, grads = gated_backward(g, x, weights, gamma, *kept, *how, ctx.images, ctx.scale)
+    return dx, list(grads), None if gamma is None else dgamma, *[None] * 6
 
 
 gated.register_autograd(_backward, setup_context=_keep)

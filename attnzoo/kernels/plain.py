@@ -17,7 +17,13 @@ __all__ = ["energy", "gate_maps", "gated", "pixels", "planes"]
 
 
 def gated(
-    x: Tensor, weights: Sequence[Tensor], gamma: Tensor | None, kind: str, pool: str, ceil: bool
+    x: Tensor,
+    weights: Sequence[Tensor],
+    gamma: Tensor | None,
+    kind: str,
+    pool: str,
+    ceil: bool,
+    scale: float = 1.0,
 ) -> Tensor:
     """The map times its gates, softened by γ where there is one, then pooled if asked."""
     spec = KINDS[kind]
@@ -29,6 +35,7 @@ def gated(
         gate = logit.sigmoid().transpose(1, 2).unsqueeze(-1)
     else:
         gate = _perceptron(mean, weights[:4])
+    gate = gate * scale
     if spec.spatial:
         spatial = _perceptron(x, weights[spec.channel :])
         gate = gate + spatial if spec.add else gate * spatial

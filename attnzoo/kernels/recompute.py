@@ -13,13 +13,12 @@ from attnzoo.kernels.dispatch import is_recorded
 
 __all__ = ["Again", "gradients", "learning", "recomputed", "views"]
 
-#: Gives a tensor, or several; it may use the parameters of a module.
-Function = Callable[..., Tensor | Sequence[Tensor]]
+Function = Callable[..., Any]
 
 
 def recomputed(
     function: Function, *tensors: Tensor, module: nn.Module | None = None
-) -> Tensor | Sequence[Tensor]:
+) -> Sequence[Tensor]:
     """`function(*tensors)`, of which the backward pass keeps the tensors and nothing else.
 
     Called again, the function must give the same. Batch normalisation may be part of it: its
@@ -27,15 +26,14 @@ def recomputed(
     operations.
 
     Args:
-        function: of the tensors, and of the parameters of the module.
+        function: of the tensors, and of the parameters of the module; gives several tensors.
         tensors: what is kept.
         module: whose parameters the function uses; None if it uses none.
     """
     parameters = () if module is None else tuple(module.parameters())
     if not learning(*tensors, *parameters) or is_recorded(*tensors, *parameters):
         return function(*tensors)
-    results = _Recomputed.apply(Again(function, module), len(tensors), *tensors, *parameters)
-    return results[0] if len(results) == 1 else results
+    return _Recomputed.apply(Again(function, module), len(tensors), *tensors, *parameters)
 
 
 def learning(*tensors: Tensor | None) -> bool:
@@ -98,7 +96,7 @@ class _Call(nn.Module):
         return self.function(*tensors)
 
 
-def views(tensors: Sequence[Tensor | None]) -> list[Tensor | None]:
+def views(tensors: Sequence[Tensor | None]) -> list[Any]:
     """The tensors by themselves: one may have been computed from another."""
     return [None if t is None else t.view_as(t) for t in tensors]
 
@@ -146,8 +144,7 @@ class _Recomputed(torch.autograd.Function):
     @staticmethod
     def forward(again: Again, count: int, *tensors: Tensor) -> tuple[Tensor, ...]:
         again.remember(tensors[0])
-        results = again.function(*tensors[:count])
-        return (results,) if isinstance(results, Tensor) else tuple(results)
+        return tuple(again.function(*tensors[:count]))
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Any) -> None:
@@ -156,11 +153,10 @@ class _Recomputed(torch.autograd.Function):
         ctx.set_materialize_grads(False)
 
     @staticmethod
-    def backward(ctx: Any, *given: Tensor | None) -> tuple[Tensor | None, ...]:  # ty: ignore[incompatible-method-override]
+    def backward(ctx: Any, *given: Tensor | None) -> tuple[Tensor | None, ...]:
         further = torch.is_grad_enabled()
         with torch.enable_grad():
             inputs = views(ctx.saved_tensors)
         with ctx.again.later(inputs[ctx.count :]) as function:
             results = function(*inputs[: ctx.count])
-        results = (results,) if isinstance(results, Tensor) else results
         return None, None, *gradients(results, inputs, given, further=further)

@@ -173,6 +173,7 @@ def gate_sums(
     BC: tl.constexpr,
     BT: tl.constexpr,
     ADD: tl.constexpr,
+    SCALE: tl.constexpr = 1.0,
 ):
     """One image's sums → gradients of its channel gate, and of its means.
 
@@ -204,7 +205,7 @@ def gate_sums(
             else:
                 tl.store(dgamma + n * C + c, z * gated - plain, mask=c < C)
             dz = gated * tl.load(gamma + c, mask=c < C, other=0.0).to(u.dtype)
-        dt = dz * z * (1.0 - z)
+        dt = dz * z * (1.0 - z / SCALE)  # z is σ times the scale
         tl.store(logit + n * C + c, dt, mask=c < C)
         if w1 is not None:
             mean = tl.load(means + n * C + c, mask=c < C, other=0.0)

@@ -15,7 +15,7 @@ __all__ = ["BlockKind", "BlockSpec", "Limit", "MapKind", "PolicySpec"]
 
 BlockKind = Literal["channel", "spatial", "both", "context", "control"]
 MapKind = Literal["channel", "spatial", "both", "pairwise"]
-Limit = Literal["shapes", "options", "determinism", "compile", "export", "onnx", "maps"]
+Limit = Literal["shapes", "options", "determinism", "compile", "export", "onnx", "maps", "neutral"]
 
 
 @dataclass(frozen=True)
@@ -35,9 +35,12 @@ class BlockSpec:
         identity_at_init: whether the freshly built block returns its input unchanged. Such a
             block needs no γ to start from the identity (and with one could never leave it),
             except in the place of a module.
+        neutral: whether the block can start as the identity without γ, by gates that are exactly 1
+            at first (`start="neutral"`): it has a method `start_neutral`, or is the identity as it
+            is built.
         limits: what the block does not keep of that which blocks promise (any shape, working
             options, identical gradients in every run, torch.compile, torch.export, ONNX, a
-            submodule that returns the attention map) → why, in a sentence or two.
+            submodule that returns the attention map, a neutral start) → why, in a sentence or two.
         former: option → what was built before there was this option, or this default. A recipe
             from that time, which does not name it, means that.
         limited_with: limit → options that show it, for limits that the default options do not
@@ -53,6 +56,7 @@ class BlockSpec:
     arxiv: str | None = None
     maps: Mapping[str, MapKind] = field(default_factory=lambda: MappingProxyType({}))
     identity_at_init: bool = False
+    neutral: bool = False
     limits: Mapping[Limit, str] = field(default_factory=lambda: MappingProxyType({}))
     former: Mapping[str, Any] = field(default_factory=lambda: MappingProxyType({}))
     limited_with: Mapping[Limit, Mapping[str, Any]] = field(

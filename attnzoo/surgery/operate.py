@@ -19,6 +19,7 @@ from attnzoo.errors import (
 )
 from attnzoo.hosts import (
     Attention,
+    Start,
     get_module,
     paths_by_module,
     prefixes,
@@ -96,9 +97,9 @@ def operate(
 
 
 def build_block(
-    spec: BlockSpec, channels: int, options: Mapping[str, Any], device: str
+    spec: BlockSpec, channels: int, options: Mapping[str, Any], device: str, start: Start = "paper"
 ) -> nn.Module:
-    """A block on `device`.
+    """A block on `device`, initialised for its start.
 
     Raises:
         OptionError: the block refuses its options.
@@ -116,17 +117,30 @@ def build_block(
         ) from error
     if not isinstance(block, nn.Module):
         raise OptionError(f"block {spec.name!r} builds a {type(block).__name__}, not an nn.Module.")
+    if start == "neutral" and not spec.identity_at_init:
+        start_neutral = getattr(block, "start_neutral", None)
+        if start_neutral is None:
+            raise OptionError(
+                f"block {spec.name!r} is registered as neutral, and its {type(block).__name__} has "
+                f"no method start_neutral."
+            )
+        start_neutral()
     return block
 
 
 def build_attention(recipe: Recipe, site: Site, device: str) -> Attention:
     """The attention that `recipe` puts at `site`, on `device`."""
     spec = BLOCKS[recipe.block]
-    block = build_block(spec, site.channels, recipe.options, device)
+    block = build_block(spec, site.channels, recipe.options, device, recipe.start)
     # In a module's place, a block that returns its input does not return what the module did.
     starts_right = spec.identity_at_init and site.where != "replace"
     gamma = recipe.start == "identity" and not starts_right
-    return Attention(block, spec.name, site.channels, gamma=gamma, axes=site.axes, device=device)
+    attention = Attention(
+        block, spec.name, site.channels, gamma=gamma, axes=site.axes, device=device
+    )
+    if recipe.start == "neutral":
+        attention.start = "neutral"
+    return attention
 
 
 def _default_device(device: str) -> AbstractContextManager[Any]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
@@ -201,7 +200,7 @@ class Plan:
         return "\n".join(lines)
 
 
-#: Factory, options and map of the blocks that were seen to keep the shape of their input.
+#: Factory, start and options, and map, of blocks that were seen to keep the shape of their input.
 _KEPT: set[tuple[Any, str, tuple[int, ...]]] = set()
 
 
@@ -222,12 +221,19 @@ def make_plan(model: nn.Module, recipe: Recipe, example: Any = None) -> Plan:
         selections.append(select(trace, call))
     sites = _place(trace, selections)
     spec = BLOCKS[recipe.block]
+    replaced = next((site for site in sites if site.where == "replace"), None)
+    if recipe.start == "neutral" and replaced is not None:
+        raise SiteError(
+            f'start="neutral" begins by handing its input on, and {replaced} is in the place of a '
+            f'module that does more than that. Take start="identity", where the module goes on at '
+            f'first, or start="paper".'
+        )
     shapes = dict.fromkeys((1, s.channels, s.height, s.width) for s in sites)
     with own_draws():
         for shape in shapes:
-            asked = (spec.factory, repr(sorted(recipe.options.items())), shape)
+            asked = (spec.factory, repr((recipe.start, sorted(recipe.options.items()))), shape)
             if asked not in _KEPT:
-                _check_shape(spec, recipe.options, shape)
+                _check_shape(spec, recipe, shape)
                 _KEPT.add(asked)
     taken: set[str] = set()
     edits = tuple(choose_edit(trace, model, site, taken) for site in sites)
@@ -295,9 +301,9 @@ def _same_place(one: Site, other: Site) -> bool:
     return one.value == other.value and "replace" not in (one.where, other.where)
 
 
-def _check_shape(spec: BlockSpec, options: Mapping[str, Any], shape: tuple[int, ...]) -> None:
+def _check_shape(spec: BlockSpec, recipe: Recipe, shape: tuple[int, ...]) -> None:
     """Build the block on meta tensors and see that it keeps the shape of its input."""
-    block = build_block(spec, shape[1], options, "meta").eval()
+    block = build_block(spec, shape[1], recipe.options, "meta", recipe.start).eval()
     x = torch.empty(shape, device="meta")
     version = x._version
     try:

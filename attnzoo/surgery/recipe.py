@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, get_args
 
 from attnzoo.checks import check_choice
 from attnzoo.errors import OptionError
@@ -27,7 +27,7 @@ class Recipe:
         policies: the policy calls, `auto` resolved.
         block: name of the block.
         options: its options.
-        start: `"identity"` or `"paper"`.
+        start: `"identity"`, `"neutral"` or `"paper"`.
         input_size: what was traced, `(C, H, W)`, or `(1, C, D, H, W)` for a video; None for other
             arguments than one batch.
     """
@@ -93,9 +93,15 @@ def parse_recipe(
         )
     else:
         policies = parse_policies(policy)
-    checked: Start = check_choice("wrap", "start", start, ("identity", "paper"))
+    checked: Start = check_choice("wrap", "start", start, get_args(Start))
     spec = BLOCKS[block]
     spec.check_options(options)
+    if checked == "neutral" and not spec.neutral:
+        why = spec.limits.get("neutral", "it does not say how (`neutral=` of register_block).")
+        raise OptionError(
+            f'wrap: block {block!r} has no start="neutral": {why} Take start="identity", which '
+            f"lets any block in by a γ that starts at zero."
+        )
     return Recipe(tuple(policies), block, dict(options), checked)
 
 

@@ -27,14 +27,14 @@ class Variant(Config):
         policy: as in `attnzoo.wrap`: a name, `[name, options]`, or a list of these; or None.
         block: name of the block.
         options: its options.
-        start: `"identity"` or `"paper"`.
+        start: `"identity"`, `"neutral"` or `"paper"`.
     """
 
     name: str = ""
     policy: str | list[Any] | None = None
     block: str = "local"
     options: dict[str, Any] = Field(default_factory=dict)
-    start: Literal["identity", "paper"] = "identity"
+    start: Literal["identity", "neutral", "paper"] = "identity"
 
     @property
     def title(self) -> str:
