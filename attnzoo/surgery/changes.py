@@ -39,6 +39,7 @@ class Changes:
     def __init__(self, root: nn.Module) -> None:
         self.root = root
         self._children: dict[nn.Module, dict[str, nn.Module | None]] = {}
+        self._kinds: dict[nn.Module, type[dict[Any, Any]]] = {}
         self._attributes: dict[nn.Module, dict[str, Any]] = {}
         self._classes: dict[nn.Module, type] = {}
         self._hooks: list[Callable[[], Any]] = []
@@ -87,6 +88,11 @@ class Changes:
         """No child of that name."""
         self.set_children(module, {n: c for n, c in self.children(module).items() if n != name})
 
+    def set_kind(self, module: nn.Module, kind: type[dict[Any, Any]]) -> None:
+        """Another kind of dict for its children."""
+        self.set_children(module, self.children(module))
+        self._kinds[module] = kind
+
     def set_attribute(self, module: nn.Module, name: str, value: Any) -> None:
         """An attribute in the module's own dict."""
         self._attributes.setdefault(module, {})[name] = value
@@ -115,7 +121,7 @@ class Changes:
         """Make all the changes."""
         steps: list[Callable[[], Any]] = []
         for module, children in self._children.items():
-            kind = type(module._modules)
+            kind = self._kinds.get(module, type(module._modules))
             steps.append(partial(dict.update, vars(module), {"_modules": kind(children)}))
         for module, attributes in self._attributes.items():
             kept = {name: value for name, value in attributes.items() if value is not _GONE}

@@ -7,6 +7,7 @@ An edit names modules by path, not by reference, so that the record of it stays 
 from __future__ import annotations
 
 import pkgutil
+from collections import OrderedDict
 from dataclasses import dataclass
 from typing import ClassVar, Literal
 
@@ -97,7 +98,11 @@ class Insert:
 
 @dataclass(frozen=True)
 class Hook:
-    """A child of a composite module, called by a forward hook of that module."""
+    """A child of a composite module, called by a forward hook of that module.
+
+    Code that `torch.compile` made before takes it that hooks don't change. But it looks whether the
+    children are still in the same kind of dict, so they are put into another one.
+    """
 
     mechanism: ClassVar[Mechanism] = "hook"
     host: str
@@ -117,6 +122,7 @@ class Hook:
         """Put `attention` in."""
         host = changes.get(self.host)
         changes.put(host, self.name, attention)
+        changes.set_kind(host, OrderedDict)
         if self.where == "before":
             handle = changes.add_hook(host, "_forward_pre_hooks", input_hook(host))
         else:

@@ -207,3 +207,4 @@ def _unhook(changes: Changes, host: nn.Module, name: str) -> None:
         changes.set_attribute(host, HANDLES, handles)
     else:
         changes.drop_attribute(host, HANDLES)
+        changes.set_kind(host, type(nn.Module()._modules))

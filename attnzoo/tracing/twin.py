@@ -291,7 +291,8 @@ class Twin:
         return original if copy is target else weakref.proxy(copy)
 
     def _generator(self, original: torch.Generator) -> torch.Generator:
-        copy = original.clone_state()
+        copy = torch.Generator(original.device)
+        copy.set_state(original.get_state())
         self._keep(original, copy)
         return copy
 
@@ -331,10 +332,10 @@ def _copier(kind: type) -> Copier | None:
     """How objects of a class are copied; None if they are shared."""
     if issubclass(kind, Tensor):
         return Twin._tensor
-    if issubclass(kind, torch.jit.ScriptModule) or is_shared(kind):
-        return None
     if kind in _EXACT:
         return _EXACT[kind]
+    if issubclass(kind, torch.jit.ScriptModule) or is_shared(kind):
+        return None
     for base, copier in _DERIVED:
         if issubclass(kind, base):
             return copier
