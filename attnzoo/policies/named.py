@@ -6,7 +6,6 @@ from attnzoo.checks import check_choice
 from attnzoo.errors import SiteError
 from attnzoo.registry import register_policy
 from attnzoo.structure import (
-    PASSES,
     Addition,
     ResidualBlock,
     functional_pools,
@@ -15,6 +14,7 @@ from attnzoo.structure import (
     on_trunk,
     only_reader,
     passed_on,
+    passes,
     pool_calls,
     residual_blocks,
     stage_ends,
@@ -163,7 +163,7 @@ def _on_branch(trace: Trace, block: ResidualBlock, addition: Addition) -> Site |
         if isinstance(site, Site) or made_by not in block.host.ops:
             return site
         op = trace.ops[made_by]
-        if op.name not in PASSES or len(set(op.inputs)) != 1:
+        if not passes(op.name) or len(set(op.inputs)) != 1:
             return site
         value = op.inputs[0]
 

@@ -1,16 +1,16 @@
 """What a trace shows about the architecture: pure functions of a `Trace`, each computed once."""
 
 from attnzoo.structure.dense import Transition, transitions
-from attnzoo.structure.graph import PASSES, used_values
+from attnzoo.structure.graph import used_values
 from attnzoo.structure.makers import maker, only_reader, passed_on
 from attnzoo.structure.mbconv import MBConv, mbconvs
+from attnzoo.structure.operations import passes
 from attnzoo.structure.pools import FunctionalPool, functional_pools, pool_calls
 from attnzoo.structure.residual import Addition, ResidualBlock, residual_blocks
 from attnzoo.structure.stages import stage_ends
 from attnzoo.structure.trunk import Unit, on_trunk, units
 
 __all__ = [
-    "PASSES",
     "Addition",
     "FunctionalPool",
     "MBConv",
@@ -23,6 +23,7 @@ __all__ = [
     "on_trunk",
     "only_reader",
     "passed_on",
+    "passes",
     "pool_calls",
     "residual_blocks",
     "stage_ends",

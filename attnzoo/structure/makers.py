@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from attnzoo.structure.graph import PASSES
+from attnzoo.structure.operations import passes
 from attnzoo.tracing import Call, Trace
 
 __all__ = ["maker", "only_reader", "passed_on"]
@@ -23,7 +23,7 @@ def maker(trace: Trace, value: int, host: Call) -> Call | None:
         if made_by not in host.ops:
             return None
         op = trace.ops[made_by]
-        if op.name not in PASSES or len(set(op.inputs)) != 1:
+        if not passes(op.name) or len(set(op.inputs)) != 1:
             return None
         value = op.inputs[0]
         if trace.users(value) != (made_by,):
@@ -45,7 +45,7 @@ def passed_on(trace: Trace, value: int) -> int:
     """`value` after the element-wise steps that alone read it, one after the other."""
     while len(users := trace.users(value)) == 1 and value not in trace.outputs:
         op = trace.ops[users[0]]
-        if op.name not in PASSES or len(set(op.inputs)) != 1 or len(op.outputs) != 1:
+        if not passes(op.name) or len(set(op.inputs)) != 1 or len(op.outputs) != 1:
             break
         value = op.outputs[0]
     return value

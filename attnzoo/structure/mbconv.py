@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from dataclasses import dataclass
 
-from attnzoo.structure.graph import NONLINEAR, ancestors, computed_once
+from attnzoo.structure.graph import ancestors, computed_once, nonlinear_values
 from attnzoo.tracing import Call, Op, Trace
 
 __all__ = ["MBConv", "mbconvs"]
@@ -140,7 +140,8 @@ def _projects(trace: Trace, layers: list[_Layer], host: Call) -> bool:
     if layers[-2].is_grouped and layers[-1].widens >= 0:
         return False  # groups in a bottleneck, as in ResNeXt
     after = range(layers[-1].ops[-1].index + 1, host.end_op)
-    return not any(trace.ops[i].name in NONLINEAR for i in after)
+    bent = nonlinear_values(trace)
+    return not any(bent >> value & 1 for i in after for value in trace.ops[i].outputs)
 
 
 def _expands(layers: list[_Layer]) -> bool:
