@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from attnzoo.registry import POLICIES, register_policy
-from attnzoo.structure import mbconvs, transitions
+from attnzoo.structure import mbconvs, residual_blocks, transitions
 from attnzoo.tracing import Site, Trace
 
 __all__ = ["auto", "choose"]
@@ -15,8 +15,9 @@ def choose(trace: Trace) -> str:
     """The policy that fits the architecture, by its structure.
 
     A policy whose places can't take a block does not fit: residual blocks that return a tuple, as
-    those of EfficientViM, have no place after them. Pools fit where at least half of the resolution
-    levels end in one, for that of a stem alone makes no VGG; transitions where they lead to half.
+    those of DPN, have no place after them, but one on their branch. Pools fit where at least half
+    of the resolution levels end in one, for that of a stem alone makes no VGG; transitions where
+    they lead to half.
     """
     dense = transitions(trace)
     if dense and 2 * len(dense) >= len(_sites(trace, "stage-end")) - 1:
@@ -24,13 +25,14 @@ def choose(trace: Trace) -> str:
     inverted, residual = mbconvs(trace), _sites(trace, "post-residual")
     if inverted and 2 * len(inverted) >= len(residual):
         return "mbconv"
-    if residual:
+    if residual and 2 * len(residual) >= len(residual_blocks(trace)):
         return "post-residual"
+    if _sites(trace, "in-residual"):
+        return "in-residual"
     ends = _sites(trace, "stage-end")
     if 2 * len(_sites(trace, "pre-pool", trunk_only=True)) >= max(len(ends), 1):
         return "pre-pool"
-    others = (name for name in ("in-residual", "pre-pool") if _sites(trace, name))
-    return "stage-end" if ends else next(others, "stage-end")
+    return "pre-pool" if not ends and _sites(trace, "pre-pool") else "stage-end"
 
 
 def _sites(trace: Trace, name: str, **options: Any) -> list[Site]:
@@ -41,7 +43,8 @@ def _sites(trace: Trace, name: str, **options: Any) -> list[Site]:
 def auto(trace: Trace) -> list[Any]:
     """What fits the architecture.
 
-    `transition` for DenseNets, `mbconv` for MBConv networks, `post-residual` for residual ones,
-    `pre-pool` for VGG-like ones, else `stage-end`, or what has a place at all.
+    `transition` for DenseNets, `mbconv` for MBConv networks, `post-residual` for residual ones
+    (`in-residual` where their blocks return several tensors), `pre-pool` for VGG-like ones, else
+    `stage-end`, or what has a place at all.
     """
     return POLICIES[choose(trace)].find(trace)

@@ -8,6 +8,7 @@ from attnzoo.registry import register_policy
 from attnzoo.structure import (
     Addition,
     ResidualBlock,
+    StageEnd,
     functional_pools,
     maker,
     mbconvs,
@@ -130,9 +131,22 @@ def stage_end(trace: Trace) -> Found:
 
     Levels at which the network only pools are left out; where a level has blocks, the last of
     them is taken rather than a layer that prepares the next level. Where branches of several
-    resolutions run side by side, it is the last map before a coarser one flows in.
+    resolutions run side by side, it is the last map before a coarser one flows in. Where the
+    network has a neck or a decoder, its encoder's levels are meant.
     """
-    return [_after(trace, unit.call) for unit in stage_ends(trace)]
+    return [_at_end(trace, end) for end in stage_ends(trace)]
+
+
+def _at_end(trace: Trace, end: StageEnd) -> Site | Skipped:
+    if end.call is not None:
+        return trace.before(end.call) if end.where == "before" else _after(trace, end.call)
+    host = trace.calls[trace.ops[trace.values[end.value].op].call]
+    height, width = (getattr(trace.values[end.value], side) for side in ("height", "width"))
+    return Skipped(
+        host.path,
+        f"a function joins branches there, at {height}×{width}, and no single module makes or "
+        f"takes what it returns",
+    )
 
 
 def _after(trace: Trace, call: Call) -> Site | Skipped:

@@ -7,7 +7,7 @@ from attnzoo.structure.mbconv import MBConv, mbconvs
 from attnzoo.structure.operations import passes
 from attnzoo.structure.pools import FunctionalPool, functional_pools, pool_calls
 from attnzoo.structure.residual import Addition, ResidualBlock, residual_blocks
-from attnzoo.structure.stages import stage_ends
+from attnzoo.structure.stages import StageEnd, stage_ends
 from attnzoo.structure.trunk import Unit, on_trunk, units
 
 __all__ = [
@@ -15,6 +15,7 @@ __all__ = [
     "FunctionalPool",
     "MBConv",
     "ResidualBlock",
+    "StageEnd",
     "Transition",
     "Unit",
     "functional_pools",

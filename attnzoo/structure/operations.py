@@ -13,7 +13,7 @@ import torch
 
 from attnzoo.tracing import Op, Trace
 
-__all__ = ["is_linear", "passes", "statistic"]
+__all__ = ["is_linear", "looks_up", "passes", "statistic"]
 
 
 def _words(*texts: str) -> frozenset[str]:
@@ -80,6 +80,11 @@ def passes(name: str) -> bool:
     overloads = getattr(torch.ops.aten, name, None)
     tags = (getattr(overloads, one).tags for one in overloads.overloads()) if overloads else ()
     return any(torch.Tag.pointwise in tag for tag in tags)
+
+
+def looks_up(name: str) -> bool:
+    """Whether an operation is a product of matrices, as attention between positions takes two."""
+    return name in ("bmm", "baddbmm", "mm") or "scaled_dot_product" in name
 
 
 def is_linear(trace: Trace, op: Op) -> bool:
