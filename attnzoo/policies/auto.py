@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from attnzoo.policies.usable import usable
 from attnzoo.registry import POLICIES, register_policy
 from attnzoo.structure import mbconvs, residual_blocks, transitions
 from attnzoo.tracing import Site, Trace
@@ -36,7 +37,8 @@ def choose(trace: Trace) -> str:
 
 
 def _sites(trace: Trace, name: str, **options: Any) -> list[Site]:
-    return [item for item in POLICIES[name].find(trace, **options) if isinstance(item, Site)]
+    found = (usable(trace, item) for item in POLICIES[name].find(trace, **options))
+    return [item for item in found if isinstance(item, Site)]
 
 
 @register_policy("auto", source="by structure", delegate=choose)

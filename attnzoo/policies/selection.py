@@ -10,8 +10,9 @@ from typing import Any, Literal
 import attnzoo.policies  # registers them  # noqa: F401
 from attnzoo.checks import check_choice, check_int, check_keywords
 from attnzoo.errors import NoSitesError, OptionError, SiteError
+from attnzoo.policies.usable import unless_dead, usable
 from attnzoo.registry import POLICIES
-from attnzoo.structure import used_values
+from attnzoo.structure import parts_called_often
 from attnzoo.tracing import Site, Skipped, Trace
 
 __all__ = ["FILTERS", "PolicyCall", "PolicyLike", "Selection", "parse_policies", "select"]
@@ -108,24 +109,17 @@ def select(trace: Trace, call: PolicyCall) -> Selection:
                 f"policy {call.name!r} returned {item!r}; a policy returns a list of sites, made "
                 f"by trace.before(call), trace.after(call) or trace.replace(call)."
             )
-    found = [_unless_dead(trace, item) if isinstance(item, Site) else item for item in found]
+    told = name == "match"  # what to do: it refuses what can't be done
+    found = [unless_dead(trace, item) if told else usable(trace, item) for item in found]
     sites = [item for item in found if isinstance(item, Site)]
     sites.sort(key=lambda site: (site.value, site.call))
-    skipped = tuple(item for item in found if isinstance(item, Skipped))
+    skipped = tuple(dict.fromkeys(item for item in found if isinstance(item, Skipped)))
     kept, dropped = _filter(sites, call.options)
     if not kept:
         raise NoSitesError(_explain(trace, call, name, sites, skipped, dropped))
     resolved = PolicyCall(name, dict(call.options))
     occupied: Occupied = call.options.get("occupied", "refuse")
     return Selection(resolved, call.name, tuple(kept), skipped, occupied)
-
-
-def _unless_dead(trace: Trace, site: Site) -> Site | Skipped:
-    """The site, unless attention there could never learn: some networks pool what none reads."""
-    made = (site.value,) if site.where == "after" else trace.calls[site.call].outputs
-    if not made or any(used_values(trace) >> value & 1 for value in made):
-        return site
-    return Skipped(site.path, "nothing that the model returns depends on what it computes")
 
 
 def _is_pair(policy: Any) -> bool:
@@ -198,6 +192,7 @@ def _explain(
     else:
         lines.append(f"It has no {POLICIES[name].looks_for} that can take a block.")
         lines += [f"  at {place}" for place in skipped[:8]]
+        lines += _called_often(trace, skipped)
         lines += _other_shapes(trace)
     if trace.stopped:
         lines.append(f"The forward pass could be followed only up to: {trace.stopped}")
@@ -218,13 +213,20 @@ def _other_shapes(trace: Trace) -> list[str]:
     return [f"Its convolutions make {made[0].shape}; blocks take feature maps (N, C, H, W)."]
 
 
+def _called_often(trace: Trace, skipped: Sequence[Skipped]) -> list[str]:
+    """Parts that run several times, where none of the reasons has said so yet."""
+    if any("called" in place.reason for place in skipped):
+        return []
+    return [f"  at {path}: {why}" for path, why in list(parts_called_often(trace).items())[:8]]
+
+
 def _others(trace: Trace, tried: str) -> list[str]:
     matching = []
     for spec in POLICIES:
         if spec.name in (tried, "match") or spec.delegate is not None:
             continue
         try:
-            count = sum(isinstance(item, Site) for item in spec.find(trace))
+            count = sum(isinstance(usable(trace, item), Site) for item in spec.find(trace))
         except Exception:  # it needs options, or is broken: neither is what this message is about
             continue
         if count:

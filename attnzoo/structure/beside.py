@@ -14,9 +14,9 @@ from attnzoo.structure.nested import level_holders
 from attnzoo.structure.operations import looks_up
 from attnzoo.structure.residual import residual_blocks
 from attnzoo.structure.trunk import Unit, blocks_in_parts, is_block, units
-from attnzoo.tracing import LEVEL_RATIO, Call, Trace
+from attnzoo.tracing import LEVEL_RATIO, Call, Trace, Value
 
-__all__ = ["NO_MAP", "coarsest_before", "risen_values", "shown_maps", "units_beside"]
+__all__ = ["NO_MAP", "coarsest_before", "is_padded", "risen_values", "shown_maps", "units_beside"]
 
 #: The height of the coarsest of no maps.
 NO_MAP = 1 << 30
@@ -76,9 +76,15 @@ def shown_maps(trace: Trace) -> int:
     made = {value for call in calls for value in call.outputs}
     bits = 0
     for index, value in enumerate(trace.values):
-        if value.is_map and not value.is_point and (value.op not in hidden or index in made):
+        inner = value.op in hidden and index not in made
+        if value.is_map and not (value.is_point or inner or is_padded(trace, value)):
             bits |= 1 << index
     return bits
+
+
+def is_padded(trace: Trace, value: Value) -> bool:
+    """Whether a map is another one with a border, by which small maps grow a lot."""
+    return value.op >= 0 and "_pad" in trace.ops[value.op].name
 
 
 @computed_once

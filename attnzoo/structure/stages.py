@@ -6,7 +6,14 @@ import functools
 import itertools
 from dataclasses import dataclass
 
-from attnzoo.structure.beside import NO_MAP, coarsest_before, risen_values, shown_maps, units_beside
+from attnzoo.structure.beside import (
+    NO_MAP,
+    coarsest_before,
+    is_padded,
+    risen_values,
+    shown_maps,
+    units_beside,
+)
 from attnzoo.structure.graph import ancestors, computed_once
 from attnzoo.structure.makers import only_reader
 from attnzoo.structure.trunk import MIXES, Unit, on_trunk, on_way_down, only_weights, units
@@ -49,7 +56,7 @@ def stage_ends(trace: Trace) -> tuple[StageEnd, ...]:
     """
     levels: list[list[Unit]] = []
     for unit in units(trace):
-        if unit.output.is_point or not _is_fine(trace, unit):
+        if not _is_fine(trace, unit):
             continue
         if levels and unit.output.height >= levels[-1][-1].output.height * LEVEL_RATIO:
             break  # a decoder begins: its resolutions have been met on the way down
@@ -185,7 +192,7 @@ def _leading_on(trace: Trace, level: list[Unit], beside: list[Unit]) -> list[Uni
 def _has_weights(trace: Trace, level: list[Unit]) -> bool:
     """Whether a level has weights, and is not just the image, normalised."""
     made = [unit for unit in level if _mixed(trace) >> unit.call.outputs[0] & 1]
-    return any(unit.is_block or trace.info(unit.call).has_state for unit in made)
+    return any(unit.is_block or trace.info(unit.call).has_parameters for unit in made)
 
 
 @computed_once
@@ -203,8 +210,11 @@ def _is_fine(trace: Trace, unit: Unit) -> bool:
     """Whether nothing coarser than the unit's map has gone into it, as into that of a decoder.
 
     Nor may it come back from a finer level to one where the network had been before, as maps of a
-    neck do. (In a HRNet finer maps are made of coarser ones all the way down.)
+    neck do. (In a HRNet finer maps are made of coarser ones all the way down.) Maps of a pixel
+    are of no level, nor are those with a border, and those of one channel are scores.
     """
+    if unit.output.is_point or unit.output.channels == 1 or is_padded(trace, unit.output):
+        return False
     value, height = unit.call.outputs[0], unit.output.height
     comes_back = risen_values(trace) >> value & 1 and height * LEVEL_RATIO > _bottom(trace)
     return not comes_back and coarsest_before(trace)[value] * LEVEL_RATIO > height
