@@ -302,6 +302,11 @@ class Trace:
                 return stage
         return len(self._levels) + 1
 
+    @property
+    def stages(self) -> int:
+        """How many resolution levels there are."""
+        return len(self._levels)
+
     def _pads(self, call: Call) -> bool:
         made_by = self.values[call.outputs[0]].op if call.outputs else -1
         return made_by >= 0 and "_pad" in self.ops[made_by].name
