@@ -3,8 +3,8 @@
 from attnzoo.policies import auto as auto
 from attnzoo.policies import generic as generic
 from attnzoo.policies import named as named
+from attnzoo.policies.filters import FILTERS
 from attnzoo.policies.selection import (
-    FILTERS,
     PolicyCall,
     PolicyLike,
     Selection,

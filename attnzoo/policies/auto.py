@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
+from attnzoo.policies.usable import usable
 from attnzoo.registry import POLICIES, register_policy
-from attnzoo.structure import mbconvs, transitions
+from attnzoo.structure import mbconvs, residual_blocks, transitions
 from attnzoo.tracing import Site, Trace
 
 __all__ = ["auto", "choose"]
@@ -15,8 +16,9 @@ def choose(trace: Trace) -> str:
     """The policy that fits the architecture, by its structure.
 
     A policy whose places can't take a block does not fit: residual blocks that return a tuple, as
-    those of EfficientViM, have no place after them. Pools fit where at least half of the resolution
-    levels end in one, for that of a stem alone makes no VGG; transitions where they lead to half.
+    those of DPN, have no place after them, but one on their branch. Pools fit where at least half
+    of the resolution levels end in one, for that of a stem alone makes no VGG; transitions where
+    they lead to half.
     """
     dense = transitions(trace)
     if dense and 2 * len(dense) >= len(_sites(trace, "stage-end")) - 1:
@@ -24,24 +26,27 @@ def choose(trace: Trace) -> str:
     inverted, residual = mbconvs(trace), _sites(trace, "post-residual")
     if inverted and 2 * len(inverted) >= len(residual):
         return "mbconv"
-    if residual:
+    if residual and 2 * len(residual) >= len(residual_blocks(trace)):
         return "post-residual"
+    if _sites(trace, "in-residual"):
+        return "in-residual"
     ends = _sites(trace, "stage-end")
     if 2 * len(_sites(trace, "pre-pool", trunk_only=True)) >= max(len(ends), 1):
         return "pre-pool"
-    others = (name for name in ("in-residual", "pre-pool") if _sites(trace, name))
-    return "stage-end" if ends else next(others, "stage-end")
+    return "pre-pool" if not ends and _sites(trace, "pre-pool") else "stage-end"
 
 
 def _sites(trace: Trace, name: str, **options: Any) -> list[Site]:
-    return [item for item in POLICIES[name].find(trace, **options) if isinstance(item, Site)]
+    found = (usable(trace, item) for item in POLICIES[name].find(trace, **options))
+    return [item for item in found if isinstance(item, Site)]
 
 
 @register_policy("auto", source="by structure", delegate=choose)
 def auto(trace: Trace) -> list[Any]:
     """What fits the architecture.
 
-    `transition` for DenseNets, `mbconv` for MBConv networks, `post-residual` for residual ones,
-    `pre-pool` for VGG-like ones, else `stage-end`, or what has a place at all.
+    `transition` for DenseNets, `mbconv` for MBConv networks, `post-residual` for residual ones
+    (`in-residual` where their blocks return several tensors), `pre-pool` for VGG-like ones, else
+    `stage-end`, or what has a place at all.
     """
     return POLICIES[choose(trace)].find(trace)

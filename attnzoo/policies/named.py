@@ -6,15 +6,16 @@ from attnzoo.checks import check_choice
 from attnzoo.errors import SiteError
 from attnzoo.registry import register_policy
 from attnzoo.structure import (
-    PASSES,
     Addition,
     ResidualBlock,
+    StageEnd,
     functional_pools,
     maker,
     mbconvs,
     on_trunk,
     only_reader,
     passed_on,
+    passes,
     pool_calls,
     residual_blocks,
     stage_ends,
@@ -136,9 +137,22 @@ def stage_end(trace: Trace) -> Found:
 
     Levels at which the network only pools are left out; where a level has blocks, the last of
     them is taken rather than a layer that prepares the next level. Where branches of several
-    resolutions run side by side, it is the last map before a coarser one flows in.
+    resolutions run side by side, it is the last map before a coarser one flows in. Where the
+    network has a neck or a decoder, its encoder's levels are meant.
     """
-    return [_after(trace, unit.call) for unit in stage_ends(trace)]
+    return [_at_end(trace, end) for end in stage_ends(trace)]
+
+
+def _at_end(trace: Trace, end: StageEnd) -> Site | Skipped:
+    if end.call is not None:
+        return trace.before(end.call) if end.where == "before" else _after(trace, end.call)
+    host = trace.calls[trace.ops[trace.values[end.value].op].call]
+    height, width = (getattr(trace.values[end.value], side) for side in ("height", "width"))
+    return Skipped(
+        host.path,
+        f"a function joins branches there, at {height}×{width}, and no single module makes or "
+        f"takes what it returns",
+    )
 
 
 def _after(trace: Trace, call: Call) -> Site | Skipped:
@@ -169,7 +183,7 @@ def _on_branch(trace: Trace, block: ResidualBlock, addition: Addition) -> Site |
         if isinstance(site, Site) or made_by not in block.host.ops:
             return site
         op = trace.ops[made_by]
-        if op.name not in PASSES or len(set(op.inputs)) != 1:
+        if not passes(op.name) or len(set(op.inputs)) != 1:
             return site
         value = op.inputs[0]
 

@@ -2,33 +2,23 @@
 
 from __future__ import annotations
 
-import fnmatch
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
 import attnzoo.policies  # registers them  # noqa: F401
-from attnzoo.checks import check_choice, check_int, check_keywords
+from attnzoo.checks import check_keywords
 from attnzoo.errors import NoSitesError, OptionError, SiteError
+from attnzoo.policies.filters import FILTERS, check_filters, check_filters_on, filtered
+from attnzoo.policies.usable import unless_dead, usable
 from attnzoo.registry import POLICIES
-from attnzoo.structure import used_values
+from attnzoo.structure import parts_called_often
 from attnzoo.tracing import Site, Skipped, Trace
 
 __all__ = ["FILTERS", "PolicyCall", "PolicyLike", "Selection", "parse_policies", "select"]
 
 Occupied = Literal["refuse", "skip", "stack"]
 PolicyLike = str | tuple[str, Mapping[str, Any]] | Sequence[Any]
-
-#: The options every policy has, and what each keeps.
-FILTERS: dict[str, str] = {
-    "stages": "sites of these resolution levels (an integer or several, 1 is the finest)",
-    "include": "sites whose path matches one of these globs",
-    "exclude": "sites whose path matches none of these globs",
-    "min_channels": "sites of at least so many channels",
-    "max_resolution": "sites at most so high and so wide",
-    "every": "every n-th site, of those the other filters keep",
-    "occupied": "what to do where attention is already: 'refuse' (default), 'skip' or 'stack'",
-}
 
 
 @dataclass(frozen=True)
@@ -85,7 +75,7 @@ def parse_policies(policy: PolicyLike) -> tuple[PolicyCall, ...]:
     for call in calls:
         known = [*POLICIES[call.name].options, *FILTERS]
         check_keywords(f"policy {call.name!r}", call.options, known)
-        _check_filters(call)
+        check_filters(f"policy {call.name!r}", call.options)
     return calls
 
 
@@ -108,11 +98,13 @@ def select(trace: Trace, call: PolicyCall) -> Selection:
                 f"policy {call.name!r} returned {item!r}; a policy returns a list of sites, made "
                 f"by trace.before(call), trace.after(call) or trace.replace(call)."
             )
-    found = [_unless_dead(trace, item) if isinstance(item, Site) else item for item in found]
+    told = name == "match"  # what to do: it refuses what can't be done
+    found = [unless_dead(trace, item) if told else usable(trace, item) for item in found]
     sites = [item for item in found if isinstance(item, Site)]
     sites.sort(key=lambda site: (site.value, site.call))
-    skipped = tuple(item for item in found if isinstance(item, Skipped))
-    kept, dropped = _filter(sites, call.options)
+    skipped = tuple(dict.fromkeys(item for item in found if isinstance(item, Skipped)))
+    check_filters_on(trace, f"policy {call.name!r}", call.options)
+    kept, dropped = filtered(sites, call.options)
     if not kept:
         raise NoSitesError(_explain(trace, call, name, sites, skipped, dropped))
     resolved = PolicyCall(name, dict(call.options))
@@ -120,60 +112,9 @@ def select(trace: Trace, call: PolicyCall) -> Selection:
     return Selection(resolved, call.name, tuple(kept), skipped, occupied)
 
 
-def _unless_dead(trace: Trace, site: Site) -> Site | Skipped:
-    """The site, unless attention there could never learn: some networks pool what none reads."""
-    made = (site.value,) if site.where == "after" else trace.calls[site.call].outputs
-    if not made or any(used_values(trace) >> value & 1 for value in made):
-        return site
-    return Skipped(site.path, "nothing that the model returns depends on what it computes")
-
-
 def _is_pair(policy: Any) -> bool:
     two = isinstance(policy, tuple | list) and len(policy) == 2
     return two and isinstance(policy[0], str) and isinstance(policy[1], Mapping)
-
-
-def _check_filters(call: PolicyCall) -> None:
-    owner, options = f"policy {call.name!r}", call.options
-    for name in ("min_channels", "max_resolution", "every"):
-        if name in options:
-            check_int(owner, name, options[name], minimum=1)
-    for stage in _as_list(options.get("stages", [])):
-        check_int(owner, "stages", stage, minimum=1)
-    for name in ("include", "exclude"):
-        for pattern in _as_list(options.get(name, [])):
-            if not isinstance(pattern, str):
-                raise OptionError(f"{owner}: {name}={options[name]!r} must be a glob or several.")
-    check_choice(owner, "occupied", options.get("occupied", "refuse"), ("refuse", "skip", "stack"))
-
-
-def _as_list(value: Any) -> list[Any]:
-    return list(value) if isinstance(value, list | tuple | set | range) else [value]
-
-
-def _filter(
-    sites: list[Site], options: Mapping[str, Any]
-) -> tuple[list[Site], list[tuple[str, int]]]:
-    """The sites that pass every filter, and how many each filter dropped."""
-
-    def matches(site: Site, patterns: Any) -> bool:
-        return any(fnmatch.fnmatchcase(site.path, pattern) for pattern in _as_list(patterns))
-
-    tests = {
-        "stages": lambda site, stages: site.stage in _as_list(stages),
-        "include": matches,
-        "exclude": lambda site, patterns: not matches(site, patterns),
-        "min_channels": lambda site, least: site.channels >= least,
-        "max_resolution": lambda site, most: max(site.height, site.width) <= most,
-    }
-    dropped = []
-    for name, keeps in tests.items():
-        if name in options:
-            kept = [site for site in sites if keeps(site, options[name])]
-            if len(kept) < len(sites):
-                dropped.append((f"{name}={options[name]!r}", len(sites) - len(kept)))
-            sites = kept
-    return sites[:: options.get("every", 1)], dropped
 
 
 def _explain(
@@ -198,6 +139,7 @@ def _explain(
     else:
         lines.append(f"It has no {POLICIES[name].looks_for} that can take a block.")
         lines += [f"  at {place}" for place in skipped[:8]]
+        lines += _called_often(trace, skipped)
         lines += _other_shapes(trace)
     if trace.stopped:
         lines.append(f"The forward pass could be followed only up to: {trace.stopped}")
@@ -218,13 +160,20 @@ def _other_shapes(trace: Trace) -> list[str]:
     return [f"Its convolutions make {made[0].shape}; blocks take feature maps (N, C, H, W)."]
 
 
+def _called_often(trace: Trace, skipped: Sequence[Skipped]) -> list[str]:
+    """Parts that run several times, where none of the reasons has said so yet."""
+    if any("called" in place.reason for place in skipped):
+        return []
+    return [f"  at {path}: {why}" for path, why in list(parts_called_often(trace).items())[:8]]
+
+
 def _others(trace: Trace, tried: str) -> list[str]:
     matching = []
     for spec in POLICIES:
         if spec.name in (tried, "match") or spec.delegate is not None:
             continue
         try:
-            count = sum(isinstance(item, Site) for item in spec.find(trace))
+            count = sum(isinstance(usable(trace, item), Site) for item in spec.find(trace))
         except Exception:  # it needs options, or is broken: neither is what this message is about
             continue
         if count:

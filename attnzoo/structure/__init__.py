@@ -1,34 +1,43 @@
 """What a trace shows about the architecture: pure functions of a `Trace`, each computed once."""
 
+from attnzoo.structure.anchors import Anchor, anchors, called_often, is_read, parts_called_often
 from attnzoo.structure.dense import Transition, transitions
-from attnzoo.structure.graph import PASSES, used_values
 from attnzoo.structure.head import head_paths
 from attnzoo.structure.makers import maker, only_reader, passed_on
 from attnzoo.structure.mbconv import MBConv, mbconvs
+from attnzoo.structure.norms import after_activation, behind_instance_norm
+from attnzoo.structure.operations import passes
 from attnzoo.structure.pools import FunctionalPool, functional_pools, pool_calls
 from attnzoo.structure.residual import Addition, ResidualBlock, residual_blocks
-from attnzoo.structure.stages import stage_ends
+from attnzoo.structure.stages import StageEnd, stage_ends
 from attnzoo.structure.trunk import Unit, on_trunk, units
 
 __all__ = [
-    "PASSES",
     "Addition",
+    "Anchor",
     "FunctionalPool",
     "MBConv",
     "ResidualBlock",
+    "StageEnd",
     "Transition",
     "Unit",
+    "after_activation",
+    "anchors",
+    "behind_instance_norm",
+    "called_often",
     "functional_pools",
     "head_paths",
+    "is_read",
     "maker",
     "mbconvs",
     "on_trunk",
     "only_reader",
+    "parts_called_often",
     "passed_on",
+    "passes",
     "pool_calls",
     "residual_blocks",
     "stage_ends",
     "transitions",
     "units",
-    "used_values",
 ]

@@ -40,7 +40,7 @@ def transitions(trace: Trace) -> tuple[Transition, ...]:
         if op.name == "convolution" and op.groups == 1 and op.weight[0] < op.weight[1]:
             value = op.outputs[0]
             passed = on_trunk(trace, value) or on_way_down(trace, value)
-            leads_on = _shrinks(trace, op) or _is_joined_again(trace, value)
+            leads_on = value in pools or _shrinks(trace, op) or _is_joined_again(trace, value)
             if passed and leads_on and _from_dense_concatenation(trace, op.inputs[0]):
                 found.append(Transition(trace.calls[op.call], pools.get(value)))
     return tuple(found)

@@ -1,4 +1,4 @@
-"""Ancestors and dominators in the graph of values, and the families of operations."""
+"""Ancestors and dominators in the graph of values, and which of these are bent."""
 
 from __future__ import annotations
 
@@ -6,11 +6,10 @@ import functools
 from collections.abc import Callable
 from typing import TypeVar
 
+from attnzoo.structure.operations import is_linear, statistic
 from attnzoo.tracing import Trace
 
 __all__ = [
-    "NONLINEAR",
-    "PASSES",
     "ancestors",
     "chain",
     "computed_once",
@@ -20,24 +19,6 @@ __all__ = [
 ]
 
 Result = TypeVar("Result")
-
-_NAMES = (
-    "relu gelu silu sigmoid tanh hardtanh hardswish hardsigmoid leaky_relu elu celu selu mish "
-    "_prelu_kernel prelu rrelu_with_noise softplus log_sigmoid_forward threshold clamp clamp_min "
-    "clamp_max _softmax softmax softshrink hardshrink"
-)
-_ACTIVATIONS = frozenset(_NAMES.split())
-
-#: Operations that make a branch more than a linear map.
-NONLINEAR = _ACTIVATIONS
-
-_LINEAR = (
-    "add sub mul div neg cat slice split split_with_sizes chunk narrow select clone contiguous "
-    "permute transpose native_dropout dropout alias detach _to_copy"
-)
-
-#: Operations that hand a feature map on, element by element, in parts or joined with others.
-PASSES = _ACTIVATIONS | frozenset(_LINEAR.split())
 
 
 def computed_once(function: Callable[[Trace], Result]) -> Callable[[Trace], Result]:
@@ -82,17 +63,22 @@ def used_values(trace: Trace) -> int:
 
 @computed_once
 def nonlinear_values(trace: Trace) -> int:
-    """The values made by a non-linear operation, as the bits of an int.
+    """The values made by an operation that is not known to be linear, as the bits of an int.
 
-    A product of two values that both depend on the input counts: gates are not linear.
+    A product of two values that both depend on the input counts: gates are not linear. A norm that
+    is written out does not, with the squares and roots of its statistics.
     """
-    bits = 0
+    sets, bits, spared = ancestors(trace), 0, 0
     for op in trace.ops:
-        gate = op.name == "mul" and len(set(op.inputs)) > 1
-        if gate or op.name in NONLINEAR:
+        if not is_linear(trace, op):
             for value in op.outputs:
                 bits |= 1 << value
-    return bits
+            continue
+        by = statistic(trace, op)
+        if by is not None:
+            normed = next(value for value in op.inputs if value != by)
+            spared |= sets[by] & ~sets[normed]
+    return bits & ~spared
 
 
 @computed_once

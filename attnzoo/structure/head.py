@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from attnzoo.structure.graph import PASSES
+from attnzoo.structure.operations import passes
 from attnzoo.tracing import Trace
 
 __all__ = ["head_paths"]
@@ -13,7 +13,7 @@ MAKERS = ("addmm", "convolution", "linear", "matmul", "mm")
 RESHAPES = ("flatten", "mean", "permute", "reshape", "squeeze", "transpose", "unsqueeze", "view")
 POOLS = ("adaptive_avg_pool2d", "_adaptive_avg_pool2d", "avg_pool2d", "amax", "max_pool2d")
 SCALES = ("log_softmax", "_log_softmax", "softmax", "_softmax", "div", "mul", "add", "clone")
-CROSSED = frozenset((*PASSES, *RESHAPES, *POOLS, *SCALES, "alias", "contiguous", "dropout"))
+CROSSED = frozenset((*RESHAPES, *POOLS, *SCALES, "alias", "contiguous", "dropout"))
 
 
 def head_paths(trace: Trace) -> tuple[str, ...]:
@@ -40,7 +40,7 @@ def head_paths(trace: Trace) -> tuple[str, ...]:
             if trace.info(call).kind != "leaf" or any(size != 1 for size in op.weight[2:]):
                 return ()
             found[call.path] = None
-        elif op.name in CROSSED:
+        elif op.name in CROSSED or passes(op.name):
             waiting += op.inputs
         else:
             return ()

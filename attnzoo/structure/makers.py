@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from attnzoo.structure.graph import PASSES
+from attnzoo.structure.operations import passes
 from attnzoo.tracing import Call, Trace
 
-__all__ = ["maker", "only_reader", "passed_on"]
+__all__ = ["last_layer", "maker", "only_reader", "passed_on"]
 
 
 def maker(trace: Trace, value: int, host: Call) -> Call | None:
@@ -23,11 +23,27 @@ def maker(trace: Trace, value: int, host: Call) -> Call | None:
         if made_by not in host.ops:
             return None
         op = trace.ops[made_by]
-        if op.name not in PASSES or len(set(op.inputs)) != 1:
+        if not passes(op.name) or len(set(op.inputs)) != 1:
             return None
         value = op.inputs[0]
         if trace.users(value) != (made_by,):
             return None
+
+
+def last_layer(trace: Trace, value: int, host: Call) -> Call | None:
+    """The last module in `host`, called once, that makes `value`, or what is handed on to it."""
+    while True:
+        made = [call for call in trace.returning(value) if call.index in host.inside]
+        once = [call for call in made if trace.times_called[call.path] == 1 and call.ops]
+        if once and trace.values[value].is_map:
+            return once[-1]
+        made_by = trace.values[value].op
+        if made_by not in host.ops:
+            return None
+        op = trace.ops[made_by]
+        if not passes(op.name) or len(set(op.inputs)) != 1:
+            return None
+        value = op.inputs[0]
 
 
 def only_reader(trace: Trace, value: int) -> Call | None:
@@ -45,7 +61,7 @@ def passed_on(trace: Trace, value: int) -> int:
     """`value` after the element-wise steps that alone read it, one after the other."""
     while len(users := trace.users(value)) == 1 and value not in trace.outputs:
         op = trace.ops[users[0]]
-        if op.name not in PASSES or len(set(op.inputs)) != 1 or len(op.outputs) != 1:
+        if not passes(op.name) or len(set(op.inputs)) != 1 or len(op.outputs) != 1:
             break
         value = op.outputs[0]
     return value

@@ -9,7 +9,8 @@ from __future__ import annotations
 from collections import Counter
 from dataclasses import dataclass
 
-from attnzoo.structure.graph import NONLINEAR, ancestors, computed_once
+from attnzoo.structure.beside import risen_values
+from attnzoo.structure.graph import ancestors, computed_once, nonlinear_values
 from attnzoo.tracing import Call, Op, Trace
 
 __all__ = ["MBConv", "mbconvs"]
@@ -66,7 +67,8 @@ def mbconvs(trace: Trace) -> tuple[MBConv, ...]:
     A block ends in a linear 1×1 projection that follows a depthwise convolution, and at least half
     of the blocks of some class also have a 1×1 expansion before that (else these are plain
     separable convolutions). Another depthwise convolution may come first, as in MobileNetV4.
-    Other blocks of an expanding class belong too.
+    Other blocks of an expanding class belong too. Those of another class are meant only on the
+    way down: necks and heads have separable convolutions as well.
     """
     candidates: dict[int, tuple[Call, _Layer]] = {}
     expanding: Counter[str] = Counter()
@@ -87,6 +89,7 @@ def mbconvs(trace: Trace) -> tuple[MBConv, ...]:
     blocks = {
         index: MBConv(call, last.taken, _excite(trace, call, last.taken))
         for index, (call, last) in candidates.items()
+        if trace.info(call).qualname in classes or _leads_down(trace, call)
     }
     covered = {inner for block in blocks.values() for inner in block.call.inside}
     for call in trace.calls[1:]:
@@ -94,6 +97,12 @@ def mbconvs(trace: Trace) -> tuple[MBConv, ...]:
         if outside and trace.info(call).qualname in classes and trace.output_map(call):
             blocks[call.index] = MBConv(call, None, None)
     return tuple(blocks[index] for index in sorted(blocks) if index not in covered)
+
+
+def _leads_down(trace: Trace, call: Call) -> bool:
+    """Whether nothing coarser has risen into what a module makes, as in a neck and in a head."""
+    risen = risen_values(trace)
+    return not any(risen >> value & 1 for value in call.outputs)
 
 
 def _host(trace: Trace, op: Op) -> Call | None:
@@ -144,7 +153,8 @@ def _projects(trace: Trace, layers: list[_Layer], host: Call) -> bool:
     if layers[-2].is_grouped and layers[-1].widens >= 0:
         return False  # groups in a bottleneck, as in ResNeXt
     after = range(layers[-1].ops[-1].index + 1, host.end_op)
-    return not any(trace.ops[i].name in NONLINEAR for i in after)
+    bent = nonlinear_values(trace)
+    return not any(bent >> value & 1 for i in after for value in trace.ops[i].outputs)
 
 
 def _expands(layers: list[_Layer]) -> bool:

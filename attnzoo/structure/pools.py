@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 from attnzoo.structure.graph import computed_once
 from attnzoo.structure.makers import maker
-from attnzoo.tracing import Call, Op, Trace, Value
+from attnzoo.tracing import LEVEL_RATIO, Call, Op, Trace, Value
 
 __all__ = ["FunctionalPool", "functional_pools", "pool_calls"]
 
@@ -54,10 +54,23 @@ def pool_calls(trace: Trace) -> tuple[Call, ...]:
 
     A module without parameters (an anti-aliased pool has a buffer) whose result has the same
     channels and is smaller.
-    Adaptive pools do not count: they fix the size a classifier needs, whatever comes in.
+    Adaptive pools do not count: they fix the size a classifier needs, whatever comes in. A max pool
+    of stride 1 and the blur behind it are one pool, which begins at the first.
     """
     found = [call for call in trace.calls if _pools(trace, call)]
-    return tuple(c for c in found if not any(inner.index in c.inside for inner in found))
+    inner = [c for c in found if not any(other.index in c.inside for other in found)]
+    return tuple(_first_of_pool(trace, call) for call in inner)
+
+
+def _first_of_pool(trace: Trace, call: Call) -> Call:
+    """The module that pools without shrinking right before `call`, for it alone; else `call`."""
+    for before in trace.returning(call.inputs[0]):
+        names = [trace.ops[index].name for index in before.ops]
+        alone = all(user in call.ops for user in trace.users(call.inputs[0]))
+        once = trace.times_called[before.path] == 1 and before.takes_tensor
+        if len(names) == 1 and names[0] in _POOL_OPS and alone and once:
+            return before
+    return call
 
 
 @computed_once
@@ -96,8 +109,9 @@ def _first_map(trace: Trace, call: Call) -> Value | None:
 def _shrinks(taken: Value, made: Value) -> bool:
     if not (taken.is_map and made.is_map):  # a pool over a sequence runs as a 2-D one
         return False
-    smaller = made.height < taken.height or made.width < taken.width
-    grows = made.height > taken.height or made.width > taken.width
+    sides = ((taken.height, made.height), (taken.width, made.width))
+    smaller = any(after * LEVEL_RATIO <= before for before, after in sides)
+    grows = any(after > before for before, after in sides)
     return taken.channels == made.channels and smaller and not grows
 
 

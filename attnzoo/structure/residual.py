@@ -22,7 +22,8 @@ from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from attnzoo.structure.graph import PASSES, ancestors, computed_once, nonlinear_values
+from attnzoo.structure.graph import ancestors, computed_once, nonlinear_values
+from attnzoo.structure.operations import passes
 from attnzoo.tracing import Call, Op, Trace
 
 __all__ = ["Addition", "ResidualBlock", "residual_blocks"]
@@ -165,7 +166,7 @@ def _reaches_output(trace: Trace, value: int, host: Call) -> bool:
             return True
         for user in trace.users(current):
             op = trace.ops[user]
-            if user in host.ops and op.name in PASSES:
+            if user in host.ops and passes(op.name):
                 fresh = [v for v in op.outputs if v not in seen]
                 seen.update(fresh)
                 waiting.extend(fresh)

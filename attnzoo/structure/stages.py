@@ -4,16 +4,22 @@ from __future__ import annotations
 
 import functools
 import itertools
-from collections.abc import Iterator
+from dataclasses import dataclass
 
-from attnzoo.structure.graph import ancestors, chain, computed_once, used_values
+from attnzoo.structure.beside import (
+    NO_MAP,
+    coarsest_before,
+    is_padded,
+    risen_values,
+    shown_maps,
+    units_beside,
+)
+from attnzoo.structure.graph import ancestors, computed_once
 from attnzoo.structure.makers import only_reader
-from attnzoo.structure.nested import level_holders
-from attnzoo.structure.residual import residual_blocks
-from attnzoo.structure.trunk import Unit, units
-from attnzoo.tracing import LEVEL_RATIO, Call, Trace
+from attnzoo.structure.trunk import MIXES, Unit, on_trunk, on_way_down, only_weights, units
+from attnzoo.tracing import LEVEL_RATIO, Call, Trace, Value, Where
 
-__all__ = ["stage_ends"]
+__all__ = ["StageEnd", "stage_ends"]
 
 _NAMES = (
     "add sub mul div sigmoid tanh clamp hardtanh _softmax _log_softmax view _unsafe_view squeeze "
@@ -23,30 +29,41 @@ _NAMES = (
 #: be a feature map.
 _TO_OUTPUT = frozenset(_NAMES.split())
 
-_MIXES = frozenset({"convolution", "addmm", "mm", "bmm"})
+
+@dataclass(frozen=True, slots=True)
+class StageEnd:
+    """Where a resolution level ends: after what `call` returns, or before it on what it takes.
+
+    `call` is None where no module makes or takes the map alone; `value` is that map.
+    """
+
+    call: Call | None
+    where: Where
+    value: int
 
 
 @computed_once
-def stage_ends(trace: Trace) -> tuple[Unit, ...]:
-    """The last unit of every resolution level, in forward order.
+def stage_ends(trace: Trace) -> tuple[StageEnd, ...]:
+    """The end of every resolution level, in forward order: the last unit's.
 
     First of the levels along the trunk, up to where a decoder brings a finer one back. Then, of
     the levels that have no block on the trunk (networks of parallel branches, detectors), the last
     unit anywhere that no coarser map has gone into. Of a level's units the last block is taken
     rather than a layer that prepares the next level. Levels at which the network only pools are
     left out, and so is a convolution that makes what the network returns: an image, a mask or
-    scores are no feature map.
+    scores are no feature map. Where a function joins branches side by side, one branch is no end:
+    what alone reads their concatenation is.
     """
     levels: list[list[Unit]] = []
     for unit in units(trace):
-        if unit.output.is_point or not _is_fine(trace, unit):
+        if not _is_fine(trace, unit):
             continue
         if levels and unit.output.height >= levels[-1][-1].output.height * LEVEL_RATIO:
             break  # a decoder begins: its resolutions have been met on the way down
         if not levels or unit.output.height * LEVEL_RATIO <= levels[-1][-1].output.height:
             levels.append([])
         levels[-1].append(unit)
-    beside = [unit for unit in _beside_the_trunk(trace) if _is_fine(trace, unit)]
+    beside = [unit for unit in units_beside(trace) if _is_fine(trace, unit)]
     beside.sort(key=lambda unit: -unit.output.height)
     levels = [level for level in levels if _has_weights(trace, level)]
     for _, level in itertools.groupby(beside, _Level()):
@@ -59,13 +76,63 @@ def stage_ends(trace: Trace) -> tuple[Unit, ...]:
     levels = [level for level in levels if _has_weights(trace, level)]
     before = [[unit for unit in level if not _is_returned(trace, unit)] for level in levels]
     before = [level for level in before if _has_weights(trace, level)]
-    ends = []
-    for level in before or levels:
-        level.sort(key=lambda unit: unit.call.last)
-        blocks = [unit for unit in level if unit.is_block]
-        alone = [unit for unit in blocks or level if _stands_alone(trace, unit)]
-        ends.append((alone or blocks or level)[-1])
-    return tuple(sorted(ends, key=lambda unit: unit.call.last))
+    ends = [_end_of(trace, level) for level in before or levels]
+    return tuple(sorted(ends, key=lambda end: end.value))
+
+
+def _end_of(trace: Trace, level: list[Unit]) -> StageEnd:
+    level.sort(key=lambda unit: unit.call.last)
+    joined = _last_join(trace, level)
+    if joined is not None:
+        return StageEnd(only_reader(trace, joined), "before", joined)
+    blocks = [unit for unit in level if unit.is_block]
+    blocks = [unit for unit in level if unit.is_block or _gates_one_of(trace, unit, blocks)]
+    alone = [unit for unit in blocks or level if _stands_alone(trace, unit)]
+    call = (alone or blocks or level)[-1].call
+    return StageEnd(call, "after", call.outputs[0])
+
+
+def _last_join(trace: Trace, level: list[Unit]) -> int | None:
+    """The last concatenation of branches by a function that all of a level passes.
+
+    None if the level has a block on the trunk, or a layer behind the concatenation.
+    """
+    passed = [unit for unit in level if unit in units(trace)]
+    last = max((unit.call.outputs[0] for unit in passed), default=-1)
+    joins = [value for value in _joins(trace) if _on_level(trace.values[value], level)]
+    if any(unit.is_block for unit in passed) or not joins or joins[-1] < last:
+        return None
+    reader = only_reader(trace, joins[-1])
+    within = reader is not None and {reader.index, *reader.inside}
+    return None if within and any(u.call.index in within for u in level) else joins[-1]
+
+
+@computed_once
+def _joins(trace: Trace) -> tuple[int, ...]:
+    """Concatenations outside of units that all that follows depends on, no rise among them.
+
+    That is, what the network returns does, or a coarser level.
+    """
+    risen, shown = risen_values(trace), shown_maps(trace)
+    found = []
+    for op in trace.ops:
+        value = op.outputs[0] if op.outputs else -1
+        if op.name == "cat" and len(set(op.inputs)) > 1 and (shown & ~risen) >> value & 1:
+            leads_on = on_way_down(trace, value) and _bottom(trace) < trace.values[value].height
+            if leads_on or on_trunk(trace, value):
+                found.append(value)
+    return tuple(found)
+
+
+def _on_level(value: Value, level: list[Unit]) -> bool:
+    heights = [unit.output.height for unit in level]
+    return min(heights) < value.height * LEVEL_RATIO and value.height < max(heights) * LEVEL_RATIO
+
+
+def _gates_one_of(trace: Trace, unit: Unit, blocks: list[Unit]) -> bool:
+    """Whether all a unit does is to weight what one of the blocks makes."""
+    made = {block.call.outputs[0] for block in blocks}
+    return bool(made.intersection(unit.call.inputs)) and only_weights(trace, unit.call)
 
 
 def _stands_alone(trace: Trace, unit: Unit) -> bool:
@@ -125,7 +192,7 @@ def _leading_on(trace: Trace, level: list[Unit], beside: list[Unit]) -> list[Uni
 def _has_weights(trace: Trace, level: list[Unit]) -> bool:
     """Whether a level has weights, and is not just the image, normalised."""
     made = [unit for unit in level if _mixed(trace) >> unit.call.outputs[0] & 1]
-    return any(trace.info(unit.call).has_state for unit in made)
+    return any(unit.is_block or trace.info(unit.call).has_parameters for unit in made)
 
 
 @computed_once
@@ -133,88 +200,35 @@ def _mixed(trace: Trace) -> int:
     """The values that a convolution or a linear layer has had a part in, as bits."""
     bits = 0
     for op in trace.ops:
-        if op.name in _MIXES or any(bits >> value & 1 for value in op.inputs):
+        if op.name in MIXES or any(bits >> value & 1 for value in op.inputs):
             for value in op.outputs:
                 bits |= 1 << value
     return bits
 
 
 def _is_fine(trace: Trace, unit: Unit) -> bool:
-    """Whether nothing coarser than the unit's map has gone into it, as into that of a decoder."""
-    return _coarsest(trace)[unit.call.outputs[0]] * LEVEL_RATIO > unit.output.height
+    """Whether nothing coarser than the unit's map has gone into it, as into that of a decoder.
+
+    Nor may it come back from a finer level to one where the network had been before, as maps of a
+    neck do. (In a HRNet finer maps are made of coarser ones all the way down.) Maps of a pixel
+    are of no level, nor are those with a border, and those of one channel are scores.
+    """
+    if unit.output.is_point or unit.output.channels == 1 or is_padded(trace, unit.output):
+        return False
+    value, height = unit.call.outputs[0], unit.output.height
+    comes_back = risen_values(trace) >> value & 1 and height * LEVEL_RATIO > _bottom(trace)
+    return not comes_back and coarsest_before(trace)[value] * LEVEL_RATIO > height
+
+
+@computed_once
+def _bottom(trace: Trace) -> int:
+    """The height that a network has come down to when a coarser map first flows into a finer."""
+    coarsest, risen = coarsest_before(trace), risen_values(trace)
+    first = (risen & -risen).bit_length() - 1 if risen else len(coarsest)
+    return min(coarsest[:first], default=NO_MAP)
 
 
 def _same_level(level: list[Unit], other: list[Unit]) -> bool:
     """Whether some unit of one is about as high as some unit of the other."""
     heights = itertools.product((u.output.height for u in level), (u.output.height for u in other))
     return any(one < two * LEVEL_RATIO and two < one * LEVEL_RATIO for one, two in heights)
-
-
-@computed_once
-def _beside_the_trunk(trace: Trace) -> tuple[Unit, ...]:
-    """Units outside those of the trunk whose map goes on into another one."""
-    holders = level_holders(trace)
-    closed = {unit.call.index for unit in units(trace)}
-    blocks = {
-        block.call.index
-        for block in residual_blocks(trace)
-        if trace.output_map(block.call) and not block.is_branch
-    } - holders
-    goes_on = _goes_on(trace)
-
-    def inside(call: Call) -> Iterator[Call]:
-        if call.index in closed:
-            return
-        children, is_map = trace.children(call), trace.output_map(call) is not None
-        apart = not is_map or call.index == 0 or call.index in holders
-        apart = apart or _is_straight(trace, call, children)
-        if apart and call.index not in blocks:
-            for child in children:
-                yield from inside(child)
-        elif is_map:
-            yield call
-
-    found = []
-    for call in inside(trace.calls[0]) if trace.calls else ():
-        output = trace.values[call.outputs[0]]
-        once = trace.times_called[call.path] == 1
-        if once and not output.is_point and goes_on >> call.outputs[0] & 1:
-            found.append(Unit(call, output, is_block=trace.info(call).kind != "leaf"))
-    return tuple(found)
-
-
-def _is_straight(trace: Trace, call: Call, children: list[Call]) -> bool:
-    """Whether the call runs its children in a line: whatever goes through it passes them all."""
-    if not children or children[-1].outputs != call.outputs:
-        return False
-    passed = chain(trace, call.outputs[0])
-    return all(passed.intersection(child.outputs) for child in children)
-
-
-@computed_once
-def _coarsest(trace: Trace) -> list[int]:
-    """Per value, the least height above 1 of the maps that it was computed from, itself included.
-
-    Maps within a unit do not count: a gate that looks at a smaller map is no decoder.
-    """
-    calls = [unit.call for unit in (*units(trace), *_beside_the_trunk(trace))]
-    hidden = {op for call in calls for op in call.ops}
-    shown = {value for call in calls for value in call.outputs}
-    heights: list[int] = []
-    for index, value in enumerate(trace.values):
-        sources = trace.ops[value.op].inputs if value.op >= 0 else ()
-        known = [heights[source] for source in sources]
-        if value.is_map and not value.is_point and (value.op not in hidden or index in shown):
-            known.append(value.height)
-        heights.append(min(known, default=1 << 30))
-    return heights
-
-
-def _goes_on(trace: Trace) -> int:
-    """The values that go into a convolution, or an output, that the result depends on, as bits."""
-    sets, used = ancestors(trace), used_values(trace)
-    bits = 0 if trace.stopped else used
-    for op in trace.ops:
-        if op.name == "convolution" and used >> op.outputs[0] & 1:
-            bits |= sets[op.inputs[0]]
-    return bits

@@ -5,11 +5,25 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from attnzoo.structure.graph import chain, computed_once, used_values
+from attnzoo.structure.makers import last_layer
 from attnzoo.structure.nested import level_holders
+from attnzoo.structure.operations import passes
 from attnzoo.structure.residual import residual_blocks
 from attnzoo.tracing import Call, Trace, Value
 
-__all__ = ["Unit", "on_trunk", "on_way_down", "units"]
+__all__ = [
+    "MIXES",
+    "Unit",
+    "blocks_in_parts",
+    "is_block",
+    "on_trunk",
+    "on_way_down",
+    "only_weights",
+    "units",
+]
+
+#: Operations that mix positions or channels by weights.
+MIXES = frozenset({"convolution", "addmm", "mm", "bmm", "baddbmm"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -17,7 +31,7 @@ class Unit:
     """A module call on the trunk that is not taken apart further.
 
     `is_block` tells a composite with parallel paths inside (residual, dense, inception) from a
-    single layer.
+    single layer, and from a gate that belongs to the block around it.
     """
 
     call: Call
@@ -63,6 +77,7 @@ def units(trace: Trace) -> tuple[Unit, ...]:
     """
     holders = level_holders(trace)
     residual = {block.call.index for block in residual_blocks(trace)}
+    in_parts = blocks_in_parts(trace)
     found: list[Unit] = []
 
     def take(call: Call) -> None:
@@ -75,12 +90,35 @@ def units(trace: Trace) -> tuple[Unit, ...]:
                 take(child)
             return
         output = trace.output_map(call)
-        if output is not None and on_trunk(trace, call.outputs[0]):
-            found.append(Unit(call, output, is_block=trace.info(call).kind != "leaf"))
+        if call.index in in_parts:
+            last = in_parts[call.index]
+            found.append(Unit(last, trace.values[last.outputs[0]], is_block=True))
+        elif output is not None and on_trunk(trace, call.outputs[0]):
+            found.append(Unit(call, output, is_block(trace, call)))
 
     if trace.calls:
         take(trace.calls[0])
     return tuple(found)
+
+
+@computed_once
+def blocks_in_parts(trace: Trace) -> dict[int, Call]:
+    """Residual blocks that return several tensors, as indices, with the last layer of each branch.
+
+    There is no place after such a block; the one closest to it is before its sum. A module that
+    adds and returns maps of several sizes is a whole network (or a traced one) and no block.
+    """
+    found = {}
+    for block in residual_blocks(trace):
+        made = [trace.values[value] for value in block.call.outputs]
+        made += [trace.values[addition.branch] for addition in block.additions]
+        one_size = len({value.shape[2:] for value in made if value.is_map and not value.is_point})
+        in_parts = trace.output_map(block.call) is None and not block.is_branch
+        if block.additions and in_parts and one_size == 1:
+            last = last_layer(trace, block.additions[-1].branch, block.call)
+            if last is not None:
+                found[block.call.index] = last
+    return found
 
 
 def _ends(trace: Trace, call: Call) -> bool:
@@ -88,3 +126,36 @@ def _ends(trace: Trace, call: Call) -> bool:
     if not call.returns_tensor or not call.outputs or trace.input_map(call) is None:
         return False
     return len(trace.values[call.outputs[0]].shape) <= 2
+
+
+def is_block(trace: Trace, call: Call) -> bool:
+    """Whether a module makes a map of its own: no single layer, no empty sequence, no gate."""
+    info = trace.info(call)
+    if info.kind == "leaf" or info.is_attention or not info.has_parameters:
+        return False
+    mixes = any(trace.ops[index].name in MIXES for index in call.ops)
+    return mixes and not only_weights(trace, call)
+
+
+def only_weights(trace: Trace, call: Call) -> bool:
+    """Whether all a module does with the map it is given is to weight it, as squeeze-excite does.
+
+    What it returns is that map times something, or a sum of such.
+    """
+    if not call.inputs or not call.outputs or not call.ops:
+        return False
+    given, gates = call.inputs[0], []
+
+    def weighted(value: int) -> bool:
+        made_by = trace.values[value].op
+        if value == given or made_by not in call.ops:
+            return value == given
+        op = trace.ops[made_by]
+        sources = set(op.inputs)
+        if op.name == "mul" and len(sources) > 1:
+            gates.append(op)
+            return any(map(weighted, sources))
+        both = op.name == "add" and len(sources) > 1
+        return (both or (passes(op.name) and len(sources) == 1)) and all(map(weighted, sources))
+
+    return weighted(call.outputs[0]) and bool(gates)

@@ -1,33 +1,16 @@
-"""How a block gets to its site: the anchors that mean the same place, and the best edit at one.
-
-A place is the set of operations (and model outputs) that would see the attended feature map. Two
-anchors, "after this module" or "before that one", are the same place if those sets are equal.
-"""
+"""How a block gets to its site: the best edit at one of the anchors that mean the same place."""
 
 from __future__ import annotations
-
-from collections.abc import Iterator
-from dataclasses import dataclass
 
 from torch import nn
 
 from attnzoo.errors import SiteError
 from attnzoo.hosts import SLOTS, get_module, has_attribute, join, reads_positions, split
+from attnzoo.structure import Anchor, anchors, called_often
 from attnzoo.surgery.edits import Edit, Hook, Insert, Replace, Slot, Subclass, Wrap
-from attnzoo.tracing import Call, Site, Trace, Where
+from attnzoo.tracing import Call, Site, Trace
 
-__all__ = ["Anchor", "choose_edit", "is_occupied"]
-
-#: Stands for "the model returns it" in the set of those who see a value.
-_RETURNED = -1
-
-
-@dataclass(frozen=True, slots=True)
-class Anchor:
-    """A module call and the side of it on which the feature map is taken."""
-
-    call: Call
-    where: Where
+__all__ = ["choose_edit", "is_occupied"]
 
 
 def choose_edit(trace: Trace, model: nn.Module, site: Site, taken: set[str]) -> Edit:
@@ -48,9 +31,9 @@ def choose_edit(trace: Trace, model: nn.Module, site: Site, taken: set[str]) -> 
     if site.where == "replace":
         edit: Edit | None = _replace(trace, site)
     else:
-        anchors = list(_anchors(trace, site))
+        same = list(anchors(trace, site))
         makers = (_slot, _insert, _hook, _wrap_stateless, _wrap)
-        edits = (make(trace, model, anchor, taken) for make in makers for anchor in anchors)
+        edits = (make(trace, model, anchor, taken) for make in makers for anchor in same)
         edit = next((found for found in edits if found is not None), None)
     if edit is None:
         raise SiteError(f"cannot put attention {site}: {_why_not(trace, site)}")
@@ -67,35 +50,6 @@ def is_occupied(trace: Trace, site: Site) -> bool:
         for call in trace.taking(site.value)
         if site.where == "after" or call.index in trace.calls[site.call].inside
     )
-
-
-def _anchors(trace: Trace, site: Site) -> Iterator[Anchor]:
-    """The anchors at the same place as `site`, itself first."""
-    own = Anchor(trace.calls[site.call], site.where)
-    seen_by = _seen_by(trace, own, site.value)
-    yield own
-    for where, calls in (
-        ("after", trace.returning(site.value)),
-        ("before", trace.taking(site.value)),
-    ):
-        for call in calls:
-            anchor = Anchor(call, where)
-            if where == "before" and call.index in trace.altering:
-                continue
-            if anchor != own and _seen_by(trace, anchor, site.value) == seen_by:
-                yield anchor
-
-
-def _seen_by(trace: Trace, anchor: Anchor, value: int) -> frozenset[int]:
-    """The operations that would read an attended map at `anchor` where they read `value` now."""
-    call = anchor.call
-    passes_on = anchor.where == "after" or value in call.outputs
-    begin = call.end_op if anchor.where == "after" else call.first_op
-    end = len(trace.ops) if passes_on else call.end_op
-    readers = {op for op in trace.users(value) if begin <= op < end}
-    if passes_on and value in trace.outputs:
-        readers.add(_RETURNED)
-    return frozenset(readers)
 
 
 def _called_once(trace: Trace, call: Call) -> bool:
@@ -206,12 +160,9 @@ def _replace(trace: Trace, site: Site) -> Edit | None:
 
 def _why_not(trace: Trace, site: Site) -> str:
     call = trace.calls[site.call]
-    times = trace.times_called[call.path]
-    if times > 1:
-        return (
-            f"{call.path!r} is called {times} times in one forward pass, and attention there would "
-            f"act at all of them. Name one place by another module, or leave it out by exclude=."
-        )
+    often = called_often(trace, site)
+    if often:
+        return often + "."
     if call.parent < 0:
         return (
             "the model itself is the only module there, and it is changed in place, so nothing "

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from attnzoo.errors import SiteError
 from attnzoo.policies import Selection, select
 from attnzoo.registry import BLOCKS, BlockSpec
+from attnzoo.surgery.blind import where_channels_differ
 from attnzoo.surgery.edits import Edit, Mechanism
 from attnzoo.surgery.mechanism import choose_edit, is_occupied
 from attnzoo.surgery.operate import build_attention, build_block, operate
@@ -219,8 +220,10 @@ def make_plan(model: nn.Module, recipe: Recipe, example: Any = None) -> Plan:
     for call in recipe.policies:
         answer()
         selections.append(select(trace, call))
-    sites = _place(trace, selections)
     spec = BLOCKS[recipe.block]
+    if spec.kind == "channel":
+        selections = [where_channels_differ(trace, one, recipe.block) for one in selections]
+    sites = _place(trace, selections)
     replaced = next((site for site in sites if site.where == "replace"), None)
     if recipe.start == "neutral" and replaced is not None:
         raise SiteError(
@@ -235,8 +238,8 @@ def make_plan(model: nn.Module, recipe: Recipe, example: Any = None) -> Plan:
             if asked not in _KEPT:
                 _check_shape(spec, recipe, shape)
                 _KEPT.add(asked)
-    taken: set[str] = set()
-    edits = tuple(choose_edit(trace, model, site, taken) for site in sites)
+    told = {site for one in selections if one.policy.name == "match" for site in one.sites}
+    placed, left_out = _choose_edits(trace, model, sites, told)
     resolved = Recipe(
         policies=tuple(selection.policy for selection in selections),
         block=recipe.block,
@@ -248,9 +251,9 @@ def make_plan(model: nn.Module, recipe: Recipe, example: Any = None) -> Plan:
         model=model,
         trace=trace,
         recipe=resolved,
-        sites=tuple(sites),
-        edits=edits,
-        skipped=tuple(skip for selection in selections for skip in selection.skipped),
+        sites=tuple(site for site, _ in placed),
+        edits=tuple(edit for _, edit in placed),
+        skipped=tuple(skip for one in selections for skip in one.skipped) + left_out,
         asked=tuple(selection.asked for selection in selections),
         example=example,
     )
@@ -293,6 +296,29 @@ def _place(trace: Trace, selections: list[Selection]) -> list[Site]:
     if not sites:
         raise SiteError("every place these policies name has attention already.")
     return sorted(sites, key=lambda site: (site.value, site.call))
+
+
+def _choose_edits(
+    trace: Trace, model: nn.Module, sites: list[Site], told: set[Site]
+) -> tuple[list[tuple[Site, Edit]], tuple[Skipped, ...]]:
+    """The sites with the edit at each, and those that none fits.
+
+    Raises:
+        SiteError: none fits any site, or one of those that the user named.
+    """
+    placed: list[tuple[Site, Edit]] = []
+    errors: dict[Site, SiteError] = {}
+    taken: set[str] = set()
+    for site in sites:
+        try:
+            placed.append((site, choose_edit(trace, model, site, taken)))
+        except SiteError as error:
+            if site in told:
+                raise
+            errors[site] = error
+    if not placed:
+        raise next(iter(errors.values()))
+    return placed, tuple(Skipped(site.path, str(error)) for site, error in errors.items())
 
 
 def _same_place(one: Site, other: Site) -> bool:

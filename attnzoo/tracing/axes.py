@@ -39,6 +39,19 @@ _MAKES_NCDHW = (
     "_adaptive_avg_pool3d",
 )
 
+#: Of these, what leaves the axes of a sequence what they are: it works on the last two.
+_KEEPS = (
+    "native_batch_norm",
+    "max_pool2d_with_indices",
+    "max_pool2d",
+    "avg_pool2d",
+    "_adaptive_avg_pool2d",
+    "adaptive_max_pool2d",
+    "upsample_nearest2d",
+    "upsample_bilinear2d",
+    "upsample_bicubic2d",
+)
+
 _MADE = {4: (_MAKES_NCHW, "NCHW"), 5: (_MAKES_NCDHW, "NCDHW")}
 
 #: Operations after which the axes mean something else, or nothing that can be told.
@@ -68,9 +81,10 @@ def derive_axes(
     if count not in _MADE:
         return ""
     makes, made = _MADE[count]
-    if name in makes:
-        return made
     axes, source_shape = sources[0] if sources else ("", ())
+    if name in makes:  # a pool over a sequence of columns, N W C H, makes no map
+        sequence = name in _KEEPS and len(axes) == count and axes[1] != "C"
+        return axes if sequence else made
     if name == "permute":
         order = [int(axis) % count for axis in args[1]]
         if axes:
@@ -84,8 +98,9 @@ def derive_axes(
         letters[i], letters[j] = letters[j], letters[i]
         return "".join(letters)
     if name in ("view", "_unsafe_view"):
-        if tuple(source_shape) == tuple(shape):
-            return axes
+        same_map = axes == made and tuple(source_shape[2:]) == tuple(shape[2:])
+        if tuple(source_shape) == tuple(shape) or same_map:
+            return axes  # instance norm turns images into channels, and back
         known, full = regrouped() or ("", ())
         last = known in ("NHWC", "NDHWC")
         same_positions = last and len(full) == count and tuple(full[:-1]) == tuple(shape[:-1])

@@ -343,10 +343,22 @@ class Trace:
                 return stage
         return len(self._levels) + 1
 
+    @property
+    def stages(self) -> int:
+        """How many resolution levels there are."""
+        return len(self._levels)
+
+    def _pads(self, call: Call) -> bool:
+        made_by = self.values[call.outputs[0]].op if call.outputs else -1
+        return made_by >= 0 and "_pad" in self.ops[made_by].name
+
     @cached_property
     def _levels(self) -> list[int]:
-        """The smallest height of every resolution level, finest level first."""
-        made = (self.output_map(call) for call in self.calls)
+        """The smallest height of every resolution level, finest level first.
+
+        Maps that were only padded do not count: on small ones a border would be a level.
+        """
+        made = (self.output_map(call) for call in self.calls if not self._pads(call))
         heights = sorted({v.height for v in made if v is not None and v.height > 1}, reverse=True)
         levels: list[int] = []
         top = 0

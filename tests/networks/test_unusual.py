@@ -220,15 +220,27 @@ class _Recurrent(nn.Module):
         return [self.head(x)]
 
 
-@pytest.mark.parametrize("policy", ["post-residual", "in-residual", ("match", {"type": "Conv2d"})])
-def test_a_block_run_several_times(policy: Any) -> None:
+@pytest.mark.parametrize(
+    ("policy", "refusal"),
+    [
+        ("in-residual", NoSitesError),
+        (("match", {"type": "Conv2d"}), SiteError),
+    ],
+)
+def test_a_block_run_several_times(policy: Any, refusal: type[Exception]) -> None:
     model = _Recurrent()
     untouched = snapshot(model)
-    with pytest.raises(SiteError, match="is called 3 times in one forward pass"):
+    with pytest.raises(refusal, match=r"is called 3 times in one forward pass.*wrap the part"):
         attnzoo.wrap(model, policy, example=SIZE)
     assert snapshot(model) == untouched
     policy = ("match", {"pattern": "head", "where": "before"})
     assert _wrap(model, policy, example()) == ["head.attn_pre_0"]
+
+
+def test_the_last_of_several_runs_has_a_place_before_what_comes_next() -> None:
+    plan = attnzoo.plan(_Recurrent(), "post-residual", "se", example=SIZE)
+    assert [edit.path for edit in plan.edits] == ["head.attn_pre_0"]
+    assert ["called 3 times" in place.reason for place in plan.skipped] == [True]
 
 
 # --- networks that give out their feature maps ---------------------------------------------------

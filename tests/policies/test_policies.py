@@ -273,8 +273,10 @@ class ReturnsTuples(nn.Module):
         return self.head(y) * mean[:, :, None, None]
 
 
-def test_auto_leaves_residual_blocks_alone_that_return_no_map() -> None:
+def test_auto_takes_the_branch_of_residual_blocks_that_return_no_map() -> None:
     trace = probe(ReturnsTuples(), SIZE)
     assert _paths(trace, "post-residual") == []
-    assert choose(trace) == "stage-end"
-    assert attnzoo.plan(ReturnsTuples(), example=SIZE).sites
+    assert choose(trace) == "in-residual"
+    assert [site.path for site in attnzoo.plan(ReturnsTuples(), example=SIZE).sites] == [
+        "block.conv"
+    ]

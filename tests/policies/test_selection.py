@@ -189,6 +189,36 @@ def test_filters_excluded_all(vgg: Trace) -> None:
     assert "min_channels=512 dropped 2" in why
 
 
+@pytest.mark.parametrize(
+    ("policy", "options", "message"),
+    [
+        (
+            "pre-pool",
+            {"exclude": "featurs.*"},
+            r"exclude='featurs.\*': no module of VGG .*'features",
+        ),
+        ("pre-pool", {"exclude": ["features.4", "x.*"]}, r"no module of VGG matches 'x.\*'"),
+        ("pre-pool", {"include": ["features.4", "y"]}, r"include=.* no module of VGG matches 'y'"),
+        ("pre-pool", {"stages": [2, 9]}, r"has no stage 9. It has stages 1 \(the finest\) to 6"),
+        ("auto", {"stages": 7}, r"has no stage 7"),
+        ("match", {"pattern": ["features.4", "feature.9"]}, r"matches 'feature.9'.*'features.9'"),
+        ("match", {"type": ["MaxPool2d", "Relu"]}, r"no module that runs is a Relu. .*'ReLU'"),
+        ("match", {"pattern": ["features.4", 3]}, r"pattern=\['features.4', 3\] must be a text"),
+    ],
+)
+def test_what_a_filter_names_and_the_network_has_not(
+    vgg: Trace, policy: str, options: dict[str, Any], message: str
+) -> None:
+    with pytest.raises(OptionError, match=message):
+        select(vgg, PolicyCall(policy, options))
+
+
+def test_lists_work_wherever_a_glob_does(vgg: Trace) -> None:
+    patterns = {"pattern": ["features.4", "*.9"], "type": ("MaxPool2d", "ReLU")}
+    assert _paths(vgg, "match", patterns) == ["features.4", "features.9"]
+    assert _paths(vgg, "match", {"pattern": "features.*", "type": ["MaxPool2d"]}) == POOLS
+
+
 def test_no_pooling_modules() -> None:
     why = _why(nn.Sequential(nn.Conv2d(3, 4, 1), Residual(4)), "pre-pool")
     assert "It has no spatial pooling layers" in why

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from attnzoo.api import wrap
-from attnzoo.hosts import Attention
+from attnzoo.hosts import Attention, Start
 from attnzoo.surgery import unwrap
 from attnzoo.testing.block.subject import BlockSubject, randomised
 from attnzoo.testing.contract import BreachError, NotRunError, same_bits
@@ -27,7 +27,10 @@ def in_network(subject: BlockSubject) -> None:
     model = nn.Sequential(*_layers(3, channels), *_layers(channels, channels))
     x = torch.randn(2, 3, height, width)
     before, modules, keys = _outputs(model, x), list(model.modules()), list(model.state_dict())
-    for start in ("identity", "paper"):
+    starts: list[Start] = ["identity", "paper"]
+    if subject.spec.neutral:
+        starts.append("neutral")
+    for start in starts:
         wrap(
             model,
             PLACES,
@@ -37,7 +40,7 @@ def in_network(subject: BlockSubject) -> None:
             **subject.options,
         )
         ran = _runs(model)
-        if start == "identity" and not same_bits(_outputs(model, x), before):
+        if start != "paper" and not same_bits(_outputs(model, x), before):
             raise BreachError("outputs after wrap differ from those before")
         if start == "paper" and _outputs(model, x).shape != before.shape:
             raise BreachError("outputs after wrap have another shape")

@@ -1,0 +1,121 @@
+"""The modules that mean the same place, and why a place that is passed several times is none.
+
+A place is the set of operations (and model outputs) that would see the attended feature map. Two
+anchors, "after this module" or "before that one", are the same place if those sets are equal.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from attnzoo.structure.graph import computed_once, used_values
+from attnzoo.structure.trunk import MIXES
+from attnzoo.tracing import Call, Site, Trace, Where
+
+__all__ = ["Anchor", "anchors", "called_often", "is_read", "parts_called_often"]
+
+#: Stands for "the model returns it" in the set of those who see a value.
+_RETURNED = -1
+
+
+@dataclass(frozen=True, slots=True)
+class Anchor:
+    """A module call and the side of it on which the feature map is taken."""
+
+    call: Call
+    where: Where
+
+
+def anchors(trace: Trace, site: Site) -> Iterator[Anchor]:
+    """The anchors at the same place as `site`, itself first."""
+    own = Anchor(trace.calls[site.call], site.where)
+    seen_by = _seen_by(trace, own, site.value)
+    yield own
+    for where, calls in (
+        ("after", trace.returning(site.value)),
+        ("before", trace.taking(site.value)),
+    ):
+        for call in calls:
+            anchor = Anchor(call, where)
+            if where == "before" and call.index in trace.altering:
+                continue
+            if anchor != own and _seen_by(trace, anchor, site.value) == seen_by:
+                yield anchor
+
+
+def _seen_by(trace: Trace, anchor: Anchor, value: int) -> frozenset[int]:
+    """The operations that would read an attended map at `anchor` where they read `value` now."""
+    call = anchor.call
+    passes_on = anchor.where == "after" or value in call.outputs
+    begin = call.end_op if anchor.where == "after" else call.first_op
+    end = len(trace.ops) if passes_on else call.end_op
+    readers = {op for op in trace.users(value) if begin <= op < end}
+    if passes_on and value in trace.outputs:
+        readers.add(_RETURNED)
+    return frozenset(readers)
+
+
+def is_read(trace: Trace, site: Site) -> bool:
+    """Whether what the model returns depends on the map at a place, as it is from there on.
+
+    Taken for granted where the forward pass could not be followed to its end.
+    """
+    call, used = trace.calls[site.call], used_values(trace)
+    if trace.stopped:
+        return True
+    if site.where == "replace":
+        return any(used >> value & 1 for value in call.outputs)
+    readers = _seen_by(trace, Anchor(call, site.where), site.value)
+    made = (value for op in readers - {_RETURNED} for value in trace.ops[op].outputs)
+    return _RETURNED in readers or any(used >> value & 1 for value in made)
+
+
+def called_often(trace: Trace, site: Site) -> str:
+    """Why attention at a place would act at several, and what to do; "" if it would not."""
+    own = trace.calls[site.call]
+    same = [Anchor(own, "replace")] if site.where == "replace" else anchors(trace, site)
+    if any(_passed_once(trace, anchor.call) for anchor in same):
+        return ""
+    times = trace.times_called[own.path]
+    return (
+        f"{own.path!r} is called {times} times in one forward pass, and attention there would act "
+        f"at all of them: {_advice(trace, own)}"
+    )
+
+
+def _passed_once(trace: Trace, call: Call) -> bool:
+    """Whether a module, or the sequence that it is an entry of, runs once: as the root does."""
+    parent = trace.parent(call)
+    entry = parent is not None and trace.info(parent).kind == "sequential"
+    return trace.times_called[call.path] == 1 or (
+        entry and parent is not None and trace.times_called[parent.path] == 1
+    )
+
+
+def _advice(trace: Trace, call: Call) -> str:
+    """What to type: the outermost part around that is called several times can be wrapped alone."""
+    repeated = [c for c in (call, *trace.enclosing(call)) if trace.times_called[c.path] > 1]
+    part = next(first for first in trace.calls if first.path == repeated[-1].path)
+    if trace.info(part).kind == "leaf":
+        return "put what is repeated into a module of its own, and wrap that, or name another place"
+    direct = all(name.isidentifier() for name in part.path.split("."))
+    module = f"model.{part.path}" if direct else f'model.get_submodule("{part.path}")'
+    shapes = [trace.values[value].shape for value in part.inputs]
+    one_map = part.takes_tensor and len(shapes) == 1 and len(shapes[0]) in (4, 5)
+    example = str(shapes[0][1:]) if one_map else "…"
+    return f"wrap the part, `attnzoo.wrap({module}, …, example={example})`"
+
+
+@computed_once
+def parts_called_often(trace: Trace) -> dict[str, str]:
+    """Parts with layers that run several times, outermost ones: their paths, and what to do."""
+    found: dict[str, str] = {}
+    for call in trace.calls[1:]:
+        mixes = any(trace.ops[index].name in MIXES for index in call.ops)
+        times = trace.times_called[call.path]
+        around = (trace.times_called[outer.path] for outer in trace.enclosing(call))
+        if mixes and times > 1 and not any(count > 1 for count in around):
+            text = f"it is called {times} times in one forward pass: {_advice(trace, call)}"
+            found.setdefault(call.path, text)
+    return found

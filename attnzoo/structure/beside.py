@@ -1,0 +1,130 @@
+"""Units beside the trunk, and which maps a coarser one has flowed into.
+
+Detectors, U-Nets and networks of parallel branches have levels that no path to the output need
+pass. What a map was computed from tells the way down of a network, its encoder, from what comes
+after it: there a coarser map has been brought to a finer level, which is called a rise here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from attnzoo.structure.graph import ancestors, chain, computed_once, used_values
+from attnzoo.structure.nested import level_holders
+from attnzoo.structure.operations import looks_up
+from attnzoo.structure.residual import residual_blocks
+from attnzoo.structure.trunk import Unit, blocks_in_parts, is_block, units
+from attnzoo.tracing import LEVEL_RATIO, Call, Trace, Value
+
+__all__ = ["NO_MAP", "coarsest_before", "is_padded", "risen_values", "shown_maps", "units_beside"]
+
+#: The height of the coarsest of no maps.
+NO_MAP = 1 << 30
+
+
+@computed_once
+def units_beside(trace: Trace) -> tuple[Unit, ...]:
+    """Units outside those of the trunk whose map goes on into another one."""
+    holders = level_holders(trace)
+    closed = {unit.call.index for unit in units(trace)} | set(blocks_in_parts(trace))
+    blocks = {
+        block.call.index
+        for block in residual_blocks(trace)
+        if trace.output_map(block.call) and not block.is_branch
+    } - holders
+    goes_on = _goes_on(trace)
+
+    def inside(call: Call) -> Iterator[Call]:
+        if call.index in closed:
+            return
+        children, is_map = trace.children(call), trace.output_map(call) is not None
+        apart = not is_map or call.index == 0 or call.index in holders
+        apart = apart or _is_straight(trace, call, children)
+        if apart and call.index not in blocks:
+            for child in children:
+                yield from inside(child)
+        elif is_map:
+            yield call
+
+    found = []
+    for call in inside(trace.calls[0]) if trace.calls else ():
+        output = trace.values[call.outputs[0]]
+        once = trace.times_called[call.path] == 1
+        if once and not output.is_point and goes_on >> call.outputs[0] & 1:
+            found.append(Unit(call, output, is_block(trace, call)))
+    return tuple(found)
+
+
+def _is_straight(trace: Trace, call: Call, children: list[Call]) -> bool:
+    """Whether the call runs its children in a line: whatever goes through it passes them all."""
+    if not children or children[-1].outputs != call.outputs:
+        return False
+    passed = chain(trace, call.outputs[0])
+    return all(passed.intersection(child.outputs) for child in children)
+
+
+@computed_once
+def shown_maps(trace: Trace) -> int:
+    """The maps of more than a pixel that units take and make, or that are outside of them, as bits.
+
+    What is within a unit is its own affair: a gate that looks at a smaller map is no decoder.
+    """
+    calls = [unit.call for unit in (*units(trace), *units_beside(trace))]
+    alike = {trace.info(trace.calls[index]).qualname for index in blocks_in_parts(trace)}
+    calls += [call for call in trace.calls if trace.info(call).qualname in alike]
+    hidden = {op for call in calls for op in call.ops}
+    made = {value for call in calls for value in call.outputs}
+    bits = 0
+    for index, value in enumerate(trace.values):
+        inner = value.op in hidden and index not in made
+        if value.is_map and not (value.is_point or inner or is_padded(trace, value)):
+            bits |= 1 << index
+    return bits
+
+
+def is_padded(trace: Trace, value: Value) -> bool:
+    """Whether a map is another one with a border, by which small maps grow a lot."""
+    return value.op >= 0 and "_pad" in trace.ops[value.op].name
+
+
+@computed_once
+def coarsest_before(trace: Trace) -> list[int]:
+    """Per value, the least height of the maps shown that it was computed from, itself included.
+
+    What attention between positions looks at, keys of a coarser map say, does not flow into it.
+    """
+    shown = shown_maps(trace)
+    heights: list[int] = []
+    for index, value in enumerate(trace.values):
+        sources = trace.ops[value.op].inputs if value.op >= 0 else ()
+        looks = len(set(sources)) > 1 and looks_up(trace.ops[value.op].name)
+        known = [] if looks else [heights[source] for source in sources]
+        if shown >> index & 1:
+            known.append(value.height)
+        heights.append(min(known, default=NO_MAP))
+    return heights
+
+
+@computed_once
+def risen_values(trace: Trace) -> int:
+    """The values that a rise has gone into, as the bits of an int.
+
+    A rise is a map shown that was computed from one of a coarser level.
+    """
+    coarsest, shown, bits = coarsest_before(trace), shown_maps(trace), 0
+    for index, value in enumerate(trace.values):
+        sources = trace.ops[value.op].inputs if value.op >= 0 else ()
+        rises = shown >> index & 1 and coarsest[index] * LEVEL_RATIO <= value.height
+        if rises or any(bits >> source & 1 for source in sources):
+            bits |= 1 << index
+    return bits
+
+
+def _goes_on(trace: Trace) -> int:
+    """The values that go into a convolution, or an output, that the result depends on, as bits."""
+    sets, used = ancestors(trace), used_values(trace)
+    bits = 0 if trace.stopped else used
+    for op in trace.ops:
+        if op.name == "convolution" and used >> op.outputs[0] & 1:
+            bits |= sets[op.inputs[0]]
+    return bits

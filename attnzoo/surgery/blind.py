@@ -1,0 +1,43 @@
+"""Places where a block would see the same for every image."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from attnzoo.errors import NoSitesError
+from attnzoo.policies import Selection
+from attnzoo.structure import after_activation, behind_instance_norm
+from attnzoo.tracing import Site, Skipped, Trace
+
+__all__ = ["where_channels_differ"]
+
+_BLIND = (
+    "an instance norm makes that map, so the mean of each channel is the same for every image, and "
+    "attention to channels sees nothing; before the norm it would be undone"
+)
+
+
+def where_channels_differ(trace: Trace, selection: Selection, block: str) -> Selection:
+    """The selection without places where a channel's mean is the same for every image.
+
+    Where an activation follows, the place is after it. What `match` names stays.
+
+    Raises:
+        NoSitesError: no other places are left.
+    """
+    sites: list[Site] = []
+    skipped: list[Skipped] = []
+    for site in selection.sites:
+        if selection.policy.name == "match" or not behind_instance_norm(trace, site.value):
+            sites.append(site)
+        elif (bent := after_activation(trace, site.value)) is not None:
+            sites.append(trace.after(bent))
+        else:
+            skipped.append(Skipped(site.path, _BLIND))
+    if not sites:
+        raise NoSitesError(
+            f"policy {selection.asked!r} finds {len(skipped)} places in {trace.model}, and block "
+            f"{block!r} would see nothing at any: {_BLIND}. At {skipped[0].path!r}, say. Take "
+            f"policy 'post-residual' or 'stage-end', or a block that looks at positions."
+        )
+    return replace(selection, sites=tuple(sites), skipped=(*selection.skipped, *skipped))
