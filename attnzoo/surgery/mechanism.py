@@ -6,13 +6,22 @@ anchors, "after this module" or "before that one", are the same place if those s
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 
 from torch import nn
 
 from attnzoo.errors import SiteError
-from attnzoo.hosts import SLOTS, get_module, has_attribute, join, reads_positions, split
+from attnzoo.hosts import (
+    SLOTS,
+    Attended,
+    Attention,
+    Replaced,
+    get_module,
+    has_attribute,
+    join,
+    reads_positions,
+    split,
+)
 from attnzoo.surgery.edits import Edit, Hook, Insert, Replace, Slot, Subclass, Wrap
 from attnzoo.tracing import Call, Site, Trace, Where
 
@@ -48,7 +57,7 @@ def choose_edit(trace: Trace, model: nn.Module, site: Site, taken: set[str]) -> 
     if site.where == "replace":
         edit: Edit | None = _replace(trace, site)
     else:
-        anchors = list(_anchors(trace, site))
+        anchors = _anchors(trace, site)
         makers = (_slot, _insert, _hook, _wrap_stateless, _wrap)
         edits = (make(trace, model, anchor, taken) for make in makers for anchor in anchors)
         edit = next((found for found in edits if found is not None), None)
@@ -69,21 +78,24 @@ def is_occupied(trace: Trace, site: Site) -> bool:
     )
 
 
-def _anchors(trace: Trace, site: Site) -> Iterator[Anchor]:
-    """The anchors at the same place as `site`, itself first."""
+def _anchors(trace: Trace, site: Site) -> list[Anchor]:
+    """The anchors at the same place as `site`, itself first.
+
+    Parts of attention are none unless there are no others: it may be taken out by itself, and what
+    stands on its parts would go with it.
+    """
     own = Anchor(trace.calls[site.call], site.where)
     seen_by = _seen_by(trace, own, site.value)
-    yield own
-    for where, calls in (
-        ("after", trace.returning(site.value)),
-        ("before", trace.taking(site.value)),
-    ):
-        for call in calls:
-            anchor = Anchor(call, where)
-            if where == "before" and call.index in trace.altering:
-                continue
-            if anchor != own and _seen_by(trace, anchor, site.value) == seen_by:
-                yield anchor
+    found = [own]
+    found += (Anchor(call, "after") for call in trace.returning(site.value))
+    taking = (call for call in trace.taking(site.value) if call.index not in trace.altering)
+    found += (Anchor(call, "before") for call in taking)
+    same = [a for a in dict.fromkeys(found) if _seen_by(trace, a, site.value) == seen_by]
+    return [anchor for anchor in same if not _is_part_of_attention(trace, anchor.call)] or same
+
+
+def _is_part_of_attention(trace: Trace, call: Call) -> bool:
+    return any(trace.info(outer).is_attention for outer in trace.enclosing(call))
 
 
 def _seen_by(trace: Trace, anchor: Anchor, value: int) -> frozenset[int]:
@@ -170,7 +182,8 @@ def _hook(trace: Trace, model: nn.Module, anchor: Anchor, taken: set[str]) -> Ed
     edit = Hook(call.path, anchor.where)
     if edit.path in taken or has_attribute(host, edit.name) or call.path in trace.children_run:
         return None
-    return None if _copies_itself(type(host)) else edit
+    ours = isinstance(host, Attention | Attended | Replaced)
+    return None if ours or _copies_itself(type(host)) else edit
 
 
 def _copies_itself(cls: type[nn.Module]) -> bool:
