@@ -89,4 +89,4 @@ def wrap(
         >>> list(attnzoo.attention_modules(model))[:2]
         ['layer1.0.attn.block', 'layer1.1.attn.block']
     """
-    return carry_out(plan(model, policy, block, start=start, example=example, **block_options))
+    return carry_out(make_plan(model, parse_recipe(policy, block, start, block_options), example))

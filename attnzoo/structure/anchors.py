@@ -6,7 +6,6 @@ anchors, "after this module" or "before that one", are the same place if those s
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 
 from attnzoo.structure.graph import computed_once, used_values
@@ -27,21 +26,24 @@ class Anchor:
     where: Where
 
 
-def anchors(trace: Trace, site: Site) -> Iterator[Anchor]:
-    """The anchors at the same place as `site`, itself first."""
+def anchors(trace: Trace, site: Site) -> list[Anchor]:
+    """The anchors at the same place as `site`, itself first.
+
+    Parts of attention are none unless there are no others: it may be taken out by itself, and what
+    stands on its parts would go with it.
+    """
     own = Anchor(trace.calls[site.call], site.where)
     seen_by = _seen_by(trace, own, site.value)
-    yield own
-    for where, calls in (
-        ("after", trace.returning(site.value)),
-        ("before", trace.taking(site.value)),
-    ):
-        for call in calls:
-            anchor = Anchor(call, where)
-            if where == "before" and call.index in trace.altering:
-                continue
-            if anchor != own and _seen_by(trace, anchor, site.value) == seen_by:
-                yield anchor
+    found = [own]
+    found += (Anchor(call, "after") for call in trace.returning(site.value))
+    taking = (call for call in trace.taking(site.value) if call.index not in trace.altering)
+    found += (Anchor(call, "before") for call in taking)
+    same = [a for a in dict.fromkeys(found) if _seen_by(trace, a, site.value) == seen_by]
+    return [anchor for anchor in same if not _is_part_of_attention(trace, anchor.call)] or same
+
+
+def _is_part_of_attention(trace: Trace, call: Call) -> bool:
+    return any(trace.info(outer).is_attention for outer in trace.enclosing(call))
 
 
 def _seen_by(trace: Trace, anchor: Anchor, value: int) -> frozenset[int]:

@@ -5,7 +5,17 @@ from __future__ import annotations
 from torch import nn
 
 from attnzoo.errors import SiteError
-from attnzoo.hosts import SLOTS, get_module, has_attribute, join, reads_positions, split
+from attnzoo.hosts import (
+    SLOTS,
+    Attended,
+    Attention,
+    Replaced,
+    get_module,
+    has_attribute,
+    join,
+    reads_positions,
+    split,
+)
 from attnzoo.structure import Anchor, anchors, called_often
 from attnzoo.surgery.edits import Edit, Hook, Insert, Replace, Slot, Subclass, Wrap
 from attnzoo.tracing import Call, Site, Trace
@@ -31,7 +41,7 @@ def choose_edit(trace: Trace, model: nn.Module, site: Site, taken: set[str]) -> 
     if site.where == "replace":
         edit: Edit | None = _replace(trace, site)
     else:
-        same = list(anchors(trace, site))
+        same = anchors(trace, site)
         makers = (_slot, _insert, _hook, _wrap_stateless, _wrap)
         edits = (make(trace, model, anchor, taken) for make in makers for anchor in same)
         edit = next((found for found in edits if found is not None), None)
@@ -124,7 +134,8 @@ def _hook(trace: Trace, model: nn.Module, anchor: Anchor, taken: set[str]) -> Ed
     edit = Hook(call.path, anchor.where)
     if edit.path in taken or has_attribute(host, edit.name) or call.path in trace.children_run:
         return None
-    return None if _copies_itself(type(host)) else edit
+    ours = isinstance(host, Attention | Attended | Replaced)
+    return None if ours or _copies_itself(type(host)) else edit
 
 
 def _copies_itself(cls: type[nn.Module]) -> bool:

@@ -205,7 +205,6 @@ class Plan:
 _KEPT: set[tuple[Any, str, tuple[int, ...]]] = set()
 
 
-@undisturbed
 def make_plan(model: nn.Module, recipe: Recipe, example: Any = None) -> Plan:
     """Resolve a recipe on a model, without changing it.
 

@@ -72,9 +72,9 @@ def test_what_is_named_after_the_stop_may_be_called_again(net: type[_Branches]) 
     assert trace.stopped
     assert "conv" in trace.ahead
     assert trace.times_called["conv"] == 2
-    before_it = ("match", {"pattern": "conv", "where": "before"})
+    where = "after" if net is _Loops else "before"
     with pytest.raises(SiteError, match="called 2 times"):
-        attnzoo.wrap(model, before_it, "se", example=SIZE)
+        attnzoo.wrap(model, ("match", {"pattern": "conv", "where": where}), "se", example=SIZE)
     assert snapshot(model) == untouched
 
 
