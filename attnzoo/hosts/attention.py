@@ -94,9 +94,8 @@ class Attention(nn.Module):
         if hasattr(self.block, "gates") and base is None:  # it takes γ itself
             return self._back(self.block(images, self.gamma), x)
         bases = images if base is None else self._images(base)
-        y = self.block(images).to(bases.dtype)
-        gamma = self.gamma.to(bases.dtype).view(1, -1, 1, 1)
-        return self._back(kernels.softened(bases, y, gamma), x)
+        y = kernels.softened(bases, self.block(images), self.gamma.view(1, -1, 1, 1))
+        return self._back(y, x)
 
     def _images(self, x: Tensor) -> Tensor:
         """The map as (N, C, H, W), every frame of a video by itself."""

@@ -21,6 +21,7 @@ __all__ = ["softened"]
 
 def softened(base: Tensor, y: Tensor, gamma: Tensor) -> Tensor:
     """`base + γ·(y − base)` in the dtype and layout of the base."""
+    y, gamma = y.to(base.dtype), gamma.to(base.dtype)
     if not torch.jit.is_scripting():
         return _softened(base, y, gamma)
     return base - gamma * (base - y)
@@ -34,11 +35,12 @@ def _softened(base: Tensor, y: Tensor, gamma: Tensor) -> Tensor:
 
 
 def _formula(base: Tensor, y: Tensor, gamma: Tensor, shut: Tensor | None) -> Tensor:
-    change = gamma * (base - y)
-    if shut is not None:
-        # A zero of either sign, or no number; base − 0 is base bit for bit, base − (−0) is not.
-        change = torch.where(shut & ((change == 0) | ~change.isfinite()), 0.0, change)
-    return base - change
+    if shut is None:
+        return base - gamma * (base - y)
+    change = gamma * (y - base)
+    change = torch.where(shut & ~change.isfinite(), 0.0, change)
+    # 0 − change is never a negative zero, and base − 0 is base bit for bit.
+    return base - (0.0 - change)
 
 
 class _Softening(torch.autograd.Function):

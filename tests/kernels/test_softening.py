@@ -1,0 +1,63 @@
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import Tensor
+from torch.autograd import gradcheck, gradgradcheck
+from zoo import same_bits
+
+from attnzoo.kernels.softening import softened
+
+SHAPE = (2, 3, 4, 5)
+
+
+def _gamma(dtype: torch.dtype = torch.float64) -> Tensor:
+    return torch.tensor([0.0, 0.5, -0.3], dtype=dtype).view(1, -1, 1, 1).requires_grad_()
+
+
+def test_is_the_formula_and_can_be_differentiated_twice() -> None:
+    base, y = torch.randn(2, *SHAPE, dtype=torch.float64, requires_grad=True)
+    gamma = _gamma()
+    torch.testing.assert_close(softened(base, y, gamma), base + gamma * (y - base))
+    assert gradcheck(softened, (base, y, gamma))
+    assert gradgradcheck(softened, (base, y, gamma))
+
+
+@pytest.mark.parametrize("recorded", [False, True])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float16, torch.bfloat16])
+def test_gamma_of_zero_is_the_base_bit_for_bit(dtype: torch.dtype, recorded: bool) -> None:
+    wild = [-0.0, 0.0, float("inf"), -float("inf"), float("nan"), 6e4, -6e4, 1.0]
+    pairs = torch.cartesian_prod(torch.tensor(wild), torch.tensor(wild)).to(dtype)
+    base, y = (pairs[:, i].view(1, 1, 8, 8).expand(2, 3, 8, 8).clone() for i in (0, 1))
+    run = softened
+    if recorded:
+        torch._dynamo.reset()
+        run = torch.compile(softened, backend="eager", fullgraph=True)
+    result = run(base, y.requires_grad_(), _gamma(dtype))
+    assert same_bits(result[:, 0].detach(), base[:, 0])
+    (gradient,) = torch.autograd.grad(result[:, 0].nansum(), y)
+    assert not gradient[:, 0].nan_to_num().any()
+
+
+def test_the_dtype_is_that_of_the_base() -> None:
+    base, y = torch.randn(SHAPE, dtype=torch.bfloat16), torch.randn(SHAPE)
+    gamma = _gamma(torch.float32)
+    result = softened(base, y, gamma)
+    assert result.dtype == torch.bfloat16
+    result.sum().backward()
+    assert gamma.grad.dtype == torch.float32
+    assert gamma.grad.abs().min() > 0
+
+
+def test_per_sample_gradients_equal_the_loop() -> None:
+    base, y = torch.randn(2, *SHAPE, dtype=torch.float64)
+    gamma = _gamma().detach()
+
+    def loss(gamma: Tensor, base: Tensor, y: Tensor) -> Tensor:
+        return softened(base[None], y[None], gamma).square().sum()
+
+    found = torch.func.vmap(torch.func.grad(loss), (None, 0, 0))(gamma, base, y)
+    for image in range(2):
+        alone = gamma.clone().requires_grad_()
+        loss(alone, base[image], y[image]).backward()
+        torch.testing.assert_close(found[image], alone.grad)
