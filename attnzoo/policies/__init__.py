@@ -3,6 +3,7 @@
 from attnzoo.policies import auto as auto
 from attnzoo.policies import generic as generic
 from attnzoo.policies import named as named
+from attnzoo.policies import pyramids as pyramids
 from attnzoo.policies.filters import FILTERS
 from attnzoo.policies.selection import (
     PolicyCall,

@@ -9,6 +9,8 @@ from attnzoo.structure import (
     Addition,
     ResidualBlock,
     StageEnd,
+    called_once,
+    composites,
     functional_pools,
     maker,
     mbconvs,
@@ -23,7 +25,15 @@ from attnzoo.structure import (
 )
 from attnzoo.tracing import Call, Site, Skipped, Trace
 
-__all__ = ["in_residual", "mbconv", "post_residual", "pre_pool", "stage_end", "transition"]
+__all__ = [
+    "in_block",
+    "in_residual",
+    "mbconv",
+    "post_residual",
+    "pre_pool",
+    "stage_end",
+    "transition",
+]
 
 Found = list[Site | Skipped]
 
@@ -93,6 +103,23 @@ def in_residual(trace: Trace) -> Found:
         if not block.additions:
             found.append(Skipped(block.call.path, "this block adds no shortcut"))
         found += [_on_branch(trace, block, addition) for addition in block.additions]
+    return found
+
+
+@register_policy("in-block", source="YOLOv8, CSPNet (2020)", looks_for="blocks of blocks")
+def in_block(trace: Trace) -> Found:
+    """On the inner residual branches of blocks that join smaller ones: C2f, C3k2, CSP, ELAN.
+
+    On the branch, just before the addition; after the smaller block where it adds no shortcut.
+    """
+    found: Found = []
+    for composite in composites(trace):
+        for inner in composite.inner:
+            if inner.addition is None:
+                found.append(_after(trace, inner.call))
+            else:
+                host = ResidualBlock(inner.call, (inner.addition,), inner.call)
+                found.append(_on_branch(trace, host, inner.addition))
     return found
 
 
@@ -206,5 +233,5 @@ def _made(trace: Trace, block: Call, value: int) -> Site | Skipped:
     for call in reversed(inside):
         made = call.outputs == (value,) and call not in passing and call.index not in trace.unread
         if made and trace.output_map(call) is not None:
-            return trace.after(call)
+            return trace.after(called_once(trace, call))
     return Skipped(block.path, "no module makes the feature map there")

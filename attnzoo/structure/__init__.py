@@ -1,13 +1,23 @@
 """What a trace shows about the architecture: pure functions of a `Trace`, each computed once."""
 
 from attnzoo.structure.anchors import Anchor, anchors, called_often, is_read, parts_called_often
+from attnzoo.structure.composites import Composite, Inner, composites
 from attnzoo.structure.dense import Transition, transitions
+from attnzoo.structure.fusions import stride
 from attnzoo.structure.head import head_paths
-from attnzoo.structure.makers import maker, only_reader, passed_on
+from attnzoo.structure.makers import called_once, maker, only_reader, passed_on
 from attnzoo.structure.mbconv import MBConv, mbconvs
 from attnzoo.structure.norms import after_activation, behind_instance_norm
 from attnzoo.structure.operations import passes
 from attnzoo.structure.pools import FunctionalPool, functional_pools, pool_calls
+from attnzoo.structure.pyramid import (
+    Level,
+    Node,
+    decoder_nodes,
+    decoder_skips,
+    neck_levels,
+    nodes,
+)
 from attnzoo.structure.residual import Addition, ResidualBlock, residual_blocks
 from attnzoo.structure.stages import StageEnd, stage_ends
 from attnzoo.structure.trunk import Unit, on_trunk, units
@@ -15,8 +25,12 @@ from attnzoo.structure.trunk import Unit, on_trunk, units
 __all__ = [
     "Addition",
     "Anchor",
+    "Composite",
     "FunctionalPool",
+    "Inner",
+    "Level",
     "MBConv",
+    "Node",
     "ResidualBlock",
     "StageEnd",
     "Transition",
@@ -25,11 +39,17 @@ __all__ = [
     "anchors",
     "behind_instance_norm",
     "called_often",
+    "called_once",
+    "composites",
+    "decoder_nodes",
+    "decoder_skips",
     "functional_pools",
     "head_paths",
     "is_read",
     "maker",
     "mbconvs",
+    "neck_levels",
+    "nodes",
     "on_trunk",
     "only_reader",
     "parts_called_often",
@@ -38,6 +58,7 @@ __all__ = [
     "pool_calls",
     "residual_blocks",
     "stage_ends",
+    "stride",
     "transitions",
     "units",
 ]

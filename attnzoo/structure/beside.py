@@ -13,7 +13,7 @@ from attnzoo.structure.graph import ancestors, chain, computed_once, used_values
 from attnzoo.structure.nested import level_holders
 from attnzoo.structure.operations import looks_up
 from attnzoo.structure.residual import residual_blocks
-from attnzoo.structure.trunk import Unit, blocks_in_parts, is_block, units
+from attnzoo.structure.trunk import Unit, blocks_in_parts, is_block, raises, units
 from attnzoo.tracing import LEVEL_RATIO, Call, Trace, Value
 
 __all__ = ["NO_MAP", "coarsest_before", "is_padded", "risen_values", "shown_maps", "units_beside"]
@@ -38,7 +38,7 @@ def units_beside(trace: Trace) -> tuple[Unit, ...]:
         if call.index in closed:
             return
         children, is_map = trace.children(call), trace.output_map(call) is not None
-        apart = not is_map or call.index == 0 or call.index in holders
+        apart = not is_map or call.index == 0 or call.index in holders or raises(trace, call)
         apart = apart or _is_straight(trace, call, children)
         if apart and call.index not in blocks:
             for child in children:

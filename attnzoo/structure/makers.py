@@ -5,7 +5,7 @@ from __future__ import annotations
 from attnzoo.structure.operations import passes
 from attnzoo.tracing import Call, Trace
 
-__all__ = ["last_layer", "maker", "only_reader", "passed_on"]
+__all__ = ["called_once", "last_layer", "maker", "only_reader", "passed_on"]
 
 
 def maker(trace: Trace, value: int, host: Call) -> Call | None:
@@ -28,6 +28,18 @@ def maker(trace: Trace, value: int, host: Call) -> Call | None:
         value = op.inputs[0]
         if trace.users(value) != (made_by,):
             return None
+
+
+def called_once(trace: Trace, call: Call) -> Call:
+    """`call`, or where its module runs several times, one that runs once and returns its map.
+
+    One activation is often shared by all of a network; a place is better named after the layer.
+    """
+    if trace.times_called[call.path] == 1 or not call.outputs:
+        return call
+    made = [one for one in trace.returning(call.outputs[0]) if one.parent >= 0]
+    once = [one for one in made if trace.times_called[one.path] == 1]
+    return once[-1] if once else call
 
 
 def last_layer(trace: Trace, value: int, host: Call) -> Call | None:

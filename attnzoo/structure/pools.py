@@ -83,12 +83,25 @@ def functional_pools(trace: Trace) -> tuple[FunctionalPool, ...]:
             taken, made = trace.values[op.inputs[0]], trace.values[op.outputs[0]]
             host = trace.calls[op.call]
             if _shrinks(taken, made) and not _is_global([op], made) and not _adaptive(trace, host):
-                value = op.inputs[0]
+                value = _before_blur(trace, op.inputs[0], host)
                 given = host.parent >= 0 and host.takes_tensor and host.inputs[0] == value
-                first = given and [u for u in trace.users(value) if u in host.ops] == [op.index]
+                first = given and len([u for u in trace.users(value) if u in host.ops]) == 1
                 producer = maker(trace, value, host)
                 found.append(FunctionalPool(host, op.outputs[0], producer, first))
     return tuple(found)
+
+
+def _before_blur(trace: Trace, value: int, host: Call) -> int:
+    """The map that pools of stride 1 have blurred before a part of it is pooled (YOLOv9's ADown)."""
+    before = value
+    while (made_by := trace.values[before].op) in host.ops:
+        op = trace.ops[made_by]
+        if op.name in _POOL_OPS:
+            value = op.inputs[0]
+        elif not op.name.startswith(("split", "slice", "chunk", "narrow")):
+            break
+        before = op.inputs[0]
+    return value
 
 
 def _pools(trace: Trace, call: Call) -> bool:

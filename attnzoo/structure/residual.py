@@ -26,7 +26,7 @@ from attnzoo.structure.graph import ancestors, computed_once, nonlinear_values
 from attnzoo.structure.operations import passes
 from attnzoo.tracing import Call, Op, Trace
 
-__all__ = ["Addition", "ResidualBlock", "residual_blocks"]
+__all__ = ["Addition", "ResidualBlock", "residual_additions", "residual_blocks"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,13 +61,9 @@ class ResidualBlock:
 @computed_once
 def residual_blocks(trace: Trace) -> tuple[ResidualBlock, ...]:
     """The residual blocks of a network, in forward order."""
-    hosts = [(op, _host(trace, op)) for op in trace.ops if _adds_maps(trace, op)]
-    sums = [(op, host) for op, host in hosts if host is not None]
     found: dict[int, list[Addition]] = {}
-    for op, host in sums:
-        addition = _residual(trace, op, host) if host.parent >= 0 else None
-        if addition is not None:
-            found.setdefault(host.index, []).append(addition)
+    for host, addition in residual_additions(trace):
+        found.setdefault(host.index, []).append(addition)
 
     blocks: dict[int, ResidualBlock] = {}
     covered: set[int] = set()
@@ -85,12 +81,30 @@ def residual_blocks(trace: Trace) -> tuple[ResidualBlock, ...]:
             blocks[call.index] = ResidualBlock(call, (), call)
             covered.update(call.inside)
 
-    for op, host in sums:
+    for op, host in _sums(trace):
         if host.index not in blocks and host.index not in covered:
             block = _written_out(trace, op, host)
             if block and not any(i in blocks for i in (block.call.index, *block.call.inside)):
                 blocks[block.call.index] = block
     return tuple(blocks[index] for index in sorted(blocks))
+
+
+@computed_once
+def residual_additions(trace: Trace) -> tuple[tuple[Call, Addition], ...]:
+    """All residual additions, those within other residual blocks too, with the module of each."""
+    found = []
+    for op, host in _sums(trace):
+        addition = _residual(trace, op, host) if host.parent >= 0 else None
+        if addition is not None:
+            found.append((host, addition))
+    return tuple(found)
+
+
+@computed_once
+def _sums(trace: Trace) -> tuple[tuple[Op, Call], ...]:
+    """The additions of two maps, with the innermost module around each that is no layer."""
+    hosts = [(op, _host(trace, op)) for op in trace.ops if _adds_maps(trace, op)]
+    return tuple((op, host) for op, host in hosts if host is not None)
 
 
 def _is_stage(trace: Trace, call: Call, hosts: Iterable[int]) -> bool:

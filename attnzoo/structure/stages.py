@@ -15,11 +15,11 @@ from attnzoo.structure.beside import (
     units_beside,
 )
 from attnzoo.structure.graph import ancestors, computed_once
-from attnzoo.structure.makers import only_reader
+from attnzoo.structure.makers import called_once, only_reader
 from attnzoo.structure.trunk import MIXES, Unit, on_trunk, on_way_down, only_weights, units
 from attnzoo.tracing import LEVEL_RATIO, Call, Trace, Value, Where
 
-__all__ = ["StageEnd", "stage_ends"]
+__all__ = ["StageEnd", "returned_values", "stage_ends"]
 
 _NAMES = (
     "add sub mul div sigmoid tanh clamp hardtanh _softmax _log_softmax view _unsafe_view squeeze "
@@ -88,7 +88,7 @@ def _end_of(trace: Trace, level: list[Unit]) -> StageEnd:
     blocks = [unit for unit in level if unit.is_block]
     blocks = [unit for unit in level if unit.is_block or _gates_one_of(trace, unit, blocks)]
     alone = [unit for unit in blocks or level if _stands_alone(trace, unit)]
-    call = (alone or blocks or level)[-1].call
+    call = called_once(trace, (alone or blocks or level)[-1].call)
     return StageEnd(call, "after", call.outputs[0])
 
 
@@ -143,11 +143,11 @@ def _stands_alone(trace: Trace, unit: Unit) -> bool:
 
 
 def _is_returned(trace: Trace, unit: Unit) -> bool:
-    return not unit.is_block and unit.call.outputs[0] in _returned(trace)
+    return not unit.is_block and unit.call.outputs[0] in returned_values(trace)
 
 
 @computed_once
-def _returned(trace: Trace) -> frozenset[int]:
+def returned_values(trace: Trace) -> frozenset[int]:
     """What a last convolution makes, and what of that the network returns, summed up or scaled."""
     found: set[int] = set()
 

@@ -9,7 +9,7 @@ from attnzoo.structure.makers import last_layer
 from attnzoo.structure.nested import level_holders
 from attnzoo.structure.operations import passes
 from attnzoo.structure.residual import residual_blocks
-from attnzoo.tracing import Call, Trace, Value
+from attnzoo.tracing import LEVEL_RATIO, Call, Trace, Value
 
 __all__ = [
     "MIXES",
@@ -85,6 +85,7 @@ def units(trace: Trace) -> tuple[Unit, ...]:
         straight = bool(children) and children[-1].outputs == call.outputs
         straight &= all(any(on_trunk(trace, v) for v in c.outputs) for c in children)
         apart = call.parent < 0 or call.index in holders or _ends(trace, call)
+        apart = apart or raises(trace, call)
         if apart or (straight and call.index not in residual):
             for child in children:
                 take(child)
@@ -99,6 +100,15 @@ def units(trace: Trace) -> tuple[Unit, ...]:
     if trace.calls:
         take(trace.calls[0])
     return tuple(found)
+
+
+def raises(trace: Trace, call: Call) -> bool:
+    """Whether a module with modules inside brings a map up by two levels: a decoder, no block."""
+    output = trace.output_map(call)
+    given = [trace.values[value] for value in call.inputs if trace.values[value].is_map]
+    least = min((value.height for value in given if not value.is_point), default=0)
+    whole = output is not None and 0 < least * 2 * LEVEL_RATIO <= output.height
+    return whole and trace.info(call).kind != "leaf"
 
 
 @computed_once
@@ -138,18 +148,18 @@ def is_block(trace: Trace, call: Call) -> bool:
 
 
 def only_weights(trace: Trace, call: Call) -> bool:
-    """Whether all a module does with the map it is given is to weight it, as squeeze-excite does.
+    """Whether all a module does with a map it is given is to weight it, as squeeze-excite does.
 
     What it returns is that map times something, or a sum of such.
     """
     if not call.inputs or not call.outputs or not call.ops:
         return False
-    given, gates = call.inputs[0], []
+    given, gates = set(call.inputs), []
 
     def weighted(value: int) -> bool:
         made_by = trace.values[value].op
-        if value == given or made_by not in call.ops:
-            return value == given
+        if value in given or made_by not in call.ops:
+            return value in given
         op = trace.ops[made_by]
         sources = set(op.inputs)
         if op.name == "mul" and len(sources) > 1:

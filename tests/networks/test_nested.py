@@ -333,3 +333,24 @@ def _places(trace: Trace, policy: str) -> list[tuple[str, str]]:
         return [(site.where, site.path) for site in select(trace, PolicyCall(policy)).sites]
     except NoSitesError:
         return []
+
+
+@pytest.mark.parametrize(
+    ("build", "blocks", "skips"),
+    [
+        (translating, "model.2.model.3 model.2", "model.1 model.2.model.2"),
+        (around_unet, "network.join.0 network.join.1", "network.down.0 network.down.1"),
+        (
+            hourglass,
+            "1.deeper.deeper 1.deeper 1",
+            "1.beside 1.deeper.beside 1.deeper.deeper.beside",
+        ),
+    ],
+)
+def test_places_of_a_nested_decoder(
+    build: Callable[[], nn.Module], blocks: str, skips: str
+) -> None:
+    found = attnzoo.plan(build(), "decoder", "se", example=SIZE).sites
+    assert " ".join(site.path for site in found) == blocks
+    found = attnzoo.plan(build(), ("decoder", {"on": "skip"}), "se", example=SIZE).sites
+    assert " ".join(site.path for site in found) == skips

@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 import torch
+from detectors import EfficientDet
 from torch import Tensor, nn
 from torch.nn import functional as F
 from zoo import Residual, conv, same_bits
@@ -60,49 +61,6 @@ class Steps(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         return sum(self.d(F.relu(self.c(x))).mean((2, 3)) for _ in range(3))
-
-
-class Separable(nn.Module):
-    """A depthwise convolution and a linear pointwise one: nodes and heads of EfficientDet."""
-
-    def __init__(self, channels: int) -> None:
-        super().__init__()
-        self.deep = nn.Conv2d(channels, channels, 3, padding=1, groups=channels)
-        self.point, self.norm = nn.Conv2d(channels, channels, 1), nn.BatchNorm2d(channels)
-
-    def forward(self, x: Tensor) -> Tensor:
-        return self.norm(self.point(self.deep(x)))
-
-
-class Inverted(nn.Module):
-    def __init__(self, given: int, made: int, stride: int) -> None:
-        super().__init__()
-        self.expand, self.project = nn.Conv2d(given, 4 * given, 1), nn.Conv2d(4 * given, made, 1)
-        self.deep = nn.Conv2d(4 * given, 4 * given, 3, stride, 1, groups=4 * given)
-
-    def forward(self, x: Tensor) -> Tensor:
-        y = self.project(F.silu(self.deep(F.silu(self.expand(x)))))
-        return x + y if x.shape == y.shape else y
-
-
-class EfficientDet(nn.Module):
-    """MBConv in the trunk, separable convolutions in the neck and in a head of all levels."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.stem, self.first = nn.Conv2d(3, 16, 3, 2, 1), Separable(16)
-        self.blocks = nn.ModuleList(Inverted(16, 16, s) for s in (1, 2, 1, 2, 1))
-        self.td, self.out, self.td2 = (Separable(16) for _ in range(3))
-        self.head = nn.Sequential(Separable(16), nn.ReLU(), Separable(16))
-
-    def forward(self, x: Tensor) -> list[Tensor]:
-        p2 = self.first(self.stem(x))
-        p3 = self.blocks[2](self.blocks[1](self.blocks[0](p2)))
-        p4 = self.blocks[4](self.blocks[3](p3))
-        up = self.td(F.silu(0.5 * p3 + 0.5 * F.interpolate(p4, scale_factor=2)))
-        up2 = self.td2(F.silu(0.5 * p2 + 0.5 * F.interpolate(up, scale_factor=2)))
-        down = self.out(F.silu(0.5 * p4 + 0.5 * F.max_pool2d(up, 2)))
-        return [self.head(level) for level in (up2, up, down)]
 
 
 def test_a_head_of_all_levels_is_left_out_with_the_line_to_type() -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 import timm
 import torch
+from detectors import Pan, strided
 from patches import others_left_alone
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -16,10 +17,6 @@ from attnzoo.policies.auto import choose
 from attnzoo.tracing import Trace, probe
 
 SIZE = (3, 64, 64)
-
-
-def _strided(given: int, made: int) -> nn.Sequential:
-    return nn.Sequential(nn.Conv2d(given, made, 3, 2, 1), nn.BatchNorm2d(made), nn.ReLU())
 
 
 class Excited(nn.Module):
@@ -45,8 +42,8 @@ class Excited(nn.Module):
 class Efficient(nn.Module):
     def __init__(self) -> None:
         super().__init__()
-        self.stem, self.first = _strided(3, 16), Excited()
-        self.second, self.gate = _strided(8, 16), Excited.Gate(16)
+        self.stem, self.first = strided(3, 16), Excited()
+        self.second, self.gate = strided(8, 16), Excited.Gate(16)
 
     def forward(self, x: Tensor) -> Tensor:
         return self.gate(self.second(self.first(self.stem(x)))).mean((2, 3))
@@ -58,7 +55,7 @@ class Empty(nn.Module):
     def __init__(self) -> None:
         super().__init__()
         self.before, self.first = nn.Sequential(), conv(3, 8)
-        self.down, self.second = _strided(8, 16), nn.Sequential()
+        self.down, self.second = strided(8, 16), nn.Sequential()
 
     def forward(self, x: Tensor) -> Tensor:
         return self.second(self.down(self.first(self.before(x)))).mean((2, 3))
@@ -90,7 +87,7 @@ class DualPath(nn.Module):
         super().__init__()
         first, second = Dual(16, 1, True), Dual(56, 2, True)
         self.features = nn.Sequential(
-            _strided(3, 16), first, Dual(40), Dual(48), second, Dual(40), self.Joined()
+            strided(3, 16), first, Dual(40), Dual(48), second, Dual(40), self.Joined()
         )
         self.last = nn.Linear(48, 5)
 
@@ -113,7 +110,7 @@ class Factors(nn.Module):
 
     def __init__(self) -> None:
         super().__init__()
-        self.stem = _strided(3, 16)
+        self.stem = strided(3, 16)
         sizes = ((16, 16, 1), (16, 16, 1), (16, 32, 2), (32, 32, 1))
         self.feature = nn.ModuleList(self.Block(*size) for size in sizes)
 
@@ -130,7 +127,7 @@ class FlatInception(nn.Module):
 
     def __init__(self) -> None:
         super().__init__()
-        self.conv1, self.pool1 = _strided(3, 16), nn.MaxPool2d(3, 2, 1)
+        self.conv1, self.pool1 = strided(3, 16), nn.MaxPool2d(3, 2, 1)
         self.conv2, self.pool2 = conv(16, 24), nn.MaxPool2d(3, 2, 1)
         for name, given in (("a", 24), ("b", 24), ("c", 48), ("d", 24)):
             branches = {"one": conv(given, 8), "two": conv(given, 8), "pool": conv(given, 8)}
@@ -139,7 +136,7 @@ class FlatInception(nn.Module):
         self.mean, self.narrow, self.down = (
             nn.AvgPool2d(3, 1, 1),
             conv(24, 16),
-            _strided(16, 24),
+            strided(16, 24),
         )
         self.pool3, self.narrow2 = nn.MaxPool2d(3, 2, 1), conv(24, 24)
         self.all = nn.AvgPool2d(4)
@@ -153,22 +150,6 @@ class FlatInception(nn.Module):
         x = self.inception(self.inception(x, "a"), "b")
         x = torch.cat([self.down(self.narrow(x)), self.pool3(x)], 1)
         return self.all(self.inception(x, "c")).flatten(1)
-
-
-class Pan(nn.Module):
-    """A path aggregation neck and a head for each of its levels."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.c1, self.c2, self.c3 = _strided(3, 16), _strided(16, 32), _strided(32, 64)
-        self.n2, self.down, self.n3 = conv(96, 32), _strided(32, 32), conv(96, 64)
-        self.h2, self.h3 = nn.Conv2d(32, 4, 1), nn.Conv2d(64, 4, 1)
-
-    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        a = self.c2(self.c1(x))
-        b = self.c3(a)
-        p = self.n2(torch.cat([a, F.interpolate(b, scale_factor=2)], 1))
-        return self.h2(p), self.h3(self.n3(torch.cat([b, self.down(p)], 1)))
 
 
 #: Network → its places by stage-end, and what `auto` chooses.

@@ -1,0 +1,91 @@
+"""Where the heads of a network begin: what is given several levels, or is run for each of them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from attnzoo.structure.beside import risen_values, shown_maps
+from attnzoo.structure.fusions import fusions, same_level
+from attnzoo.structure.graph import ancestors, computed_once
+from attnzoo.structure.stages import returned_values
+from attnzoo.tracing import Call, Trace
+
+__all__ = ["Head", "head"]
+
+
+@dataclass(frozen=True, slots=True)
+class Head:
+    """What a head of several levels is given.
+
+    Attributes:
+        calls: the modules that are the head: one for all levels, or one called for each; none
+            where the network returns the levels.
+        inputs: the maps, from the finest to the coarsest.
+    """
+
+    calls: tuple[Call, ...]
+    inputs: tuple[int, ...]
+
+
+@computed_once
+def head(trace: Trace) -> Head | None:
+    """The head of a network whose neck hands on maps of several levels; None if it has none.
+
+    That is the first module that is given several levels, returns none of them and fuses none, with
+    nothing fused behind it; else a module that is called for several levels; else what the network
+    returns, or makes its scores of.
+    """
+    for call in trace.calls[1:]:
+        levels = _levels(trace, call.inputs)
+        hands_on = set(levels) & set(call.outputs)
+        if len(levels) > 1 and not hands_on and _fuses_no_more(trace, call):
+            return Head((call,), levels)
+    repeated: dict[str, list[Call]] = {}
+    for call in trace.calls[1:]:
+        if trace.times_called[call.path] > 1 and trace.input_map(call) is not None:
+            repeated.setdefault(call.path, []).append(call)
+    for calls in repeated.values():
+        levels = _levels(trace, [call.inputs[0] for call in calls])
+        if len(levels) > 1 and all(_fuses_no_more(trace, call) for call in calls):
+            return Head(tuple(calls), levels)
+    levels = _levels(trace, trace.outputs)
+    before = [_before_scores(trace, value) for value in levels]
+    if all(value is not None for value in before):
+        levels = tuple(value for value in before if value is not None)
+    return Head((), levels) if len(levels) > 1 else None
+
+
+def _before_scores(trace: Trace, output: int) -> int | None:
+    """The map that a last convolution makes an output of, if a module makes it."""
+    value = output
+    while value in returned_values(trace):
+        op = trace.ops[trace.values[value].op]
+        value = op.inputs[0]
+        if op.name == "convolution":
+            made = any(call.parent >= 0 and call.ops for call in trace.returning(value))
+            return value if made else None
+    return None
+
+
+def _levels(trace: Trace, values: tuple[int, ...] | list[int]) -> tuple[int, ...]:
+    """The last map of each level, from the finest on; none where nothing has risen."""
+    shown, risen = shown_maps(trace), risen_values(trace)
+    maps = [value for value in values if shown >> value & 1]
+    if not any(risen >> value & 1 for value in maps):
+        return ()
+    found: list[int] = []
+    for value in sorted(maps, key=lambda value: -trace.values[value].height):
+        if found and same_level(trace.values[value], trace.values[found[-1]]):
+            found[-1] = max(value, found[-1])
+        else:
+            found.append(value)
+    return tuple(found)
+
+
+def _fuses_no_more(trace: Trace, call: Call) -> bool:
+    """Whether nothing that a module makes is fused, in it or behind it."""
+    made = 0
+    for index in call.ops:
+        for value in trace.ops[index].outputs:
+            made |= 1 << value
+    return bool(made) and not any(ancestors(trace)[fused] & made for fused in fusions(trace))
