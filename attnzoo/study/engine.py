@@ -254,9 +254,6 @@ def _do(
         if outcome not in (Outcome.FAILED, Outcome.DECIDED):
             table.update()
 
-    def wanted(job: Job) -> bool:
-        return study.look_from is None or job.run in _missing(study, folder)
-
     def watch_of(job: Job) -> Watch:
         return bars.watch() if bars is not None else watch or Watch()
 
@@ -265,7 +262,7 @@ def _do(
             bars.begin(len(jobs))
         try:
             idle = bars.waiting if bars is not None else lambda busy: None
-            conduct(jobs, engine, tell, idle, wanted)
+            conduct(jobs, engine, tell, idle, _Wanted(study, folder))
         except KeyboardInterrupt:
             if bars is not None and not isinstance(engine, InProcess):
                 bars.say("Stopping after the steps in progress. Ctrl-C again stops at once.")
@@ -307,6 +304,24 @@ def _stopped_by_sigterm() -> Generator[None]:
         yield
     finally:
         signal.signal(signal.SIGTERM, before)
+
+
+class _Wanted:
+    """Whether a run still has to be done; asked anew only once further runs are finished."""
+
+    def __init__(self, study: Study, folder: Path) -> None:
+        self.study, self.folder = study, folder
+        self.finished = -1
+        self.missing: set[str] = set()
+
+    def __call__(self, job: Job) -> bool:
+        if self.study.look_from is None:
+            return True
+        finished = sum(is_finished(run_folder(self.folder, run)) for run in self.study.runs)
+        if finished != self.finished:
+            self.finished = finished
+            self.missing = {run.id for run in _missing(self.study, self.folder)}
+        return job.run.id in self.missing
 
 
 class _Table:

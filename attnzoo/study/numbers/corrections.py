@@ -51,7 +51,7 @@ def shared(different: ArrayLike, same: ArrayLike) -> tuple[NDArray, NDArray]:
 
     Example:
         >>> [p.round(3).tolist() for p in shared([0.001, 0.4], [0.9, 0.02])]
-        [[0.002, 0.4], [0.9, 0.04]]
+        [[0.002, 0.8], [0.9, 0.04]]
     """
     pair = np.stack(np.broadcast_arrays(np.asarray(different, float), np.asarray(same, float)))
     # By closed testing: of the other comparisons, whichever nulls may hold. Worst are those of
