@@ -53,7 +53,7 @@ class UnsupportedModelError(AttnzooError, TypeError):
 
 
 class SurgeryError(AttnzooError, RuntimeError):
-    """The model did not behave as planned after surgery; it was put back as it was."""
+    """The model would not behave as planned after surgery, and was left as it was."""
 
 
 class NotWrappedError(AttnzooError, ValueError):

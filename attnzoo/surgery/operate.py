@@ -259,15 +259,14 @@ def _verify(before: Trace, after: Rehearsal, sites: Sequence[Site]) -> None:
     for site, maps in zip(sites, after.maps, strict=True):
         if len(maps) != 1:
             raise SurgeryError(
-                f"attention {site} ran {len(maps)} times in one forward pass instead of once; "
-                f"the model was put back as it was. Leave the place out by exclude=."
+                f"attention {site} ran {len(maps)} times in one forward pass instead of "
+                f"once. Leave the place out by exclude=."
             )
         if maps[0] != before.values[site.value].shape:
             raise SurgeryError(f"attention {site} was given a map of shape {maps[0]}.")
     if before.returned != after.returned:
         raise SurgeryError(
-            f"the model's outputs changed shape from {before.returned} to {after.returned}; it was "
-            f"put back as it was."
+            f"the model's outputs changed shape from {before.returned} to {after.returned}."
         )
 
 

@@ -153,10 +153,11 @@ def test_a_model_is_plain_or_wrapped_whenever_one_stops(
             attnzoo.unwrap(model)
     draw = random.Random(f"{verb} {network}")
     seen: Counter[str] = Counter()
+    longest = seconds
     while seen["interrupted"] < COUNT:
         if begins_wrapped:
             wrap()
-        done = not _interrupted(call, draw.uniform(1e-5, seconds))
+        done = not _interrupted(call, draw.uniform(1e-5, longest))
         seen["done" if done else "interrupted"] += 1
         assert _switched() == switched
         if attnzoo.recipes(model):
@@ -170,8 +171,7 @@ def test_a_model_is_plain_or_wrapped_whenever_one_stops(
         else:
             assert snapshot(model) == plain
         assert all(map(torch.equal, model.state_dict().values(), values))
-        seconds *= 1.1 if done else 1.0
-        seconds *= 0.5 if seen["done"] > 20 + 10 * seen["interrupted"] else 1.0
+        longest = max(longest * 0.95, seconds * 0.1) if done else min(longest * 1.02, seconds)
     print(f"\n{verb} {network}: {dict(seen)}")
 
 
