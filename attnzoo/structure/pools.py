@@ -92,7 +92,7 @@ def functional_pools(trace: Trace) -> tuple[FunctionalPool, ...]:
 
 
 def _before_blur(trace: Trace, value: int, host: Call) -> int:
-    """The map that pools of stride 1 have blurred before a part of it is pooled (YOLOv9's ADown)."""
+    """The map that pools of stride 1 have blurred before a part of it is pooled (YOLOv9, ADown)."""
     before = value
     while (made_by := trace.values[before].op) in host.ops:
         op = trace.ops[made_by]
