@@ -12,7 +12,7 @@ export NO_MKDOCS_2_WARNING := 1
 export DISABLE_MKDOCS_2_WARNING := true
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test lint format docs serve bench bench-blocks bench-train bench-study bench-gpu test-gpu sweep clean
+.PHONY: help setup demo test lint format docs serve bench bench-blocks bench-memory bench-train bench-study bench-gpu test-gpu sweep clean
 
 help: ## list the commands
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1|\2/p' Makefile | column -t -s '|' 2>/dev/null \
@@ -58,6 +58,9 @@ bench: $(VENV)/.installed-bench ## run the benchmarks and print their figures
 
 bench-blocks: $(VENV)/.installed-bench ## time every block, beside timm's where timm has it
 	$(BIN)/python benchmarks/bench_blocks.py
+
+bench-memory: setup ## count what a training step keeps for its backward pass, by block
+	$(BIN)/python benchmarks/bench_memory.py
 
 bench-train: setup ## time the training loop beside one written by hand
 	$(BIN)/python benchmarks/bench_train.py
