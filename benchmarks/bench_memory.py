@@ -12,6 +12,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable, Generator
 from contextlib import contextmanager
+from typing import Any
 from unittest import mock
 
 import torch
@@ -60,13 +61,15 @@ def statistics_plainly(x: Tensor, channel: Tensor | None = None) -> Tensor:
     return torch.cat([z.mean(1, keepdim=True), z.amax(1, keepdim=True)], dim=1)
 
 
+def call(function: Callable[..., Any], *tensors: Tensor, module: nn.Module | None = None) -> Any:
+    return function(*tensors)
+
+
 @contextmanager
 def written_plainly() -> Generator[None]:
     with (
         mock.patch.object(Attention, "forward", attend_plainly),
-        mock.patch(
-            "attnzoo.kernels.recomputed", lambda function, *given, module=None: function(*given)
-        ),
+        mock.patch("attnzoo.kernels.recomputed", call),
         mock.patch("attnzoo.kernels.pixel_statistics", statistics_plainly),
     ):
         yield
@@ -125,10 +128,7 @@ def main() -> None:
                         with written_plainly():
                             kept["plainly"] = kept_bytes(model, x)
                 attnzoo.unwrap(model)
-            cells = [
-                f"{kept[start] / plain:{width}.2f}"
-                for start, width in (("identity", 9), ("paper", 8))
-            ]
+            cells = [f"{kept['identity'] / plain:9.2f}", f"{kept['paper'] / plain:8.2f}"]
             cells.append(f"{(kept['identity'] - plain) / whole - 1:7.2f}")
             cells.append(f"{kept['plainly'] / plain:9.2f}" if "plainly" in kept else " " * 9)
             cells.append(f"{BEFORE[name][number]:8.2f}" if name in BEFORE else "")
