@@ -14,7 +14,7 @@ export DISABLE_MKDOCS_2_WARNING := true
 .DEFAULT_GOAL := help
 COUNT ?= 1000
 SEED ?= 0
-.PHONY: help setup demo test fuzz lint format docs serve bench bench-start bench-blocks bench-train bench-study bench-verdicts bench-gpu test-gpu sweep clean
+.PHONY: help setup demo test fuzz lint format docs serve bench bench-start bench-blocks bench-memory bench-train bench-study bench-verdicts bench-gpu test-gpu sweep clean
 
 help: ## list the commands
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1|\2/p' Makefile | column -t -s '|' 2>/dev/null \
@@ -66,6 +66,9 @@ bench-start: setup ## time how long the command line and `import attnzoo` take t
 
 bench-blocks: $(VENV)/.installed-bench ## time every block, beside timm's where timm has it
 	$(BIN)/python benchmarks/bench_blocks.py
+
+bench-memory: setup ## count what a training step keeps for its backward pass, by block
+	$(BIN)/python benchmarks/bench_memory.py
 
 bench-train: setup ## time the training loop beside one written by hand
 	$(BIN)/python benchmarks/bench_train.py

@@ -4,13 +4,15 @@
 
 Counted tensor by tensor on a CPU, storages once, parameters and buffers aside; batch 2, 128×128.
 Beside it the formula written plainly, `x + γ·(x·g₁·g₂ − x)` in PyTorch's own operations, and what
-the build of July 2026 kept, whose sum with γ took two more maps a site.
+the build before kept, whose sum with γ took two more maps a site.
 """
 
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Generator
+from contextlib import contextmanager
+from typing import Any
 from unittest import mock
 
 import torch
@@ -42,22 +44,35 @@ BEFORE = {
 }
 
 
-class Plainly(nn.Module):
-    """The attention as a paper would write it, for autograd to keep what it likes."""
+def attend_plainly(self: Attention, x: Tensor) -> Tensor:
+    """`Attention.forward` as a paper would write it, for autograd to keep what it likes."""
+    gates = self.block.gates(x)
+    if self.block.added:
+        y = sum(x * gate for gate in gates)
+    else:
+        y = x
+        for gate in gates:
+            y = y * gate
+    return y if self.gamma is None else x + self.gamma.view(-1, 1, 1) * (y - x)
 
-    def __init__(self, attention: Attention) -> None:
-        super().__init__()
-        self.block, self.gamma = attention.block, attention.gamma
 
-    def forward(self, x: Tensor) -> Tensor:
-        gates = self.block.gates(x)
-        if self.block.added:
-            y = sum(x * gate for gate in gates)
-        else:
-            y = x
-            for gate in gates:
-                y = y * gate
-        return y if self.gamma is None else x + self.gamma.view(-1, 1, 1) * (y - x)
+def statistics_plainly(x: Tensor, channel: Tensor | None = None) -> Tensor:
+    z = x if channel is None else x * channel
+    return torch.cat([z.mean(1, keepdim=True), z.amax(1, keepdim=True)], dim=1)
+
+
+def call(function: Callable[..., Any], *tensors: Tensor, module: nn.Module | None = None) -> Any:
+    return function(*tensors)
+
+
+@contextmanager
+def written_plainly() -> Generator[None]:
+    with (
+        mock.patch.object(Attention, "forward", attend_plainly),
+        mock.patch("attnzoo.kernels.recomputed", call),
+        mock.patch("attnzoo.kernels.pixel_statistics", statistics_plainly),
+    ):
+        yield
 
 
 def kept_bytes(model: nn.Module, x: Tensor) -> int:
@@ -91,44 +106,33 @@ def maps(model: nn.Module, x: Tensor) -> int:
     return sum(seen)
 
 
-def written_plainly(model: nn.Module) -> nn.Module:
-    """The wrapped model with every attention replaced by its formula."""
-    for parent in list(model.modules()):
-        for name, child in parent._modules.items():
-            if isinstance(child, Attention):
-                parent._modules[name] = Plainly(child)
-    return model
-
-
 def main() -> None:
     torch.set_num_threads(1)
     x = torch.randn(BATCH, 3, SIDE, SIDE)
     wanted = sys.argv[1:] or BLOCKS
     print(f"kept for the backward pass, over the plain network; batch {BATCH}, {SIDE}×{SIDE}")
     print("own: what attention keeps beside its x, in maps a site")
-    for network, (build, policy, most) in NETWORKS.items():
-        plain = kept_bytes(build(), x)
+    for number, (network, (build, policy, most)) in enumerate(NETWORKS.items()):
+        model = build()
+        plain = kept_bytes(model, x)
         print(f"\n{network}: {plain / 1e6:.1f} MB; wanted ≤ {most:.2f}")
         print(f"{'block':14}{'identity':>9}{'paper':>8}{'own':>7}{'plainly':>9}{'before':>8}")
         for name in wanted:
-            identity = attnzoo.wrap(build(), policy, name, example=(3, SIDE, SIDE))
-            paper = attnzoo.wrap(build(), policy, name, start="paper", example=(3, SIDE, SIDE))
-            with mock.patch(
-                "attnzoo.kernels.recomputed", lambda function, *given: function(*given)
-            ):
-                formula = attnzoo.wrap(build(), policy, name, example=(3, SIDE, SIDE))
-                formula = kept_bytes(written_plainly(formula), x) if is_gated(formula) else None
-            own = (kept_bytes(identity, x) - plain) / maps(identity, x) - 1
-            ratios = [kept_bytes(model, x) / plain for model in (identity, paper)]
-            before = BEFORE.get(name)
-            cells = [f"{ratios[0]:9.2f}", f"{ratios[1]:8.2f}", f"{own:7.2f}"]
-            cells.append(f"{formula / plain:9.2f}" if formula else f"{'':9}")
-            cells.append(f"{before[list(NETWORKS).index(network)]:8.2f}" if before else "")
+            kept = {}
+            for start in ("paper", "identity"):
+                attnzoo.wrap(model, policy, name, start=start, example=(3, SIDE, SIDE))
+                kept[start] = kept_bytes(model, x)
+                if start == "identity":
+                    whole = maps(model, x)
+                    if isinstance(next(iter(attnzoo.attention_modules(model).values())), Gated):
+                        with written_plainly():
+                            kept["plainly"] = kept_bytes(model, x)
+                attnzoo.unwrap(model)
+            cells = [f"{kept['identity'] / plain:9.2f}", f"{kept['paper'] / plain:8.2f}"]
+            cells.append(f"{(kept['identity'] - plain) / whole - 1:7.2f}")
+            cells.append(f"{kept['plainly'] / plain:9.2f}" if "plainly" in kept else " " * 9)
+            cells.append(f"{BEFORE[name][number]:8.2f}" if name in BEFORE else "")
             print(f"{name:14}{''.join(cells)}", flush=True)
-
-
-def is_gated(model: nn.Module) -> bool:
-    return any(isinstance(module, Gated) for module in model.modules())
 
 
 if __name__ == "__main__":

@@ -158,7 +158,7 @@ class GatedByMap(Gated):
 
     def formula(self, x: Tensor, gamma: Tensor | None = None) -> Tensor:
         gate = self.gate
-        if any(map(kernels.is_watched, gate.modules())):
+        if not isinstance(gate, MapGate) or any(map(kernels.is_watched, gate.modules())):
             return super().formula(x, gamma)
         parts = kernels.recomputed(gate.parts, x, module=gate) if gate.again else gate.parts(x)
         return kernels.gated_map(

@@ -7,6 +7,8 @@ Shapes: x and gate (N, C, H, W); the gate is the same for all channels of a grou
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
 from torch import Tensor, nn
 
@@ -31,13 +33,24 @@ class SimilarityGate(MapGate):
     def sharing(self) -> int:
         return self.groups
 
+    again = False  # it is x
+
     def parts(self, x: Tensor) -> list[Tensor]:
+        return [x]
+
+    def layer(self) -> nn.Module:
+        return self
+
+    def how(self) -> Callable[..., Tensor]:
+        return self._by_group
+
+    def _by_group(self, x: Tensor) -> Tensor:
         values = wide(x).unflatten(1, (self.groups, -1))  # (N, G, C/G, H, W)
         similarity = (values * values.mean((3, 4), keepdim=True)).sum(2)
         centred = similarity - similarity.mean((2, 3), keepdim=True)
         deviation = centred.std((2, 3), correction=0, keepdim=True)
         logits = centred / (deviation + EPSILON) * self.weight + self.bias
-        return [torch.sigmoid(logits).to(x.dtype).unsqueeze(2)]
+        return torch.sigmoid(logits).to(x.dtype).unsqueeze(2)
 
 
 @register_block(

@@ -50,9 +50,9 @@ class HalvesGate(nn.Module):
     arxiv="2102.00240",
     maps={"gate": "both"},
     limits={
-        "neutral": "The channels are shuffled whatever the gates are.",
         "shapes": "C must be even: one half of the channels gets channel gates and the other "
         "spatial ones.",
+        "neutral": "The channels are shuffled whatever the gates are.",
     },
 )
 class ShuffleAttention(nn.Module):

@@ -132,7 +132,13 @@ def _operation(entry: Any) -> tuple[str, Recipe, tuple[str, ...]]:
     _check(isinstance(where, str), "the module of a wrap must be a path")
     _check(_texts(sites), "the sites of a wrap must be a list of texts")
     _check(isinstance(recipe, dict), "a recipe must be a mapping")
-    _whole("a recipe", recipe, tuple(Recipe((), "none").to_dict()))
+    known = Recipe((), "none").to_dict()
+    newest = known.pop("format")  # the first version did not tell
+    _whole("a recipe", recipe, tuple(known), ("format",))
+    told = recipe.get("format", 1)
+    _check(
+        type(told) is int and 1 <= told <= newest, f"the format of a recipe must be 1 to {newest}"
+    )
     _check(
         isinstance(recipe["policy"], list)
         and recipe["policy"]

@@ -317,7 +317,7 @@ class _Wanted:
     def __call__(self, job: Job) -> bool:
         if self.study.look_from is None:
             return True
-        finished = sum(is_finished(run_folder(self.folder, run)) for run in self.study.runs)
+        finished = sum(is_finished(run_folder(self.folder, run), run) for run in self.study.runs)
         if finished != self.finished:
             self.finished = finished
             self.missing = {run.id for run in _missing(self.study, self.folder)}

@@ -49,7 +49,7 @@ def test_blocks_as_json_is_a_list_with_everything(ok):
     listed = json.loads(ok("blocks", "--json"))
     assert [entry["name"] for entry in listed] == attnzoo.list_blocks()
     (cbam,) = json.loads(ok("blocks", "cbam", "--json"))
-    assert cbam["options"] == {"reduction": 16, "kernel_size": 7}
+    assert cbam["options"] == {"reduction": 16, "kernel_size": 7, "floor": 8}
     assert cbam["limits"] == {}
     assert cbam["maps"] == {"channel_gate": "channel", "spatial_gate": "spatial"}
     assert (cbam["arxiv"], cbam["year"], cbam["required"]) == ("1807.06521", 2018, [])

@@ -55,6 +55,7 @@ def test_plan_takes_every_flag(ok):
         )
     )
     assert told["recipe"] == {
+        "format": 2,
         "policy": [["in-residual", {"stages": [3, 4]}], ["stage-end", {"stages": [3, 4]}]],
         "block": "se",
         "options": {"reduction": 8},

@@ -38,19 +38,18 @@ def test_a_plan_changes_nothing_and_costs_are_counted() -> None:
 
 @pytest.mark.parametrize("start", ["identity", "paper"])
 def test_parameters_and_macs_by_the_formula(start: str) -> None:
-    rows = _plan(block="se", start=start, reduction=4, floor=1).rows
+    rows = _plan(block="se", start=start, reduction=4).rows
     for row, (channels, height) in zip(rows, [(8, 64), (16, 32)], strict=True):
-        hidden = channels // 4
+        hidden = max(channels // 4, 8)
         weights = 2 * channels * hidden
         gamma = channels if start == "identity" else 0
         assert row.parameters == weights + hidden + channels + gamma
         assert row.macs == weights
         assert (row.site.channels, row.site.height, row.site.width) == (channels, height, height)
-        # the gated map and, from the identity, the difference and the sum
-        maps = 3 if start == "identity" else 1
-        assert row.activation_bytes >= 4 * maps * channels * height * height
-    local = _plan(block="local", start="paper", reduction=8, floor=1).rows[0]
-    assert local.macs == 8 * 1 + 1 * 8 + 64 * 64 * (8 * 1 + 1)
+        # the gated map and no other
+        assert 1 <= row.activation_bytes / (4 * channels * height * height) < 1.2
+    local = _plan(block="local", start="paper", reduction=8).rows[0]
+    assert local.macs == 8 * 8 + 8 * 8 + 64 * 64 * (8 * 8 + 8)
 
 
 def test_vgg16_with_local_attention_has_the_published_figures() -> None:
