@@ -6,10 +6,11 @@ from attnzoo.tracing.example import default_input_size, model_dtype, resolve_exa
 from attnzoo.tracing.interrupts import answer, held
 from attnzoo.tracing.meta_ops import FastShapes, Layout, layout_of, tensor_of
 from attnzoo.tracing.on_meta import meta_forward
+from attnzoo.tracing.parts import Call, Op, Value, qualname
 from attnzoo.tracing.probe import checked_modules, follow, on_example, probe
 from attnzoo.tracing.recorder import shapes_of
 from attnzoo.tracing.sites import Site, Skipped, Where
-from attnzoo.tracing.trace import LEVEL_RATIO, Call, Op, Trace, Value, qualname
+from attnzoo.tracing.trace import LEVEL_RATIO, Trace
 from attnzoo.tracing.twin import Twin
 from attnzoo.tracing.undisturbed import undisturbed
 

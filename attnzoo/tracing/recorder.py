@@ -14,8 +14,9 @@ from torch import Tensor, nn
 from attnzoo.tracing.axes import derive_axes
 from attnzoo.tracing.handing_on import HandingOn
 from attnzoo.tracing.meta_ops import FastShapes, layout_of
+from attnzoo.tracing.parts import Call, Kind, ModuleInfo, Op, Value, qualname
 from attnzoo.tracing.positions import Readings, WatchedChildren
-from attnzoo.tracing.trace import Call, Kind, ModuleInfo, Op, Trace, Value, qualname
+from attnzoo.tracing.trace import Trace
 
 __all__ = ["Recorder", "shapes_of", "tensors_in"]
 

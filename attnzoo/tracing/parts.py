@@ -1,0 +1,157 @@
+"""What a trace is made of, as plain data.
+
+Value       a tensor of the forward pass: its shape, its axes, the operation that made it
+Op          one operation on values, and the innermost module call in which it ran
+Call        one call of a module: path, class, enclosing call, values in, values out
+ModuleInfo  what is known of the module that was called
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cache
+from typing import Literal
+
+from attnzoo.hosts import prefixes
+from attnzoo.tracing.meta_ops import Layout
+
+__all__ = ["Call", "Kind", "ModuleInfo", "Op", "Value", "around", "qualname"]
+
+Kind = Literal["leaf", "sequential", "container", "composite"]
+
+
+@dataclass(frozen=True, slots=True)
+class Value:
+    """A tensor of the forward pass.
+
+    Attributes:
+        shape: its shape.
+        axes: what the axes of a feature map mean, `"NCHW"`, `"NHWC"`, or `"NCDHW"` for those of
+            D frames, as derived from the operations; empty where they do not tell.
+        op: index of the operation that made it, -1 for an input of the model.
+        layout: shape, strides and dtype: all that can be told of a tensor without values.
+    """
+
+    shape: tuple[int, ...]
+    axes: str
+    op: int
+    layout: Layout
+
+    @property
+    def is_map(self) -> bool:
+        """Whether this is a feature map: `(N, C, H, W)`, `(N, H, W, C)` or `(N, C, D, H, W)`."""
+        return self.axes in ("NCHW", "NHWC", "NCDHW")
+
+    @property
+    def is_point(self) -> bool:
+        """Whether this is a feature map of one pixel."""
+        return self.is_map and self.height == self.width == 1
+
+    @property
+    def channels(self) -> int:
+        return self.shape[self.axes.index("C")]
+
+    @property
+    def height(self) -> int:
+        return self.shape[self.axes.index("H")]
+
+    @property
+    def width(self) -> int:
+        return self.shape[self.axes.index("W")]
+
+
+@dataclass(frozen=True, slots=True)
+class Op:
+    """One operation.
+
+    Attributes:
+        name: as in `aten`, without namespace, overload and in-place underscore.
+        call: index of the innermost module call in which it ran.
+        inputs: values read that depend on the model's input.
+        outputs: values made.
+        kernel: kernel size of a convolution or pool.
+        groups: groups of a convolution.
+        weight: shape of a convolution's weight.
+    """
+
+    index: int
+    name: str
+    call: int
+    inputs: tuple[int, ...]
+    outputs: tuple[int, ...]
+    kernel: tuple[int, ...] = ()
+    groups: int = 1
+    weight: tuple[int, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """One call of a module.
+
+    Attributes:
+        index: its place in the order in which calls begin.
+        path: path of the module (its first, if it is registered under several).
+        type: class name of the module.
+        parent: index of the enclosing call, -1 for the root.
+        inputs, outputs: values passed in positionally, values returned.
+        last: index of the last call made inside it (its own, if none was).
+        first_op, end_op: the operations run inside it, as a half-open range.
+        takes_tensor: whether its first positional argument is a tensor.
+        returns_tensor: whether it returned one tensor, and not a tuple, list or dict.
+    """
+
+    index: int
+    path: str
+    type: str
+    parent: int
+    inputs: tuple[int, ...]
+    outputs: tuple[int, ...]
+    last: int
+    first_op: int
+    end_op: int
+    takes_tensor: bool
+    returns_tensor: bool
+
+    @property
+    def inside(self) -> range:
+        """Indices of the calls made inside this one, at any depth."""
+        return range(self.index + 1, self.last + 1)
+
+    @property
+    def ops(self) -> range:
+        """Indices of the operations run inside this call."""
+        return range(self.first_op, self.end_op)
+
+
+def around(path: str) -> tuple[str, ...]:
+    return path, *prefixes(path)
+
+
+@cache
+def qualname(cls: type) -> str:
+    """The name of a class, with its module."""
+    return f"{cls.__module__}.{cls.__qualname__}"
+
+
+@dataclass(frozen=True, slots=True)
+class ModuleInfo:
+    """What the module tree says about one module.
+
+    Attributes:
+        paths: all paths under which it is registered.
+        type: class name; `qualname`: with its module.
+        kind: `sequential` runs `nn.Sequential.forward`; `container` is a list or dict of
+            modules; `leaf` has no children or derives from one of torch's own layers;
+            `composite` is everything else.
+        has_state: whether it, or a module below it, has parameters or buffers.
+        has_parameters: whether it, or a module below it, has parameters.
+        is_attention: whether attnzoo put it in.
+    """
+
+    paths: tuple[str, ...]
+    type: str
+    qualname: str
+    kind: Kind
+    has_state: bool
+    has_parameters: bool
+    is_attention: bool = False
