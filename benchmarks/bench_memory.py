@@ -56,9 +56,11 @@ def attend_plainly(self: Attention, x: Tensor) -> Tensor:
     return y if self.gamma is None else x + self.gamma.view(-1, 1, 1) * (y - x)
 
 
-def statistics_plainly(x: Tensor, channel: Tensor | None = None) -> Tensor:
+def statistics_plainly(
+    x: Tensor, axes: tuple[int, ...], channel: Tensor | None = None
+) -> tuple[Tensor, Tensor]:
     z = x if channel is None else x * channel
-    return torch.cat([z.mean(1, keepdim=True), z.amax(1, keepdim=True)], dim=1)
+    return z.mean(axes, keepdim=True), z.amax(axes, keepdim=True)
 
 
 def call(function: Callable[..., Any], *tensors: Tensor, module: nn.Module | None = None) -> Any:
@@ -70,7 +72,7 @@ def written_plainly() -> Generator[None]:
     with (
         mock.patch.object(Attention, "forward", attend_plainly),
         mock.patch("attnzoo.kernels.recomputed", call),
-        mock.patch("attnzoo.kernels.pixel_statistics", statistics_plainly),
+        mock.patch("attnzoo.kernels.mean_and_maximum", statistics_plainly),
     ):
         yield
 

@@ -33,8 +33,8 @@ class ChannelGate(nn.Module):
         )
 
     def forward(self, x: Tensor) -> Tensor:
-        # amax, not AdaptiveMaxPool2d: the latter's backward pass is not deterministic on CUDA
-        return self.gate(x.mean((2, 3), keepdim=True), x.amax((2, 3), keepdim=True))
+        # Not AdaptiveMaxPool2d, whose backward pass is not deterministic on CUDA.
+        return self.gate(*kernels.mean_and_maximum(x, (2, 3)))
 
     def gate(self, mean: Tensor, maximum: Tensor) -> Tensor:
         """From mean and maximum over H and W."""
@@ -53,7 +53,7 @@ class SpatialGate(nn.Module):
         self.norm = nn.BatchNorm2d(1)
 
     def forward(self, x: Tensor, channel: Tensor | None = None) -> Tensor:
-        return self.gate(kernels.pixel_statistics(x, channel))
+        return self.gate(torch.cat(kernels.mean_and_maximum(x, (1,), channel), dim=1))
 
     def gate(self, statistics: Tensor) -> Tensor:
         """From mean and maximum over C, (N, 2, H, W)."""

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+import torch
 from torch import Tensor
 
 from attnzoo import kernels
@@ -20,11 +21,6 @@ from attnzoo.registry import register_block
 __all__ = ["SimAM"]
 
 
-def energy_gate(x: Tensor, mean: Tensor, spread: Tensor) -> Tensor:
-    distance = wide(x) - mean
-    return (distance * distance / spread).add_(0.5).sigmoid_()
-
-
 class EnergyGate(MapGate):
     """x (N, C, H, W) → gate of the same shape, between 0.62 and 1."""
 
@@ -32,26 +28,22 @@ class EnergyGate(MapGate):
         super().__init__()
         self.e_lambda = e_lambda
 
-    again = False  # next to nothing
-
-    def how(self) -> Callable[..., Tensor]:
-        return energy_gate
-
-    def forward(self, x: Tensor) -> Tensor:
-        mean, spread = self.statistics(x)
-        return energy_gate(x, mean, spread).to(x.dtype)
+    again = False  # it is x
 
     def parts(self, x: Tensor) -> list[Tensor]:
-        return [x, *self.statistics(x)]
+        return [x]
 
-    def statistics(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """The mean of each channel, and what its distances are measured by, (N, C, 1, 1)."""
+    def how(self) -> Callable[..., Tensor]:
+        return self.forward
+
+    def forward(self, x: Tensor) -> Tensor:
         size = x.shape[2] * x.shape[3]
-        # size − 1, and 1 at 1×1, where the variance is 0: without a branch on the size
+        # size − 1, and 1 at 1×1, where the sum below is 0: without a branch on the size
         others = size - 1 + 1 // size
         values = wide(x)
-        variance = values.var((2, 3), correction=0, keepdim=True) * (size / others)
-        return values.mean((2, 3), keepdim=True), 4 * (variance + self.e_lambda)
+        distance = (values - values.mean((2, 3), keepdim=True)).square()
+        variance = distance.sum((2, 3), keepdim=True) / others
+        return torch.sigmoid(distance / (4 * (variance + self.e_lambda)) + 0.5).to(x.dtype)
 
     def extra_repr(self) -> str:
         return f"e_lambda={self.e_lambda}"

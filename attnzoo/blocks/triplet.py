@@ -12,6 +12,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor, nn
 
+from attnzoo import kernels
 from attnzoo.blocks.gated import GatedByMap, MapGate
 from attnzoo.blocks.parts import batch_norm
 from attnzoo.checks import check_int
@@ -31,7 +32,8 @@ class PlaneGate(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         # Pooling along the axis itself spares the paper's rotation, which would copy the map.
-        pooled = torch.stack([x.amax(self.axis), x.mean(self.axis)], dim=1)
+        mean, maximum = kernels.mean_and_maximum(x, (self.axis,))
+        pooled = torch.stack([maximum, mean], dim=1).squeeze(self.axis + 1)
         gate = torch.sigmoid(batch_norm(self.norm, self.conv(pooled)))
         return gate.squeeze(1).unsqueeze(self.axis)
 

@@ -33,9 +33,9 @@ from attnzoo.kernels.calls import (
 )
 from attnzoo.kernels.dispatch import is_watched, joinable, permits, takes
 from attnzoo.kernels.gating import gated_map, plus, times
-from attnzoo.kernels.pixels import pixel_statistics
 from attnzoo.kernels.recompute import recomputed
 from attnzoo.kernels.softening import softened
+from attnzoo.kernels.statistics import mean_and_maximum
 
 __all__ = [
     "apply_energy",
@@ -44,8 +44,8 @@ __all__ = [
     "gated_map",
     "is_watched",
     "joinable",
+    "mean_and_maximum",
     "permits",
-    "pixel_statistics",
     "plus",
     "recomputed",
     "reduce_pixels",

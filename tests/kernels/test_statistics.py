@@ -1,0 +1,75 @@
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import Tensor
+from torch.autograd import gradcheck, gradgradcheck
+
+from attnzoo.kernels.statistics import mean_and_maximum
+
+AXES = [(1,), (2,), (3,), (2, 3)]
+
+
+def _plain(x: Tensor, axes: tuple[int, ...], channel: Tensor | None) -> list[Tensor]:
+    z = x if channel is None else x * channel
+    return [z.mean(axes, keepdim=True), z.amax(axes, keepdim=True)]
+
+
+@pytest.mark.parametrize("axes", AXES)
+@pytest.mark.parametrize("gated", [True, False])
+@pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])
+def test_is_the_formula_and_so_are_its_gradients(
+    axes: tuple[int, ...], gated: bool, layout: torch.memory_format
+) -> None:
+    # After a ReLU, so that many values are equal, and all of some planes.
+    x = (torch.randn(2, 3, 4, 5) - 0.5).relu().contiguous(memory_format=layout)
+    x[0, 1] = 0
+    x.requires_grad_()
+    channel = torch.rand(2, 3, 1, 1, requires_grad=True) if gated else None
+    inputs = [x] if channel is None else [x, channel]
+    found, expected = mean_and_maximum(x, axes, channel), _plain(x, axes, channel)
+    seeds = [torch.randn_like(y) for y in expected]
+    for one, other in zip(found, expected, strict=True):
+        assert torch.equal(one, other)
+    ours = torch.autograd.grad(found, inputs, seeds)
+    for one, other in zip(ours, torch.autograd.grad(expected, inputs, seeds), strict=True):
+        torch.testing.assert_close(one, other)
+    assert ours[0].stride() == x.stride()
+
+
+@pytest.mark.parametrize("axes", AXES)
+def test_first_and_second_derivatives(axes: tuple[int, ...]) -> None:
+    x = torch.randn(2, 3, 4, 5, dtype=torch.float64, requires_grad=True)
+    channel = torch.rand(2, 3, 1, 1, dtype=torch.float64, requires_grad=True)
+    for inputs in ((x,), (x, channel)):
+
+        def run(x: Tensor, *gate: Tensor) -> tuple[Tensor, Tensor]:
+            return mean_and_maximum(x, axes, *gate)
+
+        assert gradcheck(run, inputs)
+        assert gradgradcheck(run, inputs)
+
+
+def test_the_gated_map_is_not_kept() -> None:
+    x = torch.randn(2, 3, 8, 8, requires_grad=True)
+    channel = torch.rand(2, 3, 1, 1, requires_grad=True)
+    kept: set[int] = set()
+
+    def keep(t: Tensor) -> Tensor:
+        kept.add(t.numel())
+        return t
+
+    with torch.autograd.graph.saved_tensors_hooks(keep, lambda t: t):
+        mean_and_maximum(x, (1,), channel)
+    assert kept == {x.numel(), channel.numel(), 2 * 8 * 8}
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_many_equal_maxima_share_a_gradient_in_half_precision(dtype: torch.dtype) -> None:
+    x = torch.ones(1, 1, 300, 300, dtype=dtype, requires_grad=True)
+    _, maximum = mean_and_maximum(x, (2, 3))
+    maximum.sum().mul(9e4).backward() if dtype == torch.bfloat16 else maximum.backward(
+        torch.full_like(maximum, 6e4)
+    )
+    expected = 1.0 if dtype == torch.bfloat16 else 6e4 / 9e4
+    torch.testing.assert_close(x.grad, torch.full_like(x, expected), rtol=0.01, atol=0)
