@@ -72,7 +72,9 @@ def trained(monkeypatch):
         asked.append(spec)
         raise OptionError("far enough")
 
-    monkeypatch.setattr(attnzoo.train.run, "train", train)
+    monkeypatch.setattr(attnzoo.train, "train", train)
+    # Neither pictures nor code are there to tell the run apart by.
+    monkeypatch.setattr(attnzoo.train, "with_digests", lambda run: run)
     return asked
 
 
@@ -147,6 +149,7 @@ def test_the_recipe_has_a_flag_for_each_of_its_fields(trained, run):
         "devices": 1,
         "nodes": 1,
         "strategy": "ddp",
+        "class_weights": "balanced",
     }
     lists = {"unfreeze": {3: "1", 5: "all"}, "loggers": ("wandb", "mlflow")}
     assert set(given) | set(lists) == set(TrainRecipe.model_fields)
@@ -180,7 +183,8 @@ def test_interrupted_by_sigterm(run, monkeypatch):
     def interrupt(*_, **__):
         raise Interrupted("Stopped after step 3 of 9 in epoch 1.", signal.SIGTERM)
 
-    monkeypatch.setattr("attnzoo.train.run.train", interrupt)
+    monkeypatch.setattr(attnzoo.train, "train", interrupt)
+    monkeypatch.setattr(attnzoo.train, "with_digests", lambda run: run)
     code, _, err = run("train", NETWORK, *QUICK)
     assert code == 143
     assert "interrupted. Stopped after step 3" in err
@@ -242,7 +246,7 @@ def test_flags_go_before_what_the_file_says(trained, run, folder):
         ("backbone: x:y\nvariant: {blok: se}", [], 1, "Did you mean 'block'"),
         ("backbone: x:y", ["--data-option", "clutte=3"], 1, "Did you mean 'clutter'"),
         ("data: {name: cluttered-digits}", [], 2, "name a BACKBONE"),
-        ("backbone: x:y", ["--epochs", "0"], 1, "train.epochs: should be"),
+        ("backbone: x:y", ["--epochs=-1"], 1, "train.epochs: should be"),
         ("backbone: x:y", ["--plain", "--block", "se"], 2, "--plain"),
         ("backbone: x:y\nvariant: {policy: auto}", ["--policy-option", "every=2"], 2, "--policy"),
         ("backbone: x:y", ["--optimizer", "adm"], 2, "adamw"),
