@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, Literal, get_args
 
 import torch
+from timm.layers import AvgPool2dSame, Conv2dSame
 from torch import Tensor, nn
 
 from attnzoo.checks import check_choice
@@ -19,11 +20,15 @@ from attnzoo.trained.opening import TrainedNetwork
 
 __all__ = ["FORMATS", "Export", "export"]
 
+SAME = (Conv2dSame, AvgPool2dSame)
+
 Format = Literal["onnx", "pt2", "torchscript"]
 FORMATS: tuple[Format, ...] = get_args(Format)
 SUFFIXES = {"onnx": ".onnx", "pt2": ".pt2", "torchscript": ".pt"}
 TOLERANCE = 1e-3  # of the largest score: others' kernels round otherwise
-PORTABLE = (64, 32)  # what other sizes are multiples of: most networks halve five times
+STRIDE = 32
+"""Free sizes are multiples of it. Most networks halve five times, so that every map's size is a
+multiple, too; of any size, torch would carry roundings through the whole network, for minutes."""
 
 
 @dataclass(frozen=True)
@@ -33,7 +38,8 @@ class Export:
     Attributes:
         path: of the file.
         format: of it.
-        free: which axes of the input may differ from those of the training: `"batch"`, `"size"`.
+        free: which axes of the input may differ from those of the training: `"batch"`, `"size"`
+            (multiples of 32 pixels).
         difference: largest difference of its scores from the model's, on all inputs that were
             tried, over the largest score.
         tried: shapes of these inputs.
@@ -73,7 +79,7 @@ def export(
     path.parent.mkdir(parents=True, exist_ok=True)
     faults: list[str] = []
     try:
-        for free in (("batch", "size"), ("batch",), ()):
+        for free in _ways(model, network.shape):
             try:
                 with warnings.catch_warnings(action="ignore"), torch.no_grad():
                     run = write(model, partial, network.shape, free)
@@ -97,6 +103,15 @@ def export(
     )
 
 
+def _ways(model: nn.Module, shape: tuple[int, int, int]) -> tuple[tuple[str, ...], ...]:
+    """What to leave free, the most first."""
+    ways = (("batch", "size"), ("batch",), ())
+    # TensorFlow's padding is worked out from the size at every layer: torch would take minutes to
+    # hours to carry that through a network.
+    padded = any(isinstance(module, SAME) for module in model.modules())
+    return ways[1:] if padded or shape[1] % STRIDE else ways
+
+
 def _compare(
     model: nn.Module, run: Callable[[Tensor], Tensor], shape: tuple[int, int, int], free: Any
 ) -> tuple[float, tuple[tuple[int, ...], ...]]:
@@ -105,7 +120,7 @@ def _compare(
     if "batch" in free:
         shapes.append((3, *shape))
     if "size" in free:
-        shapes.append((2, channels, side + PORTABLE[0], side + PORTABLE[1]))
+        shapes.append((2, channels, side + 2 * STRIDE, side + STRIDE))
     generator = torch.Generator().manual_seed(0)
     worst = 0.0
     for tried in shapes:
@@ -119,7 +134,9 @@ def _compare(
 
 
 def _example(shape: tuple[int, int, int], free: Any) -> Tensor:
-    return torch.zeros(2 if free else 1, *shape)  # of one, torch.export would make a constant
+    # Of one of anything, torch.export would make a constant.
+    sides = [max(side, 2 * STRIDE) for side in shape[1:]] if "size" in free else shape[1:]
+    return torch.zeros(2 if free else 1, shape[0], *sides)
 
 
 def _dynamic(free: Any) -> Any:
@@ -127,7 +144,7 @@ def _dynamic(free: Any) -> Any:
         return None
     axes: dict[int, Any] = {0: torch.export.Dim.DYNAMIC}
     if "size" in free:
-        axes |= {2: torch.export.Dim.DYNAMIC, 3: torch.export.Dim.DYNAMIC}
+        axes |= {2: STRIDE * torch.export.Dim("rows"), 3: STRIDE * torch.export.Dim("columns")}
     return (axes,)
 
 
@@ -148,10 +165,9 @@ def _onnx(
     require("onnxscript", "onnxscript", "export")
     runtime = require("onnxruntime", "onnxruntime", "export")
     program = torch.onnx.export(
-        model,
-        (_example(shape, free),),
+        _program(model, shape, free),
+        (),
         dynamo=True,
-        dynamic_shapes=_dynamic(free),
         input_names=["images"],
         output_names=["scores"],
         verbose=False,

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import timm
 import torch
 from torch import nn
 from trained import Run
@@ -47,6 +48,13 @@ def test_a_network_of_one_size(tmp_path: Path) -> None:
     assert done.free == ("batch",)
     images = torch.randn(7, 3, 16, 16)
     torch.testing.assert_close(loaded(done.path, "pt2")(images), model(images))
+
+
+def test_padding_that_hangs_on_the_size_leaves_it_fixed(tmp_path: Path) -> None:
+    """torch.export would carry roundings through the whole network, for minutes."""
+    model = timm.create_model("tf_mobilenetv3_small_minimal_100", num_classes=3).eval()
+    done = export(TrainedNetwork(model, NetworkRecipe("own", size=64)), tmp_path / "n.pt2", "pt2")
+    assert done.free == ("batch",)
 
 
 class Chancy(nn.Module):

@@ -44,6 +44,7 @@ BLOCK_CHECKS: Mapping[str, Check[BlockSubject]] = {
         Check("determinism on CUDA", gradients.cuda, ("determinism",)),
         Check("maps", declared.maps, ("maps",)),
         Check("identity at init", declared.identity),
+        Check("neutral start", declared.neutral, ("neutral",)),
         Check("formulas", formulas.formulas),
         Check("deepcopy", copies.deepcopied),
         Check("pickle", copies.pickled),

@@ -13,10 +13,11 @@ from torch import Tensor, nn
 
 from attnzoo.errors import OptionError
 from attnzoo.registry import BlockSpec
+from attnzoo.surgery import build_block
 from attnzoo.testing.block.subject import BlockSubject
-from attnzoo.testing.contract import BreachError, NotRunError
+from attnzoo.testing.contract import BreachError, NotRunError, same_bits
 
-__all__ = ["documented_arguments", "identity", "maps", "options"]
+__all__ = ["documented_arguments", "identity", "maps", "neutral", "options"]
 
 MAP_SHAPES: dict[str, Callable[[int, int, int, int], tuple[int, ...]]] = {
     "channel": lambda n, c, h, w: (n, c, 1, 1),
@@ -68,6 +69,22 @@ def _is_map(path: str, attention: Any, kind: str, shape: tuple[int, ...]) -> Non
             f"{path} returns {found}, which is no map of kind 'pairwise': neither the rows nor the "
             f"columns of its last two axes are weights that sum to 1"
         )
+
+
+@torch.no_grad()
+def neutral(subject: BlockSubject) -> None:
+    """Where `neutral` says so, the block can start as the identity, bit for bit, without γ."""
+    spec = _registered(subject)
+    if not spec.neutral:
+        if "neutral" in spec.limits:
+            raise BreachError("it has no neutral start")
+        raise NotRunError("neutral= of register_block says of none, and no limit why")
+    _, channels, height, width = subject.fit(2, 8, 5, 7)
+    block = build_block(spec, channels, subject.options, "cpu", "neutral")
+    x = torch.randn(2, channels, height, width)
+    for training in (True, False):
+        if not same_bits(block.train(training)(x), x):
+            raise BreachError("started as neutral, it changes its input", excusable=False)
 
 
 @torch.no_grad()
