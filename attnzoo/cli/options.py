@@ -14,6 +14,7 @@ __all__ = [
     "AS_IT_IS",
     "ATTENTION",
     "BY_DEFAULT",
+    "OUTPUT",
     "Attention",
     "Backbone",
     "BackboneOptions",
@@ -26,6 +27,7 @@ __all__ = [
 
 ATTENTION = Group("Attention", sort_key=2)
 NETWORK = Group("Network", sort_key=1)
+OUTPUT = Group("Output", sort_key=5)
 ASSIGNMENT = "NAME=VALUE"
 
 Backbone = Annotated[
@@ -48,7 +50,7 @@ Json = Annotated[
     bool,
     Parameter(
         help="Print JSON, and nothing else, on stdout.",
-        group=Group("Output", sort_key=5),
+        group=OUTPUT,
         show_default=False,
     ),
 ]

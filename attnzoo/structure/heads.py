@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from attnzoo.structure.beside import risen_values, shown_maps
 from attnzoo.structure.fusions import fusions, same_level
 from attnzoo.structure.graph import ancestors, computed_once
-from attnzoo.structure.stages import returned_values
+from attnzoo.structure.scores import returned_values
 from attnzoo.tracing import Call, Trace
 
 __all__ = ["Head", "head"]

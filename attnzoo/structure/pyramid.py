@@ -11,7 +11,7 @@ from attnzoo.structure.graph import computed_once
 from attnzoo.structure.heads import head
 from attnzoo.structure.makers import only_reader
 from attnzoo.structure.operations import passes
-from attnzoo.structure.stages import returned_values
+from attnzoo.structure.scores import returned_values
 from attnzoo.structure.trunk import only_weights
 from attnzoo.tracing import LEVEL_RATIO, Call, Op, Trace, Where
 

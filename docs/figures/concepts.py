@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from svg import Drawing
+from attnzoo.surgery.svg import Drawing
 
 
 def flow() -> Drawing:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import tomllib
 from pathlib import Path
 
-from svg import Drawing
+from attnzoo.surgery.svg import Drawing
 
 ROOT = Path(__file__).parents[2]
 

@@ -152,7 +152,7 @@ def test_a_pipe_is_wide(ok, monkeypatch):
         (["plan", VGG, "--policy", "prepool"], "Did you mean 'pre-pool'"),
         (["plan", VGG, "--block", "loca"], "Did you mean 'local'"),
         (["plan", VGG, "--option", "redction=3"], "Did you mean 'reduction'"),
-        (["plan", VGG, "--policy-option", "stages=9"], "stages=9 dropped 5"),
+        (["plan", VGG, "--policy-option", "stages=9"], "VGG has no stage 9"),
         (["plan", VGG, "--backbone-option", "clases=3"], "clases"),
         (["plan", VGG, "--input-size", "1x224x224"], "1"),
         (["cost", VGG, "--block", "cbam", "--option", "kernel_size=4"], "an odd integer"),
@@ -261,6 +261,16 @@ def test_plan_takes_every_flag(ok):
 def test_plan_says_what_was_left_out(ok):
     out = ok("plan", "torchvision/efficientnet_b0", "--policy", "in-residual", "--block", "none")
     assert "left out: features.1.0: this block adds no shortcut" in out
+
+
+def test_plan_groups_by_part_and_says_why_and_draws(ok, tmp_path):
+    network = ("plan", "torchvision/retinanet_resnet50_fpn", "--policy", "stage-end")
+    picture = tmp_path / "places.svg"
+    out = ok(*network, "--policy", "neck", "--block", "none", "--svg", str(picture))
+    assert out.index("\ntrunk") < out.index("\nneck")
+    assert "stage-end: after the last feature map of every resolution level" in out
+    assert "not seen: head.classification_head.conv: it is called 5 times" in out.replace("\n", " ")
+    assert "neck" in picture.read_text("utf-8")
 
 
 def test_one_site_is_no_plural(ok):
