@@ -21,10 +21,12 @@ class Head:
         calls: the modules that are the head: one for all levels, or one called for each; none
             where the network returns the levels.
         inputs: the maps, from the finest to the coarsest.
+        scores: whether the network returns what last convolutions make of them.
     """
 
     calls: tuple[Call, ...]
     inputs: tuple[int, ...]
+    scores: bool = False
 
 
 @computed_once
@@ -50,9 +52,10 @@ def head(trace: Trace) -> Head | None:
             return Head(tuple(calls), levels)
     levels = _levels(trace, trace.outputs)
     before = [_before_scores(trace, value) for value in levels]
-    if all(value is not None for value in before):
+    scores = all(value is not None for value in before)
+    if scores:
         levels = tuple(value for value in before if value is not None)
-    return Head((), levels) if len(levels) > 1 else None
+    return Head((), levels, scores) if len(levels) > 1 else None
 
 
 def _before_scores(trace: Trace, output: int) -> int | None:

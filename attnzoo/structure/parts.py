@@ -25,7 +25,7 @@ def part_of(trace: Trace, value: int) -> Part:
     all that leads to the head besides the trunk. What comes after is the head's.
     """
     found = head(trace)
-    if found is None or (not found.calls and decoder_nodes(trace)):
+    if found is None or decoder_nodes(trace):
         return "decoder" if decoder_nodes(trace) and risen_values(trace) >> value & 1 else "trunk"
     if _leading_to_the_end(trace) >> value & 1:
         return "trunk"

@@ -57,10 +57,10 @@ def decoder_nodes(trace: Trace) -> tuple[Node, ...]:
 
     None where a head of several levels follows, or more of the way down (PANet), where the coarsest
     level itself is made of what has risen (HRNet), and beyond the size of the image. Networks that
-    return a result for each level have a decoder too.
+    return scores of each level have a decoder too.
     """
     found = head(trace)
-    if not has_encoder(trace) or (found is not None and (found.calls or _goes_down(trace))):
+    if not has_encoder(trace) or (found is not None and (not found.scores or _goes_down(trace))):
         return ()
     first = min((start.value for start in starts(trace)), default=0)
     maps = [value for value in trace.values[:first] if value.is_map and not value.is_point]
