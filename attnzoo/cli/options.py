@@ -16,6 +16,7 @@ __all__ = [
     "ATTENTION",
     "BY_DEFAULT",
     "NETWORK",
+    "OUTPUT",
     "Attention",
     "Backbone",
     "BackboneOptions",
@@ -29,6 +30,7 @@ __all__ = [
 
 ATTENTION = Group("Attention", sort_key=2)
 NETWORK = Group("Network", sort_key=1)
+OUTPUT = Group("Output", sort_key=5)
 ASSIGNMENT = "NAME=VALUE"
 
 Backbone = Annotated[
@@ -51,7 +53,7 @@ Json = Annotated[
     bool,
     Parameter(
         help="Print JSON, and nothing else, on stdout.",
-        group=Group("Output", sort_key=5),
+        group=OUTPUT,
         show_default=False,
     ),
 ]

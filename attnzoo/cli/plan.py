@@ -2,9 +2,23 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+from typing import Annotated
+
+from cyclopts import Parameter
+
 from attnzoo.cli.console import megas, result_console, show_json, show_table
 from attnzoo.cli.network import make_plan
-from attnzoo.cli.options import AS_IT_IS, BY_DEFAULT, Attention, Backbone, Json, Network
+from attnzoo.cli.options import (
+    AS_IT_IS,
+    BY_DEFAULT,
+    OUTPUT,
+    Attention,
+    Backbone,
+    Json,
+    Network,
+    UsageError,
+)
 
 __all__ = ["plan"]
 
@@ -27,15 +41,30 @@ def plan(
     *,
     network: Network = AS_IT_IS,
     attention: Attention = BY_DEFAULT,
+    svg: Annotated[
+        Path | None,
+        Parameter(
+            metavar="FILE",
+            help="Also draw the network with its places, as an SVG.",
+            group=OUTPUT,
+            show_default=False,
+        ),
+    ] = None,
     json: Json = False,
 ) -> None:
-    """Show where a policy puts attention into a network."""
+    """Show where a policy puts attention into a network, and why there."""
+    if svg is not None and not svg.absolute().parent.is_dir():
+        raise UsageError(f"--svg {svg}: there is no folder {svg.parent}.")
     made = make_plan(backbone, attention, network)
+    if svg is not None:
+        svg.write_text(made.draw(), encoding="utf-8")
     if json:
         show_json({"backbone": backbone, **made.to_dict()})
         return
+    several = int(set(made.parts) != {"trunk"})
     rows = [
         [
+            *[part][:several],
             row.site.where,
             row.site.path or "(root)",
             str(row.site.channels),
@@ -46,10 +75,16 @@ def plan(
             megas(row.macs),
             megas(row.activation_bytes),
         ]
-        for row in made.rows
+        for part, row in made.by_part
     ]
     sites = f"{len(rows)} site" + "s" * (len(rows) > 1)
     added = (f"{made.parameters:,}", megas(made.macs), megas(made.activation_bytes))
-    show_table(f"{backbone}: {made.recipe}", COLUMNS, rows, ("", sites, "", "", "", "", *added))
+    columns = {"part": "left", **COLUMNS} if several else COLUMNS
+    total = (*[""][:several], "", sites, "", "", "", "", *added)
+    show_table(f"{backbone}: {made.recipe}", columns, rows, total)
+    for policy, reason in made.why.items():
+        result_console().print(f"{policy}: {reason}")
     for place in made.skipped:
         result_console().print(f"left out: {place}")
+    for what in made.unseen:
+        result_console().print(f"not seen: {what}")

@@ -9,6 +9,7 @@ from attnzoo.structure.makers import called_once, maker, only_reader, passed_on
 from attnzoo.structure.mbconv import MBConv, mbconvs
 from attnzoo.structure.norms import after_activation, behind_instance_norm
 from attnzoo.structure.operations import passes
+from attnzoo.structure.parts import PARTS, Part, is_pool, part_of, shown_units
 from attnzoo.structure.pools import FunctionalPool, functional_pools, pool_calls
 from attnzoo.structure.pyramid import (
     Level,
@@ -23,6 +24,7 @@ from attnzoo.structure.stages import StageEnd, stage_ends
 from attnzoo.structure.trunk import Unit, on_trunk, units
 
 __all__ = [
+    "PARTS",
     "Addition",
     "Anchor",
     "Composite",
@@ -31,6 +33,7 @@ __all__ = [
     "Level",
     "MBConv",
     "Node",
+    "Part",
     "ResidualBlock",
     "StageEnd",
     "Transition",
@@ -45,6 +48,7 @@ __all__ = [
     "decoder_skips",
     "functional_pools",
     "head_paths",
+    "is_pool",
     "is_read",
     "maker",
     "mbconvs",
@@ -52,11 +56,13 @@ __all__ = [
     "nodes",
     "on_trunk",
     "only_reader",
+    "part_of",
     "parts_called_often",
     "passed_on",
     "passes",
     "pool_calls",
     "residual_blocks",
+    "shown_units",
     "stage_ends",
     "stride",
     "transitions",

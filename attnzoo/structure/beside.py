@@ -16,7 +16,7 @@ from attnzoo.structure.residual import residual_blocks
 from attnzoo.structure.trunk import Unit, blocks_in_parts, is_block, raises, units
 from attnzoo.tracing import LEVEL_RATIO, Call, Trace, Value
 
-__all__ = ["NO_MAP", "coarsest_before", "is_padded", "risen_values", "shown_maps", "units_beside"]
+__all__ = ["NO_MAP", "coarsest_before", "is_no_level", "risen_values", "shown_maps", "units_beside"]
 
 #: The height of the coarsest of no maps.
 NO_MAP = 1 << 30
@@ -77,9 +77,23 @@ def shown_maps(trace: Trace) -> int:
     bits = 0
     for index, value in enumerate(trace.values):
         inner = value.op in hidden and index not in made
-        if value.is_map and not (value.is_point or inner or is_padded(trace, value)):
+        if value.is_map and not (value.is_point or inner or is_no_level(trace, value)):
             bits |= 1 << index
     return bits
+
+
+def is_no_level(trace: Trace, value: Value) -> bool:
+    """Whether a map says nothing of resolution: with a border, or cut into windows."""
+    return is_padded(trace, value) or _is_cut(trace, value)
+
+
+def _is_cut(trace: Trace, value: Value) -> bool:
+    """Whether this is windows × positions × channels, of quite another aspect than the image."""
+    image = next((given for given in trace.inputs if given.is_map), None)
+    if image is None or value.axes != "NHWC":
+        return False
+    aspect = value.height * image.width / (value.width * image.height)
+    return not 1 / LEVEL_RATIO < aspect < LEVEL_RATIO
 
 
 def is_padded(trace: Trace, value: Value) -> bool:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from attnzoo.structure.beside import risen_values, shown_maps
 from attnzoo.structure.fusions import fusions, same_level
 from attnzoo.structure.graph import ancestors, computed_once
-from attnzoo.structure.stages import returned_values
+from attnzoo.structure.scores import returned_values
 from attnzoo.tracing import Call, Trace
 
 __all__ = ["Head", "head"]
@@ -21,10 +21,12 @@ class Head:
         calls: the modules that are the head: one for all levels, or one called for each; none
             where the network returns the levels.
         inputs: the maps, from the finest to the coarsest.
+        scores: whether the network returns what last convolutions make of them.
     """
 
     calls: tuple[Call, ...]
     inputs: tuple[int, ...]
+    scores: bool = False
 
 
 @computed_once
@@ -50,9 +52,10 @@ def head(trace: Trace) -> Head | None:
             return Head(tuple(calls), levels)
     levels = _levels(trace, trace.outputs)
     before = [_before_scores(trace, value) for value in levels]
-    if all(value is not None for value in before):
+    scores = all(value is not None for value in before)
+    if scores:
         levels = tuple(value for value in before if value is not None)
-    return Head((), levels) if len(levels) > 1 else None
+    return Head((), levels, scores) if len(levels) > 1 else None
 
 
 def _before_scores(trace: Trace, output: int) -> int | None:

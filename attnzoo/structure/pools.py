@@ -67,8 +67,10 @@ def _first_of_pool(trace: Trace, call: Call) -> Call:
     for before in trace.returning(call.inputs[0]):
         names = [trace.ops[index].name for index in before.ops]
         alone = all(user in call.ops for user in trace.users(call.inputs[0]))
-        once = trace.times_called[before.path] == 1 and before.takes_tensor
-        if len(names) == 1 and names[0] in _POOL_OPS and alone and once:
+        given, made = trace.input_map(before), trace.output_map(before)
+        once = trace.times_called[before.path] == 1 and given is not None and made is not None
+        peaks = len(names) == 1 and names[0].startswith("max_pool")
+        if once and peaks and alone and not (given and made and _shrinks(given, made)):
             return before
     return call
 
@@ -92,7 +94,7 @@ def functional_pools(trace: Trace) -> tuple[FunctionalPool, ...]:
 
 
 def _before_blur(trace: Trace, value: int, host: Call) -> int:
-    """The map that pools of stride 1 have blurred before a part of it is pooled (YOLOv9, ADown)."""
+    """The map that a pool of stride 1 has blurred before a part is pooled (YOLOv9's ADown)."""
     before = value
     while (made_by := trace.values[before].op) in host.ops:
         op = trace.ops[made_by]

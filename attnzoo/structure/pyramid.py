@@ -11,7 +11,7 @@ from attnzoo.structure.graph import computed_once
 from attnzoo.structure.heads import head
 from attnzoo.structure.makers import only_reader
 from attnzoo.structure.operations import passes
-from attnzoo.structure.stages import returned_values
+from attnzoo.structure.scores import returned_values
 from attnzoo.structure.trunk import only_weights
 from attnzoo.tracing import LEVEL_RATIO, Call, Op, Trace, Where
 
@@ -57,10 +57,10 @@ def decoder_nodes(trace: Trace) -> tuple[Node, ...]:
 
     None where a head of several levels follows, or more of the way down (PANet), where the coarsest
     level itself is made of what has risen (HRNet), and beyond the size of the image. Networks that
-    return a result for each level have a decoder too.
+    return scores of each level have a decoder too.
     """
     found = head(trace)
-    if not has_encoder(trace) or (found is not None and (found.calls or _goes_down(trace))):
+    if not has_encoder(trace) or (found is not None and (not found.scores or _goes_down(trace))):
         return ()
     first = min((start.value for start in starts(trace)), default=0)
     maps = [value for value in trace.values[:first] if value.is_map and not value.is_point]

@@ -2,32 +2,25 @@
 
 from __future__ import annotations
 
-import functools
 import itertools
 from dataclasses import dataclass
 
 from attnzoo.structure.beside import (
     NO_MAP,
     coarsest_before,
-    is_padded,
+    is_no_level,
     risen_values,
     shown_maps,
     units_beside,
 )
 from attnzoo.structure.graph import ancestors, computed_once
+from attnzoo.structure.heads import head
 from attnzoo.structure.makers import called_once, only_reader
+from attnzoo.structure.scores import returned_values
 from attnzoo.structure.trunk import MIXES, Unit, on_trunk, on_way_down, only_weights, units
 from attnzoo.tracing import LEVEL_RATIO, Call, Trace, Value, Where
 
-__all__ = ["StageEnd", "returned_values", "stage_ends"]
-
-_NAMES = (
-    "add sub mul div sigmoid tanh clamp hardtanh _softmax _log_softmax view _unsafe_view squeeze "
-    "permute clone upsample_bilinear2d upsample_nearest2d pixel_shuffle"
-)
-#: What may stand between a network's last convolution and what it returns; after a ReLU it would
-#: be a feature map.
-_TO_OUTPUT = frozenset(_NAMES.split())
+__all__ = ["StageEnd", "stage_ends"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,28 +139,6 @@ def _is_returned(trace: Trace, unit: Unit) -> bool:
     return not unit.is_block and unit.call.outputs[0] in returned_values(trace)
 
 
-@computed_once
-def returned_values(trace: Trace) -> frozenset[int]:
-    """What a last convolution makes, and what of that the network returns, summed up or scaled."""
-    found: set[int] = set()
-
-    @functools.cache
-    def comes_from_one(value: int) -> bool:
-        made_by = trace.values[value].op
-        op = trace.ops[made_by] if made_by >= 0 else None
-        if op is not None and op.name == "convolution":
-            found.add(value)
-        elif op is not None and op.name in _TO_OUTPUT:
-            parts = [comes_from_one(source) for source in op.inputs]
-            if any(parts):
-                found.add(value)
-        return value in found
-
-    for output in trace.outputs:
-        comes_from_one(output)
-    return frozenset(found)
-
-
 class _Level:
     """Numbers units, given from the finest to the coarsest, by their resolution level."""
 
@@ -211,13 +182,22 @@ def _is_fine(trace: Trace, unit: Unit) -> bool:
 
     Nor may it come back from a finer level to one where the network had been before, as maps of a
     neck do. (In a HRNet finer maps are made of coarser ones all the way down.) Maps of a pixel
-    are of no level, nor are those with a border, and those of one channel are scores.
+    are of no level, nor are those with a border or of windows, and those of one channel are scores.
     """
-    if unit.output.is_point or unit.output.channels == 1 or is_padded(trace, unit.output):
+    if unit.output.is_point or unit.output.channels == 1 or is_no_level(trace, unit.output):
         return False
     value, height = unit.call.outputs[0], unit.output.height
+    if _is_made_of_levels(trace, value):
+        return False
     comes_back = risen_values(trace) >> value & 1 and height * LEVEL_RATIO > _bottom(trace)
     return not comes_back and coarsest_before(trace)[value] * LEVEL_RATIO > height
+
+
+def _is_made_of_levels(trace: Trace, value: int) -> bool:
+    """Whether a map comes from another one that a head is given: P6 and P7 of a pyramid."""
+    found = head(trace)
+    given = found.inputs if found is not None else ()
+    return any(ancestors(trace)[value] >> one & 1 for one in given if one != value)
 
 
 @computed_once

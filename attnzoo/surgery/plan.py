@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -13,11 +14,14 @@ from torch import Tensor, nn
 from attnzoo.errors import SiteError
 from attnzoo.policies import Selection, select
 from attnzoo.registry import BLOCKS, BlockSpec
+from attnzoo.structure import PARTS, Part, part_of, parts_called_often
 from attnzoo.surgery.blind import where_channels_differ
 from attnzoo.surgery.edits import Edit, Mechanism
 from attnzoo.surgery.mechanism import choose_edit, is_occupied
 from attnzoo.surgery.operate import build_attention, build_block, operate
+from attnzoo.surgery.picture import drawn
 from attnzoo.surgery.recipe import Recipe
+from attnzoo.surgery.wording import described, table, why
 from attnzoo.tracing import (
     FastShapes,
     Site,
@@ -74,6 +78,7 @@ class Plan:
         sites: the places found, in forward order.
         edits: how attention gets to each of them.
         skipped: places that a policy looked at and could not use.
+        named_by: the policy that named each site.
         asked: the policy names as asked for (`auto` not resolved).
     """
 
@@ -83,6 +88,7 @@ class Plan:
     sites: tuple[Site, ...]
     edits: tuple[Edit, ...]
     skipped: tuple[Skipped, ...]
+    named_by: tuple[str, ...]
     asked: tuple[str, ...]
     example: Any = field(repr=False)
 
@@ -120,6 +126,35 @@ class Plan:
             rows.append(PlannedSite(site, edit, *costs[shape]))
         return tuple(rows)
 
+    @cached_property
+    def parts(self) -> tuple[Part, ...]:
+        """The part of the network that each site belongs to: trunk, neck, decoder or head."""
+        return tuple(part_of(self.trace, site.value) for site in self.sites)
+
+    @property
+    def by_part(self) -> list[tuple[Part, PlannedSite]]:
+        """The rows with the part of each: trunk first, then neck, decoder and head."""
+        pairs = list(zip(self.parts, self.rows, strict=True))
+        return sorted(pairs, key=lambda pair: PARTS.index(pair[0]))
+
+    @property
+    def why(self) -> dict[str, str]:
+        """Policy → what it takes, of those that named sites."""
+        return {policy: why(policy) for policy in dict.fromkeys(self.named_by)}
+
+    @property
+    def unseen(self) -> tuple[str, ...]:
+        """What of the network could not be looked at, and why."""
+        named = {place.path for place in self.skipped}
+        often = {p: why for p, why in parts_called_often(self.trace).items() if p not in named}
+        found = [f"{path}: {why}" for path, why in itertools.islice(often.items(), 3)]
+        if len(often) > 3:
+            found.append(f"{len(often) - 3} more parts that run several times")
+        if self.trace.stopped:
+            reason = self.trace.stopped.partition(". ")[0]
+            found.append(f"what comes after values decide, for the pass ends there: {reason}")
+        return tuple(found)
+
     @property
     def parameters(self) -> int:
         """Parameters that the plan adds."""
@@ -149,15 +184,18 @@ class Plan:
                     "height": row.site.height,
                     "width": row.site.width,
                     "stage": row.site.stage,
+                    "part": part,
+                    "policy": policy,
                     "mechanism": row.mechanism,
                     "attention": row.path,
                     "parameters": row.parameters,
                     "macs": row.macs,
                     "activation_bytes": row.activation_bytes,
                 }
-                for row in self.rows
+                for row, part, policy in zip(self.rows, self.parts, self.named_by, strict=True)
             ],
             "skipped": [{"path": s.path, "reason": s.reason} for s in self.skipped],
+            "unseen": list(self.unseen),
             "parameters": self.parameters,
             "macs": self.macs,
             "activation_bytes": self.activation_bytes,
@@ -167,38 +205,20 @@ class Plan:
         """`to_dict` as text."""
         return json.dumps(self.to_dict(), indent=2)
 
+    def describe(self) -> str:
+        """In words: the places by part and stage, why each is one, and what was left out."""
+        return described(self)
+
+    def draw(self) -> str:
+        """The network with its places, as the text of an SVG picture.
+
+        Maps from left to right, part by part, as high as their resolution and as wide as their
+        channels ask for; a title on each names its module.
+        """
+        return drawn(self)
+
     def __str__(self) -> str:
-        head = ("site", "C", "H×W", "stage", "mechanism", "parameters", "MMACs", "MB")
-        body = [
-            (
-                f"{row.site.where} {row.site.path or '(root)'}",
-                str(row.site.channels),
-                f"{row.site.height}×{row.site.width}",
-                str(row.site.stage),
-                row.mechanism,
-                f"{row.parameters:,}",
-                f"{row.macs / 1e6:.2f}",
-                f"{row.activation_bytes / 1e6:.2f}",
-            )
-            for row in self.rows
-        ]
-        total = (
-            f"{len(self.sites)} sites",
-            *("",) * 4,
-            f"{self.parameters:,}",
-            f"{self.macs / 1e6:.2f}",
-            f"{self.activation_bytes / 1e6:.2f}",
-        )
-        widths = [max(len(row[i]) for row in (head, *body, total)) for i in range(len(head))]
-        lines = [f"{self.trace.model}: {self.recipe}"]
-        for row in (head, *body, total):
-            first, *others = (
-                cell.ljust(width) if i in (0, 4) else cell.rjust(width)
-                for i, (cell, width) in enumerate(zip(row, widths, strict=True))
-            )
-            lines.append("  ".join((first, *others)).rstrip())
-        lines += [f"left out: {place}" for place in self.skipped]
-        return "\n".join(lines)
+        return table(self)
 
 
 #: Factory, start and options, and map, of blocks that were seen to keep the shape of their input.
@@ -246,6 +266,7 @@ def make_plan(model: nn.Module, recipe: Recipe, example: Any = None) -> Plan:
         start=recipe.start,
         input_size=_input_size(trace),
     )
+    by = {id(site): one.policy.name for one in selections for site in one.sites}
     return Plan(
         model=model,
         trace=trace,
@@ -253,6 +274,7 @@ def make_plan(model: nn.Module, recipe: Recipe, example: Any = None) -> Plan:
         sites=tuple(site for site, _ in placed),
         edits=tuple(edit for _, edit in placed),
         skipped=tuple(skip for one in selections for skip in one.skipped) + left_out,
+        named_by=tuple(by[id(site)] for site, _ in placed),
         asked=tuple(selection.asked for selection in selections),
         example=example,
     )

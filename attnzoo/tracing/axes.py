@@ -111,16 +111,5 @@ def derive_axes(
         if known and len(source) == count:
             return known
     if name == "native_layer_norm" and len(args[1]) == 1 and count == 4:
-        return "" if _is_cut(regrouped(), shape) else "NHWC"
+        return "NHWC"
     return ""
-
-
-def _is_cut(known: tuple[str, Sequence[int]] | None, shape: Sequence[int]) -> bool:
-    """Whether a map was cut into windows, N × windows × positions × C, and is none any longer.
-
-    As a map of H × W it would be smaller than before by one factor on both sides.
-    """
-    if known is None or not {"H", "W"}.issubset(known[0]):
-        return False
-    height, width = (known[1][known[0].index(side)] for side in "HW")
-    return shape[1] * width != shape[2] * height

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from svg import Drawing
+from attnzoo.surgery.svg import Drawing
 
 
 def flow() -> Drawing:
@@ -113,7 +113,7 @@ def _chain(d: Drawing, x: float, y: float, names: list[tuple[str, str]], w: floa
 
 def policies() -> Drawing:
     """Where each policy puts attention."""
-    d = Drawing(900, 625)
+    d = Drawing(900, 820)
     a = ("", "attention")
 
     def title(x: float, y: float, name: str, note: str) -> None:
@@ -161,7 +161,45 @@ def policies() -> Drawing:
     d.text(520, 545, "the network's own layers", anchor="start")
     d.box(480, 560, 30, 20, "", "pool")
     d.text(520, 575, "a spatial pool", anchor="start")
+
+    title(20, 650, "neck", "on the levels that a head is given")
+    _levels(d, 20, 745, head=True)
+    title(352, 650, "decoder", "after every decoder block")
+    _levels(d, 352, 745, head=False)
+    title(610, 650, "in-block", "on the inner branches of C2f, CSP, ELAN")
+    d.box(640, 692, 230, 100, "", "ghost")
+    d.arrow((612, 730), (660, 730))
+    x = 660.0
+    for width, kind in ((44, "map"), (44, "map"), (20, "attention")):
+        d.box(x, 715, width, 30, "", kind)
+        x += width
+        d.arrow((x, 730), (x + 10, 730))
+        x += 10
+    d.plus(x + 11, 730)
+    d.arrow((650, 730), (650, 703), (x + 11, 703), (x + 11, 719))
+    d.arrow((650, 730), (650, 775), (x + 42, 775), (x + 42, 746))
+    d.box(x + 34, 714, 16, 32, "", "map")
+    d.arrow((x + 22, 730), (x + 34, 730))
+    d.arrow((x + 50, 730), (x + 86, 730))
     return d
+
+
+def _levels(d: Drawing, x: float, y: float, *, head: bool) -> None:
+    """An encoder's levels, and what comes back of them: attention on each of those."""
+    heights = (84, 58, 36)
+    for height in heights:
+        d.slab(x, y - height / 2, 22, height, "map")
+        x += 28
+    d.arrow((x - 4, y), (x + 16, y))
+    x += 20
+    back = heights[::-1] if head else heights[1::-1]
+    for height in back:
+        d.slab(x, y - height / 2, 22, height, "map")
+        d.slab(x + 24, y - height / 2 - 3, 12, height + 6, "attention")
+        x += 46
+    d.arrow((x - 8, y), (x + 10, y))
+    if head:
+        d.box(x + 10, y - 20, 50, 40, "head", style="small")
 
 
 def _residual(d: Drawing, x: float, inner: bool) -> float:

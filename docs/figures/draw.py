@@ -9,7 +9,8 @@ from pathlib import Path
 from concepts import flow, local_attention, mechanisms, policies, start
 from layers import layers
 from network import vgg16_plan
-from svg import Drawing
+
+from attnzoo.surgery.svg import Drawing
 
 ASSETS = Path(__file__).parents[1] / "assets"
 

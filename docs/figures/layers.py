@@ -6,7 +6,7 @@ import tomllib
 from pathlib import Path
 from typing import Any
 
-from svg import Drawing
+from attnzoo.surgery.svg import Drawing
 
 ROOT = Path(__file__).parents[2]
 

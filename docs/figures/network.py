@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import torch
 import torchvision
-from svg import Drawing
 
 import attnzoo
+from attnzoo.surgery.svg import Drawing
 
 CENTRE = 118
 GAP = 6

@@ -32,7 +32,7 @@ pytestmark = pytest.mark.usefixtures("wide_terminal")
         (["plan", VGG, "--policy", "prepool"], "Did you mean 'pre-pool'"),
         (["plan", VGG, "--block", "loca"], "Did you mean 'local'"),
         (["plan", VGG, "--option", "redction=3"], "Did you mean 'reduction'"),
-        (["plan", VGG, "--policy-option", "stages=9"], "stages=9 dropped 5"),
+        (["plan", VGG, "--policy-option", "stages=9"], "VGG has no stage 9"),
         (["plan", VGG, "--backbone-option", "clases=3"], "clases"),
         (["plan", VGG, "--input-size", "1x224x224"], "1"),
         (["cost", VGG, "--block", "cbam", "--option", "kernel_size=4"], "an odd integer"),

@@ -147,3 +147,13 @@ def test_cost_shows_before_after_and_every_site(ok, vgg11):
     ]
     assert row(out, "MACs")[3:] == ["+0", "+0.00%"]
     assert row(out, "features.attn_pre_2")[1:4] == ["affine", "64", "64×64"]
+
+
+def test_plan_groups_by_part_and_says_why_and_draws(ok, tmp_path):
+    network = ("plan", "torchvision/retinanet_resnet50_fpn", "--policy", "stage-end")
+    picture = tmp_path / "places.svg"
+    out = ok(*network, "--policy", "neck", "--block", "none", "--svg", str(picture))
+    assert out.index("\ntrunk") < out.index("\nneck")
+    assert "stage-end: after the last feature map of every resolution level" in out
+    assert "not seen: head.classification_head.conv: it is called 5 times" in out.replace("\n", " ")
+    assert "neck" in picture.read_text("utf-8")

@@ -65,10 +65,12 @@ PLACES: dict[Callable[[], nn.Module], dict[str, str]] = {
     UNet: {
         "pre-pool": "after down1, after down2",
         "stage-end": "after down1.2, after down2.2, after bottom.2",
+        "decoder": "after join2, after join1",
     },
     LinkNet: {
         "pre-pool": "before a.3, before b.3",
         "stage-end": "after a.2, after b.2, after squeeze",
+        "decoder": "before out",
     },
     Denoiser: {"stage-end": "after body.2.2"},
     Restorer: {"stage-end": "after body.2.2"},

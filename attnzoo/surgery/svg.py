@@ -55,11 +55,14 @@ class Drawing:
         for row, line in enumerate(lines):
             self.text(x + w / 2, top + 18 * row, line, **k)
 
-    def slab(self, x: float, y: float, w: float, h: float, kind: Kind) -> None:
-        """A feature map or layer seen from the side: a box with square corners."""
-        self._shapes.append(
-            f'<rect class="{kind}" x="{x:g}" y="{y:g}" width="{w:g}" height="{h:g}" rx="2"/>'
-        )
+    def slab(self, x: float, y: float, w: float, h: float, kind: Kind, *, title: str = "") -> None:
+        """A feature map or layer seen from the side: a box with square corners.
+
+        `title` is shown where a pointer rests on it.
+        """
+        place = f'x="{x:g}" y="{y:g}" width="{w:g}" height="{h:g}" rx="2"'
+        ends = f"><title>{escape(title)}</title></rect>" if title else "/>"
+        self._shapes.append(f'<rect class="{kind}" {place}{ends}')
 
     def text(self, x: float, y: float, text: str, style: str = "", anchor: str = "middle") -> None:
         """A line of text whose baseline is at `y`."""
