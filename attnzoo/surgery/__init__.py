@@ -2,7 +2,8 @@
 
 from attnzoo.surgery.fusing import fuse, unfuse
 from attnzoo.surgery.operate import build_block
-from attnzoo.surgery.plan import Plan, PlannedSite, carry_out, make_plan
+from attnzoo.surgery.plan import Plan, PlannedSite, carry_out
+from attnzoo.surgery.planning import make_plan
 from attnzoo.surgery.recipe import Recipe, parse_recipe
 from attnzoo.surgery.record import Operation, attention_modules, operations, recipes
 from attnzoo.surgery.removal import unwrap

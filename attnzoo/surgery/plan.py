@@ -9,33 +9,24 @@ from functools import cached_property
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
-from attnzoo.errors import SiteError
-from attnzoo.policies import Selection, select
-from attnzoo.registry import BLOCKS, BlockSpec
 from attnzoo.structure import PARTS, Part, part_of, parts_called_often
-from attnzoo.surgery.blind import where_channels_differ
 from attnzoo.surgery.edits import Edit, Mechanism
-from attnzoo.surgery.mechanism import choose_edit, is_occupied
-from attnzoo.surgery.operate import build_attention, build_block, operate
+from attnzoo.surgery.operate import build_attention, operate
 from attnzoo.surgery.picture import drawn
 from attnzoo.surgery.recipe import Recipe
 from attnzoo.surgery.wording import described, table, why
 from attnzoo.tracing import (
-    FastShapes,
     Site,
     Skipped,
     Trace,
-    answer,
     count,
-    meta_forward,
     own_draws,
-    probe,
     undisturbed,
 )
 
-__all__ = ["Plan", "PlannedSite", "carry_out", "make_plan"]
+__all__ = ["Plan", "PlannedSite", "carry_out"]
 
 
 @dataclass(frozen=True)
@@ -221,65 +212,6 @@ class Plan:
         return table(self)
 
 
-#: Factory, start and options, and map, of blocks that were seen to keep the shape of their input.
-_KEPT: set[tuple[Any, str, tuple[int, ...]]] = set()
-
-
-def make_plan(model: nn.Module, recipe: Recipe, example: Any = None) -> Plan:
-    """Resolve a recipe on a model, without changing it.
-
-    Raises:
-        NoSitesError: a policy finds no place.
-        SiteError: a place is occupied, named twice, or cannot hold a block.
-        OptionError: the block refuses an option.
-        TraceError, UnsupportedModelError: see `attnzoo.tracing.probe.probe`.
-    """
-    trace = probe(model, example)
-    selections = []
-    for call in recipe.policies:
-        answer()
-        selections.append(select(trace, call))
-    spec = BLOCKS[recipe.block]
-    if spec.kind == "channel":
-        selections = [where_channels_differ(trace, one, recipe.block) for one in selections]
-    sites = _place(trace, selections)
-    replaced = next((site for site in sites if site.where == "replace"), None)
-    if recipe.start == "neutral" and replaced is not None:
-        raise SiteError(
-            f'start="neutral" begins by handing its input on, and {replaced} is in the place of a '
-            f'module that does more than that. Take start="identity", where the module goes on at '
-            f'first, or start="paper".'
-        )
-    shapes = dict.fromkeys((1, s.channels, s.height, s.width) for s in sites)
-    with own_draws():
-        for shape in shapes:
-            asked = (spec.factory, repr((recipe.start, sorted(recipe.options.items()))), shape)
-            if asked not in _KEPT:
-                _check_shape(spec, recipe, shape)
-                _KEPT.add(asked)
-    told = {site for one in selections if one.policy.name == "match" for site in one.sites}
-    placed, left_out = _choose_edits(trace, model, sites, told)
-    resolved = Recipe(
-        policies=tuple(selection.policy for selection in selections),
-        block=recipe.block,
-        options=recipe.options,
-        start=recipe.start,
-        input_size=_input_size(trace),
-    )
-    by = {id(site): one.policy.name for one in selections for site in one.sites}
-    return Plan(
-        model=model,
-        trace=trace,
-        recipe=resolved,
-        sites=tuple(site for site, _ in placed),
-        edits=tuple(edit for _, edit in placed),
-        skipped=tuple(skip for one in selections for skip in one.skipped) + left_out,
-        named_by=tuple(by[id(site)] for site, _ in placed),
-        asked=tuple(selection.asked for selection in selections),
-        example=example,
-    )
-
-
 @undisturbed
 def carry_out(plan: Plan) -> nn.Module:
     """Apply a plan that was just made, so that all its trace tells of the model still holds.
@@ -290,88 +222,6 @@ def carry_out(plan: Plan) -> nn.Module:
     return plan._operate(just_traced=True)
 
 
-def _place(trace: Trace, selections: list[Selection]) -> list[Site]:
-    """The sites of all policies in forward order; places that are taken settled as asked.
-
-    A policy that names a place by two modules, of which one hands on what the other made, means
-    one place.
-    """
-    sites: list[Site] = []
-    for selection in selections:
-        own: list[Site] = []
-        for site in selection.sites:
-            if any(_same_place(other, site) for other in own):
-                continue
-            own.append(site)
-            twin = next((other for other in sites if _same_place(other, site)), None)
-            free = twin is None and not is_occupied(trace, site)
-            if free or selection.occupied == "stack":
-                sites.append(site)
-            elif selection.occupied == "refuse":
-                found = f"is named twice ({twin})" if twin else "has attention already"
-                raise SiteError(
-                    f"policy {selection.asked!r}: the place {site} {found}. Leave it out by "
-                    f"exclude=, or say what to do with ({selection.asked!r}, "
-                    f'{{"occupied": "skip"}}) or "stack".'
-                )
-    if not sites:
-        raise SiteError("every place these policies name has attention already.")
-    return sorted(sites, key=lambda site: (site.value, site.call))
-
-
-def _choose_edits(
-    trace: Trace, model: nn.Module, sites: list[Site], told: set[Site]
-) -> tuple[list[tuple[Site, Edit]], tuple[Skipped, ...]]:
-    """The sites with the edit at each, and those that none fits.
-
-    Raises:
-        SiteError: none fits any site, or one of those that the user named.
-    """
-    placed: list[tuple[Site, Edit]] = []
-    errors: dict[Site, SiteError] = {}
-    taken: set[str] = set()
-    for site in sites:
-        try:
-            placed.append((site, choose_edit(trace, model, site, taken)))
-        except SiteError as error:
-            if site in told:
-                raise
-            errors[site] = error
-    if not placed:
-        raise next(iter(errors.values()))
-    return placed, tuple(Skipped(site.path, str(error)) for site, error in errors.items())
-
-
-def _same_place(one: Site, other: Site) -> bool:
-    if one.where == other.where != "after":
-        return one.value == other.value and one.path == other.path
-    return one.value == other.value and "replace" not in (one.where, other.where)
-
-
-def _check_shape(spec: BlockSpec, recipe: Recipe, shape: tuple[int, ...]) -> None:
-    """Build the block on meta tensors and see that it keeps the shape of its input."""
-    block = build_block(spec, shape[1], recipe.options, "meta", recipe.start).eval()
-    x = torch.empty(shape, device="meta")
-    version = x._version
-    try:
-        result = meta_forward(block, (x,), {}, [FastShapes()])
-    except Exception as error:
-        raise SiteError(
-            f"block {spec.name!r} fails on a map of shape {shape}: {type(error).__name__}: {error}"
-        ) from error
-    if not isinstance(result, Tensor) or tuple(result.shape) != shape:
-        got = tuple(result.shape) if isinstance(result, Tensor) else type(result).__name__
-        raise SiteError(
-            f"block {spec.name!r} turns a map of shape {shape} into {got}; a block must keep the "
-            f"shape of its input."
-        )
-    if x._version != version:
-        raise SiteError(
-            f"block {spec.name!r} changes its input in place, which others read too. Let it begin "
-            f"with an operation that makes a new tensor (inplace=False)."
-        )
-
-
 def _cost(recipe: Recipe, site: Site) -> tuple[int, int, int]:
     """`(parameters, MACs, activation bytes)` of the attention at a site, per float32 image."""
     with own_draws():
@@ -380,11 +230,3 @@ def _cost(recipe: Recipe, site: Site) -> tuple[int, int, int]:
     x = torch.empty([sizes[axis] for axis in site.axes], device="meta")
     counted = count(attention, (x,), {})
     return sum(p.numel() for p in attention.parameters()), counted.macs, counted.activation_bytes
-
-
-def _input_size(trace: Trace) -> tuple[int, ...] | None:
-    shapes = [value.shape for value in trace.inputs]
-    if len(shapes) != 1 or len(shapes[0]) not in (4, 5):
-        return None
-    (shape,) = shapes
-    return shape[1:] if len(shape) == 4 else (1, *shape[1:])

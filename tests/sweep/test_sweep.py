@@ -110,7 +110,7 @@ def test_what_is_refused_says_why(monkeypatch: pytest.MonkeyPatch) -> None:
     def refuses(*_: object) -> None:
         raise attnzoo.errors.SiteError("this place is taken")
 
-    monkeypatch.setattr("attnzoo.surgery.plan.choose_edit", refuses)
+    monkeypatch.setattr("attnzoo.surgery.planning.choose_edit", refuses)
     (row,) = check_network("torchvision/squeezenet1_1", ["pre-pool"])
     assert (row.result, row.reason) == ("refused", "SiteError: this place is taken")
 
