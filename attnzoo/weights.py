@@ -36,6 +36,8 @@ NESTED = (
 """Where training scripts put the weights among other things. A moving average goes first: it is
 what was tested."""
 
+EXTRA_STATE = "_extra_state"  # how keys of what `get_extra_state` returns end, tensor or not
+
 SHOWN = 8  # keys of each kind that a message lists
 
 
@@ -89,11 +91,11 @@ class StateDict:
     """Weights as a network of certain keys takes them.
 
     Attributes:
-        tensors: key → tensor.
+        tensors: key → tensor, or what a module's `get_extra_state` returned.
         nesting, prefix: as in `LoadReport`.
     """
 
-    tensors: Mapping[str, Tensor]
+    tensors: Mapping[str, Any]
     nesting: str = ""
     prefix: str = ""
 
@@ -119,7 +121,11 @@ def read_state_dict(source: Any, keys: Iterable[str]) -> StateDict:
     while not _is_state_dict(source):
         source, name = _inner(source, owner)
         nesting.append(name)
-    tensors = {key: part for key, part in source.items() if isinstance(part, Tensor)}
+    tensors = {
+        key: part
+        for key, part in source.items()
+        if isinstance(part, Tensor) or key.endswith(EXTRA_STATE)
+    }
     prefix = _prefix(tensors, set(keys))
     tensors = {key.removeprefix(prefix): tensor for key, tensor in tensors.items()}
     return StateDict(tensors, ".".join(nesting), prefix)
@@ -250,7 +256,8 @@ def load_backbone(
         nesting=found.nesting,
         prefix=found.prefix,
     )
-    fits = any(given[key].ndim for key in matching)  # every norm counts its batches alike
+    # Every norm counts its batches alike.
+    fits = any(isinstance(given[key], Tensor) and given[key].ndim for key in matching)
     if not fits or (strict and not report.complete):
         more = (
             "With strict=False what fits is loaded, and the rest is reported."
