@@ -54,7 +54,7 @@ class Cropping(nn.Module):
 def test_a_block_that_passes(run: Run) -> None:
     code, out, err = run("blocks", "none", "--check")
     assert (code, err) == (0, "")
-    assert out.startswith("block 'none': 19 passed")
+    assert out.startswith("block 'none': 20 passed")
     rows = [line.split() for line in out.splitlines()]
     assert ["shapes", "passed"] in rows
     assert ["state", "dict", "passed"] in rows

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import sys
 
 import pytest
@@ -112,9 +113,11 @@ def test_a_network_of_ones_own_is_found_in_this_folder(run, own_networks, functi
     assert "imported" in err
 
 
-def test_an_error_in_the_network_itself_keeps_its_traceback(run, own_networks):
-    with pytest.raises(RuntimeError, match="cannot be built"):
-        run("plan", f"{own_networks}:broken")
+def test_an_error_in_the_network_itself_is_told_in_a_line(run, own_networks):
+    code, _, err = run("plan", f"{own_networks}:broken")
+    assert code == 1
+    assert re.search(r"error: \S+:broken raises RuntimeError: .*cannot be built", err)
+    assert "--debug" in err
 
 
 def test_networks_are_built_without_memory_where_they_can_be():

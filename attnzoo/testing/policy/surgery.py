@@ -137,6 +137,9 @@ def _learns(path: str, attention: Attention) -> None:
         raise BreachError(f"the gradients of {path} are zero")
 
 
+_REGISTERED = frozenset(key for key, value in vars(nn.Module()).items() if isinstance(value, dict))
+
+
 def _snapshot(model: nn.Module) -> list[tuple[Any, ...]]:
     """Modules, modes, tensors with their versions, and hooks: all by identity, in order."""
     seen: list[tuple[Any, ...]] = []
@@ -144,6 +147,12 @@ def _snapshot(model: nn.Module) -> list[tuple[Any, ...]]:
         tensors = itertools.chain(module._parameters.items(), module._buffers.items())
         held = tuple((key, id(x), None if x is None else x._version) for key, x in tensors)
         hooks = [*module._forward_hooks.values(), *module._forward_pre_hooks.values()]
-        attributes = {key: id(value) for key, value in vars(module).items()}
+        # The dicts of a module may be others, as long as what is in them is the same.
+        attributes = {
+            key: [(name, id(held)) for name, held in value.items()]
+            if key in _REGISTERED
+            else id(value)
+            for key, value in vars(module).items()
+        }
         seen.append((path, id(module), type(module), module.training, held, hooks, attributes))
     return seen
