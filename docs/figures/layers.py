@@ -19,6 +19,7 @@ PURPOSE = {
     "testing": "the contracts, as checks",
     "train": "one run: data, recipe, loop",
     "backbones": "networks by name, with trained weights",
+    "weights": "plain weights in and out",
     "trained": "a trained network: tested, used, exported",
     "api": "the two verbs, plan and wrap",
     "surgery": "sites → the network with attention, and back; all or nothing",
