@@ -172,8 +172,10 @@ class Trace:
     def times_called(self) -> Counter[str]:
         """Path → how often the module was called, or would be, with what may lie ahead."""
         times = Counter(call.path for call in self.calls)
-        if self.ahead:
-            times.update([path for path in times if not self.ahead.isdisjoint(around(path))])
+        # A container that is run by hand is named for other reasons, too: YOLO asks its last entry.
+        again = self.ahead & times.keys()
+        if again:
+            times.update([path for path in times if not again.isdisjoint(around(path))])
         return times
 
     def input_map(self, call: Call) -> Value | None:
