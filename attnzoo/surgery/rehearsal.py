@@ -87,7 +87,7 @@ def rehearse(
     """
 
     def watch(args: tuple[Any, ...], kwargs: dict[str, Any]) -> Rehearsal | None:
-        twin = Twin(model)
+        twin = Twin(model, known or ())
         played = [Place(twin.of(place.attention), place.layout) for place in places]
         changes = Changes(twin.root)
         for edit, place in zip(edits, played, strict=bool(edits)):

@@ -149,6 +149,7 @@ class Recorder(FastShapes):
         self._users: dict[int, list[int]] = {}
         self._handed = HandingOn()
         self._readings = Readings()
+        self._flags = OrderedDict([(_OURS, True)])
         for module, path in self._path.items():
             self._watch(module, path)
 
@@ -156,14 +157,12 @@ class Recorder(FastShapes):
         state = vars(module)
         # Before the hooks of others, as torch's global hooks would be; but those would see, and
         # slow down, the modules of other threads.
-        for name, hook in (
-            ("_forward_pre_hooks", self._enter),
-            ("_forward_hooks", self._leave),
-            ("_forward_hooks_with_kwargs", True),
-            # also for a call that raises: the model may catch that and go on
-            ("_forward_hooks_always_called", True),
-        ):
+        for name, hook in (("_forward_pre_hooks", self._enter), ("_forward_hooks", self._leave)):
             state[name] = OrderedDict([(_OURS, hook), *state[name].items()])
+        # Also for a call that raises: the model may catch that and go on.
+        for name in ("_forward_hooks_with_kwargs", "_forward_hooks_always_called"):
+            own = state[name]
+            state[name] = OrderedDict([(_OURS, True), *own.items()]) if own else self._flags
         if state["_modules"]:
             state["_modules"] = WatchedChildren(state["_modules"], path, self._readings)
 

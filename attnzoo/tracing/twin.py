@@ -14,7 +14,7 @@ import functools
 import random
 import weakref
 from collections import OrderedDict, defaultdict, deque
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from types import BuiltinMethodType, CellType, FunctionType, MethodType
 from typing import Any, cast
 
@@ -50,9 +50,12 @@ class Twin:
 
     Args:
         model: read and not changed.
+        closed: modules that are not looked into: their children stay away, so that to run one, or
+            to ask for a child, fails.
     """
 
-    def __init__(self, model: nn.Module) -> None:
+    def __init__(self, model: nn.Module, closed: Collection[nn.Module] = ()) -> None:
+        self._closed = closed
         self._copies: dict[int, Any] = {}
         self._originals: list[Any] = []  # as long as they live, nothing else gets their ids
         self._unfilled: list[tuple[Callable[[Any, Any], None], Any, Any]] = []
@@ -118,6 +121,8 @@ class Twin:
                 state[name] = kind()
             elif name in _TENSORS:
                 state[name] = self._metas(value.copy())
+            elif name == "_modules" and original in self._closed:
+                state[name] = dict.fromkeys(value.copy())
             else:
                 state[name] = self._meta(value) if isinstance(value, Tensor) else self._copy(value)
         state["training"] = False
