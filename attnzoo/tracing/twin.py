@@ -89,7 +89,11 @@ class Twin:
         kind = type(original)
         if not slots(kind) and not vars(original):
             return original  # it can't change, and may be there to be told from others
-        copy = object.__new__(without_finalizer(kind))
+        copied = without_finalizer(kind)
+        try:
+            copy = object.__new__(copied)
+        except TypeError:  # a class that Python itself has, such as SimpleNamespace
+            copy = copied.__new__(copied)
         self._keep(original, copy)
         self._unfilled.append((self._fill_object, original, copy))
         return copy

@@ -198,6 +198,13 @@ def _data(content: Mapping[str, Any], found: list[str]) -> Any:
     if isinstance(data, Mapping) and not isinstance(data.get("name"), Hashable):
         found.append(f"data.name: must be a text (given: {shown(data['name'])}).")
         return None
+    given = data.get("root") if isinstance(data, Mapping) else None
+    if isinstance(given, str):
+        try:
+            Path(given).expanduser().resolve()
+        except (OSError, RuntimeError, ValueError) as error:  # no such home, a circle of links
+            found.append(f"data.root: {shown(given)} is no folder: {error}.")
+            return None
     found += data_faults(data, "data")
     return data
 

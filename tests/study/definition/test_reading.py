@@ -171,5 +171,5 @@ variants: [plain]
     )
     assert [b.train for b in load_study(path).backbones] == [{"lr": 1}] * 2
     path.write_text("data: &all\n  inner: *all\n")
-    with pytest.raises(StudyError, match="backbones: must be a list"):
+    with pytest.raises(StudyError, match="in a circle"):
         load_study(path)
