@@ -34,8 +34,12 @@ def neck(trace: Trace, at: str = "head", levels: int | Sequence[int] | None = No
 
     `at="head"` takes what the head is given, a place for each level: what a level further in the
     neck reads of it is attended, too. `at="fusion"` takes what each level makes of every fusion,
-    before another level or the head reads it. `levels` keeps those of these strides, such as 8 or
-    `[16, 32]`.
+    before another level or the head reads it.
+
+    Args:
+        trace: of the network.
+        at: `"head"` or `"fusion"`.
+        levels: keep those of these strides, such as 8 or `[16, 32]`; None for all.
     """
     check_choice("policy 'neck'", "at", at, ("head", "fusion"))
     wanted = None if levels is None else as_list(levels)
@@ -67,6 +71,10 @@ def decoder(trace: Trace, on: str = "block") -> Found:
     `on="block"` takes what each level of the decoder makes before the next finer one reads it.
     `on="skip"` takes the maps that skip connections bring: where a layer makes that map for the
     decoder alone, only the decoder sees the attention, else the next coarser level does, too.
+
+    Args:
+        trace: of the network.
+        on: `"block"` or `"skip"`.
     """
     check_choice("policy 'decoder'", "on", on, ("block", "skip"))
     if on == "skip":

@@ -50,7 +50,11 @@ def failures(report: Report) -> dict[str, str]:
     return {row.check: row.detail for row in report.failed}
 
 
-@pytest.mark.parametrize("policy", attnzoo.list_policies())
+#: Their networks, which the default ones are not, are in `test_pyramids.py`, `test_in_block.py`.
+ELSEWHERE = {"neck", "in-block"}
+
+
+@pytest.mark.parametrize("policy", sorted({*attnzoo.list_policies()} - ELSEWHERE))
 def test_every_policy_keeps_the_contract(policy: str) -> None:
     report = check_policy(policy, **OPTIONS.get(policy, {}))
     report.raise_if_failed()
@@ -170,7 +174,7 @@ def test_a_policy_that_remembers_is_not_pure() -> None:
     assert "in another trace of the same network" in failures(report)["pure"]
 
 
-def test_a_place_where_no_block_fits_fails_in_surgery() -> None:
+def test_places_where_no_block_fits_are_none() -> None:
     def within_a_shared_module(trace: Trace) -> list[Site]:
         """After a ReLU that runs twice."""
         return after_relu(trace)[:1]
@@ -185,9 +189,7 @@ def test_a_place_where_no_block_fits_fails_in_surgery() -> None:
 
     report = report_on(within_a_shared_module, models={"shared": Shared()})
     assert not report
-    surgery = {"plan", "outputs", "runs once", "gradients", "unwrap"}
-    assert set(failures(report)) == surgery, report
-    assert all("in shared: SiteError" in failures(report)[check] for check in surgery)
+    assert "finds no place in shared" in failures(report)["places"], report
 
 
 def test_a_place_beside_the_loss_gets_no_gradient() -> None:
