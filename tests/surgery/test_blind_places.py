@@ -126,5 +126,5 @@ def test_a_map_that_nobody_reads_from_there_on_is_no_place() -> None:
             self.late(x)
             return y
 
-    with pytest.raises(SiteError, match="'late' .* is not read: attention there would do nothing"):
+    with pytest.raises(SiteError, match=r"'late' .* is not read: attention there would do nothing"):
         attnzoo.plan(Late(), ("match", {"pattern": "late"}), "se", example=SIZE)
