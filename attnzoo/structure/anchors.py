@@ -77,8 +77,8 @@ def called_often(trace: Trace, site: Site) -> str:
     """Why attention at a place would act at several, and what to do; "" if it would not."""
     own = trace.calls[site.call]
     same = [Anchor(own, "replace")] if site.where == "replace" else anchors(trace, site)
-    # Nothing can stand around the model itself.
-    if any(_passed_once(trace, anchor.call) for anchor in same if anchor.call.path):
+    # Nothing can stand around the model itself, which runs once.
+    if not own.path or any(_passed_once(trace, anchor.call) for anchor in same if anchor.call.path):
         return ""
     times = trace.times_called[own.path]
     return (

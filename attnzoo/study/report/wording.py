@@ -23,10 +23,11 @@ UNEQUAL = 0.1
 
 
 def _correction(study: Study, comparisons: int) -> str:
-    if comparisons == 1:
+    if comparisons == 1 and study.correction == "holm":
         return "of the one comparison of this study"
     name = CORRECTIONS[study.correction]
-    return f"after {name} correction over all {comparisons} comparisons of this study"
+    over = "the one comparison" if comparisons == 1 else f"all {comparisons} comparisons"
+    return f"after {name} correction over {over} of this study"
 
 
 def caveats(

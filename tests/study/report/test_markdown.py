@@ -17,7 +17,7 @@ from attnzoo.study import parse_study
 
 def test_the_report_in_markdown(done: Path) -> None:
     text = (done / "report.md").read_text()
-    assert text.startswith("# tiny <study>\n\nDoes attention help a tiny net?\n")
+    assert text.startswith("# tiny &lt;study>\n\nDoes attention help a tiny net?\n")
     tables = re.findall(r"(?:^\|.*\n)+", text, re.MULTILINE)
     assert [table.count("\n") for table in tables] == [4, 3, 4]  # results, verdicts, costs
     for table in tables:

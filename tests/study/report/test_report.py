@@ -107,7 +107,7 @@ def test_a_study_that_screens_says_so(tmp_path: Path, done: Path) -> None:
     asked = json.loads((folder / "study.json").read_text())
     (folder / "study.json").write_text(json.dumps({**asked, "correction": "fdr"}))
     page = Page(write_report(folder).read_text())
-    for part in ("This study screens", "Benjamini and Hochberg's correction over all", "p FDR"):
+    for part in ("This study screens", "Benjamini and Hochberg's correction over the one", "p FDR"):
         assert part in page.text
     assert "p Holm" not in page.text
     out = io.StringIO()
