@@ -12,7 +12,6 @@ import torch
 from torch import nn
 
 import attnzoo
-from attnzoo import registry
 from attnzoo.errors import OptionError, UnknownNameError
 from attnzoo.registry import (
     BLOCKS,
@@ -161,7 +160,9 @@ def offer(monkeypatch: pytest.MonkeyPatch) -> Offer:
         vars(module).update(contents)
         monkeypatch.setitem(sys.modules, "other", module)
         groups = {"attnzoo.blocks": [EntryPoint(n, v, "attnzoo.blocks") for n, v in names.items()]}
-        monkeypatch.setattr(registry, "entry_points", lambda group: groups.get(group, []))
+        monkeypatch.setattr(
+            "attnzoo.registry.names.entry_points", lambda group: groups.get(group, [])
+        )
         monkeypatch.setattr(BLOCKS, "_entry_points_read", False)
         return BLOCKS
 

@@ -104,7 +104,7 @@ def test_a_second_cut_removes_nothing() -> None:
 
 
 def test_the_most_open_unit_stays_where_all_are_closed() -> None:
-    block = attnzoo.create_block("local-dynamic", 16)
+    block = attnzoo.create_block("local-dynamic", 16, floor=1)
     openness = block.spatial_attention.units.openness
     with torch.no_grad():
         openness.copy_(torch.tensor([-3.0, -1.0, -2.0, -4.0]))
@@ -118,7 +118,7 @@ def test_the_most_open_unit_stays_where_all_are_closed() -> None:
 
 
 def test_a_threshold_cuts_open_units_and_the_report_says_so() -> None:
-    block = attnzoo.create_block("local-dynamic", 16)
+    block = attnzoo.create_block("local-dynamic", 16, floor=1)
     with torch.no_grad():
         block.spatial_attention.units.openness.copy_(torch.tensor([0.0, 0.5, 0.3, 2.0]))
     report = attnzoo.shrink(block, threshold=0.3)
@@ -151,7 +151,7 @@ def test_what_is_frozen_stays_frozen_and_what_is_trained_is_trained() -> None:
 
 
 def test_the_penalty_is_the_sum_of_the_gates_and_falls_at_one_pace() -> None:
-    block = attnzoo.create_block("local-dynamic", 16)
+    block = attnzoo.create_block("local-dynamic", 16, floor=1)
     with torch.no_grad():
         block.channel_attention.units.openness.copy_(torch.tensor([0.5, -1.0, 2.0, 0.0]))
     penalty = attnzoo.sparsity_penalty(block)
