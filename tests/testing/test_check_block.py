@@ -17,7 +17,7 @@ from attnzoo.errors import ContractError, OptionError, UnknownNameError
 from attnzoo.registry import BLOCKS, Limit
 from attnzoo.testing import BLOCK_CHECKS, Report, check_block
 
-pytestmark = [pytest.mark.no_cover, pytest.mark.usefixtures("registries")]
+pytestmark = pytest.mark.usefixtures("registries")
 
 #: Those that take seconds are asked of a block whose fault is in them.
 QUICK = [name for name in BLOCK_CHECKS if name not in ("compile", "export", "onnx")]

@@ -21,7 +21,7 @@ from attnzoo.registry import POLICIES
 from attnzoo.testing import POLICY_CHECKS, Report, check_policy
 from attnzoo.tracing import Site, Skipped, Trace
 
-pytestmark = [pytest.mark.no_cover, pytest.mark.usefixtures("registries")]
+pytestmark = pytest.mark.usefixtures("registries")
 
 SIZE = (3, 64, 64)
 OPTIONS: dict[str, dict[str, Any]] = {"match": {"type": "ReLU"}}

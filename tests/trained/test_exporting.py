@@ -15,8 +15,6 @@ from attnzoo.backbones import NetworkRecipe
 from attnzoo.errors import OptionError, UnsupportedModelError
 from attnzoo.trained import TrainedNetwork, export, open_network
 
-pytestmark = pytest.mark.no_cover
-
 
 def loaded(path: Path, format: str) -> Any:
     if format == "pt2":
