@@ -9,7 +9,7 @@ from torch import nn
 
 from attnzoo.checks import check_number, did_you_mean
 from attnzoo.errors import UnknownNameError
-from attnzoo.hosts import Attention
+from attnzoo.hosts import Attention, named
 
 __all__ = ["freeze", "param_groups", "unfreeze"]
 
@@ -102,7 +102,7 @@ def freeze(
         >>> model.layer4[0].conv1.weight.requires_grad, model.fc.weight.requires_grad
         (False, True)
     """
-    modules = list(model.named_modules())
+    modules = list(named(model))
     last = len(modules) - 1
     if until is not None:
         _check_path(model, until, "freeze")
@@ -110,7 +110,7 @@ def freeze(
     kept = _attention_parameters(model) if keep_attention else set()
     for path in keep:
         _check_path(model, path, "freeze")
-        kept |= {id(parameter) for parameter in model.get_submodule(path).parameters()}
+        kept |= {id(parameter) for parameter in dict(modules)[path].parameters()}
     for _, module in modules[: last + 1]:
         for parameter in module.parameters(recurse=False):
             if id(parameter) not in kept:
@@ -139,7 +139,7 @@ def unfreeze(model: nn.Module, start: str | None = None) -> nn.Module:
         >>> model.layer3[0].conv1.weight.requires_grad, model.layer4[0].conv1.weight.requires_grad
         (False, True)
     """
-    modules = list(model.named_modules())
+    modules = list(named(model))
     first = 0
     if start is not None:
         _check_path(model, start, "unfreeze")
@@ -151,7 +151,7 @@ def unfreeze(model: nn.Module, start: str | None = None) -> nn.Module:
 
 
 def _check_path(model: nn.Module, path: str, owner: str) -> None:
-    paths = [known for known, _ in model.named_modules()]
+    paths = [known for known, _ in named(model)]
     if path not in paths:
         raise UnknownNameError(
             f"{owner}: no module has the path {path!r}.{did_you_mean(path, paths)}"

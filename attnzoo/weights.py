@@ -17,7 +17,7 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from attnzoo.errors import CheckpointError
-from attnzoo.hosts import Attended, Attention, Replaced
+from attnzoo.hosts import Attended, Attention, PlainNames, Replaced, bare, cut_like
 
 __all__ = [
     "LoadReport",
@@ -204,7 +204,9 @@ def backbone_state_dict(model: nn.Module) -> dict[str, Tensor]:
         >>> plain.load_state_dict(attnzoo.backbone_state_dict(model), strict=True)
         <All keys matched successfully>
     """
-    return dict(_without_attention(model).state_dict())
+    view = _without_attention(bare(model))
+    names = PlainNames(view)
+    return {names.plain(key): value for key, value in view.state_dict().items()}
 
 
 def load_backbone(
@@ -283,10 +285,16 @@ def digest_of(tensors: Mapping[str, Tensor]) -> str:
 
 def copy_into(model: nn.Module, plain: Mapping[str, Any]) -> None:
     """Copy tensors by plain key into the model, modules put aside included."""
-    view = _without_attention(model)
+    view = _without_attention(bare(model))
     on_meta = any(t.is_meta for t in (*view.parameters(), *view.buffers()))
+    own, names = view.state_dict(), PlainNames(view)
+    given = {
+        key: cut_like(plain[names.plain(key)], value)
+        for key, value in own.items()
+        if names.plain(key) in plain
+    }
     with torch.no_grad():
-        view.load_state_dict(dict(plain), strict=False, assign=on_meta)
+        view.load_state_dict(given, strict=False, assign=on_meta)
 
 
 def _without_attention(module: nn.Module, known: dict[int, nn.Module] | None = None) -> nn.Module:

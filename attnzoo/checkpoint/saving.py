@@ -16,7 +16,15 @@ from attnzoo.checkpoint.header import What, read_header, sites_of, write_header
 from attnzoo.checkpoint.tensor_files import read_tensors, write_tensors
 from attnzoo.checks import check_choice
 from attnzoo.errors import AttnzooError, CheckpointError, NotWrappedError
-from attnzoo.hosts import Attention, get_module
+from attnzoo.hosts import (
+    Attention,
+    PlainNames,
+    bare,
+    cut_like,
+    get_module,
+    is_sharded,
+    whole,
+)
 from attnzoo.surgery import Recipe, carry_out, make_plan, operations, unwrap
 from attnzoo.tracing import held, undisturbed
 
@@ -81,6 +89,10 @@ def save(
 ) -> None:
     """Write a wrapped model's weights and recipe to one safetensors file, atomically.
 
+    Names in the file are those of the network itself, also where it was compiled, averaged or made
+    parallel since. Of a model that is sharded over processes (FSDP2), all of them have to call
+    this; the first one writes.
+
     Args:
         model: a wrapped model; with `network` a plain one, too.
         path: the file; its folder must exist.
@@ -100,10 +112,11 @@ def save(
         8
     """
     check_choice("save", "what", what, ("attention", "all"))
+    model = bare(model)
     done = operations(model)
     if not done and network is None:
         raise NotWrappedError(f"{type(model).__name__} holds no attention: there is no recipe.")
-    state = _attention_state(model) if what == "attention" else model.state_dict()
+    state = plain_state(model, what)
     extra = {key: value for key, value in state.items() if not isinstance(value, Tensor)}
     tensors = {key: value for key, value in state.items() if isinstance(value, Tensor)}
     meta = sorted(key for key, tensor in tensors.items() if tensor.is_meta)
@@ -111,12 +124,24 @@ def save(
         raise CheckpointError(f"cannot save tensors on the meta device: {', '.join(meta[:5])}.")
     told = None if network is None else network.to_dict()
     header = write_header(type(model).__name__, what, done, extra, told)
+    sharded = any(is_sharded(tensor) for tensor in tensors.values())
     tensors = {
         # Two names may stand for one tensor, which a file cannot tell; sparse ones are refused.
-        key: value.detach().cpu().contiguous().clone() if value.layout == torch.strided else value
-        for key, value in tensors.items()
+        key: value.cpu().contiguous().clone() if value.layout == torch.strided else value
+        for key, value in zip(tensors, map(whole, tensors.values()), strict=True)
     }
-    write_tensors(Path(path), tensors, header)
+    unknown = {key: value for key, value in tensors.items() if type(value) is not Tensor}
+    if unknown:
+        key, value = next(iter(unknown.items()))
+        raise CheckpointError(
+            f"{key} is a {type(value).__name__}, and a safetensors file holds plain tensors "
+            f"({len(unknown)} such tensors). Save before the weights are converted"
+            + ("." if what == "attention" else ', or with what="attention".')
+        )
+    if not sharded or torch.distributed.get_rank() == 0:
+        write_tensors(Path(path), tensors, header)
+    if sharded:
+        torch.distributed.barrier()
 
 
 @undisturbed
@@ -137,9 +162,9 @@ def load(path: str | os.PathLike[str], model: nn.Module | None = None) -> Any:
             it was.
     """
     path = Path(path)
-    whole = model is None and path.is_dir()
+    of_a_run = model is None and path.is_dir()
     checkpoint = _read(_network_in(path) if path.is_dir() else path)
-    if whole:
+    if of_a_run:
         return rebuild(checkpoint)
     if model is None:
         return checkpoint
@@ -205,10 +230,13 @@ def _network_in(folder: Path) -> Path:
     return path
 
 
-def _attention_state(model: nn.Module) -> dict[str, Any]:
-    """State of every attention, under the first of its names."""
+def plain_state(model: nn.Module, what: What) -> dict[str, Any]:
+    """The model's state, or that of its attention alone, under the first of its names."""
+    names = PlainNames(model)
+    if what == "all":
+        return {names.plain(key): value for key, value in model.state_dict().items()}
     return {
-        f"{path}.{key}": value
+        names.plain(f"{path}.{key}"): value
         for path, module in model.named_modules()
         if isinstance(module, Attention)
         for key, value in module.state_dict().items()
@@ -217,11 +245,13 @@ def _attention_state(model: nn.Module) -> dict[str, Any]:
 
 def _first_names(model: nn.Module, keys: Mapping[str, Any]) -> dict[str, str]:
     """Key of an attention's state → the key under the first name that the attention has."""
+    names = PlainNames(model)
     first: dict[int, str] = {}
     renamed: dict[str, str] = {}
     for path, module in model.named_modules(remove_duplicate=False):
         if isinstance(module, Attention):
-            renamed[f"{path}."] = f"{first.setdefault(id(module), path)}."
+            plain = names.plain(path)
+            renamed[f"{plain}."] = f"{first.setdefault(id(module), plain)}."
     return {
         key: next(
             (new + key[len(old) :] for old, new in renamed.items() if key.startswith(old)), key
@@ -254,14 +284,16 @@ def _check_same(model: nn.Module, checkpoint: Checkpoint) -> None:
 
 def _copy(model: nn.Module, checkpoint: Checkpoint) -> None:
     everything = checkpoint.what == "all"
-    own = model.state_dict() if everything else _attention_state(model)
+    model = bare(model)
+    names = PlainNames(model)
+    own = plain_state(model, checkpoint.what)
     given: dict[str, Any] = {**checkpoint.tensors, **checkpoint.extra}
     if not everything:
         given = {new: given[key] for key, new in _first_names(model, given).items()}
     adapted = {
-        f"{path}.{name}"
+        names.plain(f"{path}.{name}")
         for path, module in model.named_modules(remove_duplicate=False)
-        if isinstance(module, FitsState) and module.fits_state(given, f"{path}.")
+        if isinstance(module, FitsState) and module.fits_state(given, f"{names.plain(path)}.")
         for name, _ in module.named_parameters()
     }
     faults = [f"{key} is missing" for key in own if key not in given]
@@ -283,6 +315,8 @@ def _copy(model: nn.Module, checkpoint: Checkpoint) -> None:
             key: value.clone() if isinstance(value, Tensor) else value
             for key, value in given.items()
         }
+    real = {names.plain(key): key for key in model.state_dict()}
+    given = {real[key]: cut_like(value, own[key]) for key, value in given.items()}
     with torch.no_grad(), held():  # half of the old weights and half of the new are nobody's
         model.load_state_dict(given, strict=False, assign=assign)
 

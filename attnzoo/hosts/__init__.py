@@ -1,7 +1,9 @@
 """What holds attention in a network: wrappers, hooks, slots, and the tree they stand in."""
 
+from attnzoo.hosts.around import PlainNames, bare, named
 from attnzoo.hosts.attention import Attended, Attention, Replaced, Start
 from attnzoo.hosts.hooks import attend_first_input, attend_input, attend_output, input_hook
+from attnzoo.hosts.shards import cut_like, is_sharded, whole
 from attnzoo.hosts.slots import SLOTS
 from attnzoo.hosts.source import reads_positions
 from attnzoo.hosts.tree import (
@@ -18,18 +20,24 @@ __all__ = [
     "SLOTS",
     "Attended",
     "Attention",
+    "PlainNames",
     "Replaced",
     "Start",
     "attend_first_input",
     "attend_input",
     "attend_output",
+    "bare",
+    "cut_like",
     "get_module",
     "has_attribute",
     "input_hook",
+    "is_sharded",
     "join",
+    "named",
     "paths_by_module",
     "prefixes",
     "reads_positions",
     "split",
     "walk",
+    "whole",
 ]

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from torch import nn
 
-from attnzoo.hosts import Attention, join
+from attnzoo.hosts import Attention, join, named
 from attnzoo.surgery.edits import Edit
 from attnzoo.surgery.recipe import Recipe
 from attnzoo.tracing import Site
@@ -32,10 +32,13 @@ class Operation:
 
 
 def operations(model: nn.Module) -> tuple[tuple[str, Operation], ...]:
-    """`(path of the module that was wrapped, what was done)`, in order."""
+    """`(path of the module that was wrapped, what was done)`, in order.
+
+    Paths are those in the network itself, whatever stands around it.
+    """
     done = (
         (path, operation)
-        for path, module in model.named_modules()
+        for path, module in named(model)
         for operation in module.__dict__.get(RECORD, ())
     )
     return tuple(sorted(done, key=lambda item: item[1].step))
@@ -47,9 +50,12 @@ def recipes(model: nn.Module) -> list[Recipe]:
 
 
 def attention_modules(model: nn.Module) -> dict[str, nn.Module]:
-    """Path → attention block, for every block that attnzoo put in; empty for a plain model."""
+    """Path → attention block, for every block that attnzoo put in; empty for a plain model.
+
+    Paths are those in the network itself, also where it was compiled or made parallel since.
+    """
     return {
         join(path, "block"): module.block
-        for path, module in model.named_modules()
+        for path, module in named(model)
         if isinstance(module, Attention)
     }

@@ -10,13 +10,13 @@ from contextlib import contextmanager
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from attnzoo.errors import OptionError
 from attnzoo.train.extras import require
 from attnzoo.train.recipe import TrainRecipe
 
-__all__ = ["all_gathered", "launch", "trained_copy", "whole"]
+__all__ = ["all_gathered", "launch", "trained_copy"]
 
 SHARD_FROM = 1_000_000  # parameters of a module from which on it is a shard of its own
 
@@ -65,12 +65,6 @@ def trained_copy(model: nn.Module, fabric: Any, example: Any) -> nn.Module:
     units = [model.get_submodule(path) for path in _units(model, once)]
     fabric.strategy._parallelize_fn = _Sharding(units)
     return model
-
-
-def whole(tensor: Tensor) -> Tensor:
-    """The tensor itself, or what the shards of all processes make together."""
-    gather = getattr(tensor, "full_tensor", None)
-    return tensor if gather is None else gather()
 
 
 def all_gathered(fabric: Any, value: Any) -> list[Any]:

@@ -18,10 +18,10 @@ from torch.nn import functional as F
 from torch.optim import Optimizer
 
 from attnzoo.errors import OptionError
-from attnzoo.hosts import Attention
+from attnzoo.hosts import Attention, whole
 from attnzoo.surgery import attention_modules
 from attnzoo.train.data import TEST_BATCH, ImageData
-from attnzoo.train.devices import trained_copy, whole
+from attnzoo.train.devices import trained_copy
 from attnzoo.train.freezing import hold_fixed, path_of, stages
 from attnzoo.train.mixing import make_mixing
 from attnzoo.train.recipe import TrainRecipe
@@ -268,7 +268,7 @@ class Session:
     def gamma(self) -> float | None:
         """Mean |γ|: how far attention has been let in, 0 at an identity start. None without γ."""
         gammas = [
-            whole(module.gamma.detach()).abs().mean()
+            whole(module.gamma).abs().mean()
             for module in self.tested.modules()
             if isinstance(module, Attention) and isinstance(module.gamma, Tensor)
         ]
