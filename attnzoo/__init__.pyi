@@ -32,6 +32,9 @@ from .surgery import fuse as fuse
 from .surgery import recipes as recipes
 from .surgery import unfuse as unfuse
 from .surgery import unwrap as unwrap
+from .switching import disabled as disabled
+from .switching import insertions as insertions
+from .switching import switch as switch
 from .tuning import freeze as freeze
 from .tuning import param_groups as param_groups
 from .tuning import unfreeze as unfreeze

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
+import torch
 from torch import nn
 
 from attnzoo.hosts import Start
+from attnzoo.optimizers import add_parameters, check_optimizer
 from attnzoo.policies import PolicyLike
 from attnzoo.surgery import Plan, Recipe, carry_out, make_plan, parse_recipe
 from attnzoo.tracing import undisturbed
@@ -22,6 +24,7 @@ def plan(
     *,
     start: Start = "identity",
     example: Any = None,
+    name: str | None = None,
     **block_options: Any,
 ) -> Plan:
     """What `wrap` with the same arguments would do. Changes nothing; print it for a table.
@@ -38,7 +41,7 @@ def plan(
         >>> plan.parameters
         232365
     """
-    return make_plan(model, parse_recipe(policy, block, start, block_options), example)
+    return make_plan(model, parse_recipe(policy, block, start, block_options, name), example)
 
 
 @undisturbed
@@ -49,6 +52,8 @@ def wrap(
     *,
     start: Start = "identity",
     example: Any = None,
+    name: str | None = None,
+    optimizer: torch.optim.Optimizer | None = None,
     **block_options: Any,
 ) -> nn.Module:
     """Put attention blocks into a model, at the places a policy names.
@@ -67,6 +72,10 @@ def wrap(
         example: what to trace the model with: an input size `(C, H, W)`, a tensor, or a tuple or
             dict of arguments. Without it the model's own default is taken: timm's `default_cfg`,
             the size of torchvision's weights, else 224 × 224.
+        name: of what is put in, so that `switch` and `unwrap` know it from what else is there.
+        optimizer: one that was made for the model before: the new parameters are added to it, in
+            groups of their own with the options of its first one; those of fewer than two axes
+            are not decayed. Make a learning-rate schedule after that.
         **block_options: options of the block.
 
     Returns:
@@ -74,7 +83,7 @@ def wrap(
 
     Raises:
         UnknownNameError: no such policy or block; the closest names are listed.
-        OptionError: an option is unknown or out of range.
+        OptionError: an option is unknown or out of range; the optimizer is another model's.
         NoSitesError: the policy finds no place; the message says why and which policies do.
         SiteError: a place cannot take a block: shared, called twice, occupied.
         TraceError: the forward pass failed on the example.
@@ -89,4 +98,11 @@ def wrap(
         >>> list(attnzoo.attention_modules(model))[:2]
         ['layer1.0.attn.block', 'layer1.1.attn.block']
     """
-    return carry_out(make_plan(model, parse_recipe(policy, block, start, block_options), example))
+    recipe = parse_recipe(policy, block, start, block_options, name)
+    if optimizer is None:
+        return carry_out(make_plan(model, recipe, example))
+    check_optimizer(optimizer, model)
+    known = {id(parameter) for parameter in model.parameters()}
+    carry_out(make_plan(model, recipe, example))
+    add_parameters(optimizer, (p for p in model.named_parameters() if id(p[1]) not in known))
+    return model

@@ -12,6 +12,7 @@ from attnzoo.checks import check_choice
 from attnzoo.errors import AttnzooError, CheckpointError
 from attnzoo.hosts import Start
 from attnzoo.surgery import Operation, Recipe
+from attnzoo.tracing import example_told
 
 __all__ = ["Header", "What", "read_header", "sites_of", "unique_keys", "write_header"]
 
@@ -134,7 +135,7 @@ def _operation(entry: Any) -> tuple[str, Recipe, tuple[str, ...]]:
     _check(isinstance(recipe, dict), "a recipe must be a mapping")
     known = Recipe((), "none").to_dict()
     newest = known.pop("format")  # the first version did not tell
-    _whole("a recipe", recipe, tuple(known), ("format",))
+    _whole("a recipe", recipe, tuple(known), ("format", "arguments", "name"))
     told = recipe.get("format", 1)
     _check(
         type(told) is int and 1 <= told <= newest, f"the format of a recipe must be 1 to {newest}"
@@ -152,6 +153,12 @@ def _operation(entry: Any) -> tuple[str, Recipe, tuple[str, ...]]:
         recipe["input_size"] is None or _is_size(recipe["input_size"]),
         "the input_size of a recipe must be some numbers of at least 1",
     )
+    _check(
+        isinstance(recipe.get("name", "a"), str) and recipe.get("name", "a"),
+        "the name of a recipe must be a text",
+    )
+    if "arguments" in recipe:
+        example_told(recipe["arguments"])
     return where, Recipe.from_dict(recipe), tuple(sites)
 
 

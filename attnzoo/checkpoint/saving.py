@@ -145,7 +145,9 @@ def save(
 
 
 @undisturbed
-def load(path: str | os.PathLike[str], model: nn.Module | None = None) -> Any:
+def load(
+    path: str | os.PathLike[str], model: nn.Module | None = None, *, example: Any = None
+) -> Any:
     """Read a file that `save` wrote.
 
     Args:
@@ -153,6 +155,8 @@ def load(path: str | os.PathLike[str], model: nn.Module | None = None) -> Any:
         model: a plain model, which is wrapped as the file's recipe says, or one wrapped by the
             same recipe; then the weights are loaded. None only reads a file; of a run's folder,
             it builds the network, in eval mode.
+        example: what to trace a plain model with, as `wrap` takes it; by default what was traced
+            when the file's network was wrapped: the shapes, dtypes and structure of all arguments.
 
     Returns:
         The model, or without one and of a file a `Checkpoint`.
@@ -171,7 +175,7 @@ def load(path: str | os.PathLike[str], model: nn.Module | None = None) -> Any:
     fresh = not operations(model)
     try:
         if fresh:
-            _wrap_again(model, checkpoint)
+            _wrap_again(model, checkpoint, example)
         _check_same(model, checkpoint)
         _copy(model, checkpoint)
     except BaseException as error:
@@ -260,10 +264,11 @@ def _first_names(model: nn.Module, keys: Mapping[str, Any]) -> dict[str, str]:
     }
 
 
-def _wrap_again(model: nn.Module, checkpoint: Checkpoint) -> None:
+def _wrap_again(model: nn.Module, checkpoint: Checkpoint, example: Any = None) -> None:
     try:
         for where, recipe, _ in checkpoint.recipes:
-            carry_out(make_plan(get_module(model, where), recipe, recipe.input_size))
+            traced = recipe.example if example is None else example
+            carry_out(make_plan(get_module(model, where), recipe, traced))
     except Exception as error:
         raise CheckpointError(
             f"the file's recipe, made on {checkpoint.model}, does not work on this "

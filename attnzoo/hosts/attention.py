@@ -37,6 +37,7 @@ class Attention(nn.Module):
         axes: `"NCHW"`, `"NHWC"` where the network holds its maps channels last, or `"NCDHW"` where
             it holds those of D frames together; the block sees each frame by itself.
         step: which `wrap` put it in, counted within the model that was wrapped.
+        insertion: the name that `wrap` gave to what it put in.
         device: of γ.
     """
 
@@ -54,6 +55,7 @@ class Attention(nn.Module):
         gamma: bool = True,
         axes: str = "NCHW",
         step: int = 1,
+        insertion: str = "attention",
         device: torch.device | str | None = None,
     ) -> None:
         super().__init__()
@@ -62,6 +64,8 @@ class Attention(nn.Module):
         self.channels = channels
         self.axes = axes
         self.step = step
+        self.insertion = insertion
+        self.enabled = True
         self.start: Start = "identity" if gamma else "paper"
         self.register_parameter(
             "gamma", nn.Parameter(torch.zeros(channels, device=device)) if gamma else None
@@ -70,12 +74,18 @@ class Attention(nn.Module):
 
     def forward(self, x: Tensor, base: Tensor | None = None) -> Tensor:
         """The attended map; `base` is what γ = 0 gives, x itself unless a module was replaced."""
+        if not self.enabled:
+            y = x if base is None else base
+            return y if self.pool is None else self.pool(y)
         if not torch.jit.is_scripting() and base is None:
             fused = self._fused(x)
             if fused is not None:
                 return fused
         y = self._attended(x, base)
         return y if self.pool is None else self.pool(y)
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        super().__setstate__({"insertion": "attention", "enabled": True, **state})
 
     def _fused(self, x: Tensor) -> Tensor | None:
         """The result from the block's fused kernels, or None where they can't run."""
@@ -166,6 +176,8 @@ class Replaced(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         if self.attention.gamma is None:
+            if not torch.jit.is_scripting() and not self.attention.enabled:
+                return self.original(x)
             return self.attention(x)
         return self.attention(x, self.host(x))
 

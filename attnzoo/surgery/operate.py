@@ -136,7 +136,13 @@ def build_attention(recipe: Recipe, site: Site, device: str) -> Attention:
     starts_right = spec.identity_at_init and site.where != "replace"
     gamma = recipe.start == "identity" and not starts_right
     attention = Attention(
-        block, spec.name, site.channels, gamma=gamma, axes=site.axes, device=device
+        block,
+        spec.name,
+        site.channels,
+        gamma=gamma,
+        axes=site.axes,
+        insertion=recipe.name,
+        device=device,
     )
     if recipe.start == "neutral":
         attention.start = "neutral"

@@ -23,8 +23,11 @@ from attnzoo.tracing import (
     Trace,
     answer,
     meta_forward,
+    model_dtype,
     own_draws,
     probe,
+    resolve_example,
+    tell_arguments,
 )
 
 __all__ = ["make_plan"]
@@ -73,6 +76,8 @@ def make_plan(model: nn.Module, recipe: Recipe, example: Any = None) -> Plan:
         options=recipe.options,
         start=recipe.start,
         input_size=_input_size(trace),
+        arguments=_arguments(model, trace, example),
+        name=recipe.name,
     )
     by = {id(site): one.policy.name for one in selections for site in one.sites}
     return Plan(
@@ -168,6 +173,21 @@ def _check_shape(spec: BlockSpec, recipe: Recipe, shape: tuple[int, ...]) -> Non
             f"block {spec.name!r} changes its input in place, which others read too. Let it begin "
             f"with an operation that makes a new tensor (inplace=False)."
         )
+
+
+def _arguments(model: nn.Module, trace: Trace, example: Any) -> dict[str, Any] | None:
+    """What was traced, where the size of its input does not tell it all."""
+    if example is None:
+        return None  # the network's default, which it has again
+    args, kwargs = resolve_example(model, example)
+    one = args[0] if len(args) == 1 and not kwargs else None
+    if (
+        isinstance(one, Tensor)
+        and (len(one), one.dtype) == (1, model_dtype(model))
+        and _input_size(trace) is not None
+    ):
+        return None
+    return tell_arguments(args, kwargs)
 
 
 def _input_size(trace: Trace) -> tuple[int, ...] | None:

@@ -12,7 +12,7 @@ from collections.abc import Iterable
 
 from torch import nn
 
-from attnzoo.errors import NotWrappedError, SiteError
+from attnzoo.errors import NotWrappedError, SiteError, UnknownNameError
 from attnzoo.hosts import (
     SLOTS,
     Attended,
@@ -41,8 +41,8 @@ _ORIGINALS = {slot.subclass: original for original, slot in SLOTS.items() if slo
 
 
 @undisturbed
-def unwrap(model: nn.Module) -> nn.Module:
-    """Take all attention out again; the model is changed in place and returned.
+def unwrap(model: nn.Module, name: str | None = None) -> nn.Module:
+    """Take all attention out again, or one insertion; the model is changed in place and returned.
 
     Module types, state-dict keys, their order and the outputs are those from before `wrap`. A
     fused model is unfused first. All of it happens in one step, or none.
@@ -50,8 +50,13 @@ def unwrap(model: nn.Module) -> nn.Module:
     Where modules were renamed or moved since, attention comes out all the same. Where some were
     cut out or replaced, a warning says which attention went with them.
 
+    Args:
+        model: the model that was wrapped, or one around it.
+        name: of the insertion (`wrap(…, name=)`) to take out; other attention stays where it is.
+
     Raises:
         NotWrappedError: if neither the model nor a module in it was wrapped.
+        UnknownNameError: no insertion has that name.
 
     Example:
         >>> import attnzoo, torchvision
@@ -67,16 +72,27 @@ def unwrap(model: nn.Module) -> nn.Module:
             f"{type(model).__name__} holds no attention that attnzoo.wrap put in"
             + (" through it: a module around it was wrapped. Unwrap that one." if inside else ".")
         )
+    names = {op.recipe.name for module in wrapped for op in vars(module)[RECORD]}
+    if name is not None and name not in names:
+        raise UnknownNameError(
+            f"unwrap: {type(model).__name__} has no insertion {name!r}, but "
+            f"{', '.join(map(repr, sorted(names)))}."
+        )
     changes = Changes(model)
     unfuse_in(changes)
     found: dict[Attention, None] = {}
     for module in wrapped:
-        operations = {operation.step: operation for operation in vars(module)[RECORD]}
+        record: tuple[Operation, ...] = vars(module)[RECORD]
+        operations = {op.step: op for op in record if name in (None, op.recipe.name)}
         there = [m for m in module.modules() if isinstance(m, Attention) and m.step in operations]
         found.update(dict.fromkeys(there))
         for operation in operations.values():
             _say_what_is_gone(module, operation, there)
-        changes.drop_attribute(module, RECORD)
+        kept = tuple(op for op in record if op.step not in operations)
+        if kept:
+            changes.set_attribute(module, RECORD, kept)
+        else:
+            changes.drop_attribute(module, RECORD)
     take_out(changes, found)
     changes.commit()
     return model

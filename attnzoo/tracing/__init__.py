@@ -1,5 +1,6 @@
 """One forward pass, written down: a model and an example in, a `Trace` out."""
 
+from attnzoo.tracing.arguments import example_told, tell_arguments
 from attnzoo.tracing.counting import Count, count
 from attnzoo.tracing.draws import own_draws
 from attnzoo.tracing.example import default_input_size, model_dtype, resolve_example
@@ -31,6 +32,7 @@ __all__ = [
     "checked_modules",
     "count",
     "default_input_size",
+    "example_told",
     "follow",
     "held",
     "layout_of",
@@ -42,6 +44,7 @@ __all__ = [
     "qualname",
     "resolve_example",
     "shapes_of",
+    "tell_arguments",
     "tensor_of",
     "undisturbed",
 ]

@@ -20,7 +20,7 @@ from timm.layers import convert_sync_batchnorm as timm_convert_sync_batchnorm
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 from torch.utils.hooks import RemovableHandle
-from zoo import BACKBONES, AllMechanisms, example, outputs, same_bits, snapshot
+from zoo import BACKBONES, EVERY_MECHANISM, AllMechanisms, example, outputs, same_bits, snapshot
 
 import attnzoo
 from attnzoo.hosts.attention import Attention
@@ -29,15 +29,7 @@ pytestmark = pytest.mark.no_cover
 SIZE = (3, 64, 64)
 
 
-POLICY = [
-    ("match", {"pattern": "stem.0"}),
-    ("match", {"pattern": "pool", "where": "before"}),
-    ("in-residual", {"include": "*slotted.*"}),
-    ("match", {"pattern": "residual"}),
-    ("match", {"pattern": "residual", "where": "before"}),
-    ("match", {"pattern": "excite", "where": "replace"}),
-    ("match", {"pattern": "norm"}),
-]
+POLICY = EVERY_MECHANISM
 MECHANISMS = ["insert", "wrap", "slot", "slot", "hook", "hook", "replace", "wrap"]
 
 

@@ -13,6 +13,7 @@ from torch.nn import functional as F
 
 __all__ = [
     "BACKBONES",
+    "EVERY_MECHANISM",
     "SIZE",
     "AllMechanisms",
     "Branches",
@@ -164,6 +165,18 @@ class AllMechanisms(nn.Module):
         x = F.relu(self.timm_slotted(F.relu(self.slotted(x))))
         x = F.relu(self.norm(self.excite(F.relu(self.residual(x))))) + 1
         return self.head(x.mean((2, 3)))
+
+
+#: Policies that find a place in it for every way of attaching a block.
+EVERY_MECHANISM = [
+    ("match", {"pattern": "stem.0"}),
+    ("match", {"pattern": "pool", "where": "before"}),
+    ("in-residual", {"include": "*slotted.*"}),
+    ("match", {"pattern": "residual"}),
+    ("match", {"pattern": "residual", "where": "before"}),
+    ("match", {"pattern": "excite", "where": "replace"}),
+    ("match", {"pattern": "norm"}),
+]
 
 
 def _vgg11() -> nn.Module:

@@ -1,0 +1,56 @@
+"""An optimizer that was made before attention came: the new parameters are added to it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import torch
+from torch import nn
+
+from attnzoo.errors import OptionError
+
+__all__ = ["add_parameters", "check_optimizer"]
+
+#: What of a group is its own.
+OWN = ("params", "param_names", "name", "initial_lr", "weight_decay")
+
+
+def check_optimizer(optimizer: torch.optim.Optimizer, model: nn.Module) -> None:
+    """That parameters of the model can be added to it.
+
+    Raises:
+        OptionError: it is no optimizer, trains nothing of the model, or has a schedule already.
+    """
+    if not isinstance(optimizer, torch.optim.Optimizer):
+        raise OptionError(f"optimizer={optimizer!r} must be a torch.optim.Optimizer.")
+    own = {id(parameter) for parameter in model.parameters()}
+    held = [parameter for group in optimizer.param_groups for parameter in group["params"]]
+    if not any(id(parameter) in own for parameter in held):
+        raise OptionError(
+            f"the {type(optimizer).__name__} trains no parameter of this "
+            f"{type(model).__name__}: it was made for another model, or before this one was moved "
+            f"or copied."
+        )
+    if hasattr(optimizer.step, "_wrapped_by_lr_sched"):
+        raise OptionError(
+            f"the {type(optimizer).__name__} has a learning-rate schedule already, which knows of "
+            f"no new group. Make the schedule after wrap(…, optimizer=…)."
+        )
+
+
+def add_parameters(
+    optimizer: torch.optim.Optimizer, named: Iterable[tuple[str, nn.Parameter]]
+) -> None:
+    """In groups of their own, with the options of the first one; short ones are not decayed."""
+    first = optimizer.param_groups[0]
+    shared = {key: value for key, value in first.items() if key not in OWN}
+    new = list(named)
+    for decayed in (True, False):
+        part = [(name, p) for name, p in new if (p.ndim >= 2) == decayed]
+        if not part:
+            continue
+        group = {**shared, "params": part if "param_names" in first else [p for _, p in part]}
+        if "weight_decay" in first:
+            group["weight_decay"] = first["weight_decay"] if decayed else 0.0
+        group["name"] = "attention" if decayed else "attention-no-decay"
+        optimizer.add_param_group(group)
