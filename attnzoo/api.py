@@ -8,9 +8,16 @@ import torch
 from torch import nn
 
 from attnzoo.hosts import Start
-from attnzoo.optimizers import add_parameters, check_optimizer
 from attnzoo.policies import PolicyLike
-from attnzoo.surgery import Plan, Recipe, carry_out, make_plan, parse_recipe
+from attnzoo.surgery import (
+    Plan,
+    Recipe,
+    add_parameters,
+    carry_out,
+    check_optimizer,
+    make_plan,
+    parse_recipe,
+)
 from attnzoo.tracing import undisturbed
 
 __all__ = ["plan", "wrap"]

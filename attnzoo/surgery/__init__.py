@@ -2,6 +2,7 @@
 
 from attnzoo.surgery.fusing import fuse, unfuse
 from attnzoo.surgery.operate import build_block
+from attnzoo.surgery.optimizers import add_parameters, check_optimizer
 from attnzoo.surgery.plan import Plan, PlannedSite, carry_out
 from attnzoo.surgery.planning import make_plan
 from attnzoo.surgery.recipe import Recipe, parse_recipe
@@ -13,9 +14,11 @@ __all__ = [
     "Plan",
     "PlannedSite",
     "Recipe",
+    "add_parameters",
     "attention_modules",
     "build_block",
     "carry_out",
+    "check_optimizer",
     "fuse",
     "make_plan",
     "operations",
