@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 import pickle
+import re
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -37,6 +38,11 @@ NESTED = (
 what was tested."""
 
 EXTRA_STATE = "_extra_state"  # how keys of what `get_extra_state` returns end, tensor or not
+
+#: Parts of a key that name what stood around a module, not the network's own parts.
+AROUND = ("host", "_orig_mod", "_checkpoint_wrapped_module", "_fsdp_wrapped_module")
+#: In a key of attention's.
+ATTENTION = re.compile(r"(^|\.)(attn\w*|attention)\.(gamma$|block\.)")
 
 SHOWN = 8  # keys of each kind that a message lists
 
@@ -126,8 +132,9 @@ def read_state_dict(source: Any, keys: Iterable[str]) -> StateDict:
         for key, part in source.items()
         if isinstance(part, Tensor) or key.endswith(EXTRA_STATE)
     }
-    prefix = _prefix(tensors, set(keys))
-    tensors = {key.removeprefix(prefix): tensor for key, tensor in tensors.items()}
+    known = set(keys)
+    prefix = _prefix(tensors, known)
+    tensors = {_plain(key.removeprefix(prefix), known): part for key, part in tensors.items()}
     return StateDict(tensors, ".".join(nesting), prefix)
 
 
@@ -190,6 +197,14 @@ def _prefix(tensors: Iterable[str], known: set[str]) -> str:
     best = max(counted, key=lambda prefix: (counted[prefix], -len(prefix)))
     # A few keys of another network are alike by chance.
     return best if 2 * counted[best] >= len(known) else ""
+
+
+def _plain(key: str, known: set[str]) -> str:
+    """The key without what stood around a part of the network when it was saved."""
+    if key in known:
+        return key
+    inside = ".".join(part for part in key.split(".") if part not in AROUND)
+    return inside if inside in known else key
 
 
 def backbone_state_dict(model: nn.Module) -> dict[str, Tensor]:
@@ -266,6 +281,13 @@ def load_backbone(
             if fits
             else "Not one tensor fits: these are another network's weights."
         )
+        attention = [key for key in report.unexpected if ATTENTION.search(key)]
+        if attention and fits:
+            more = (
+                f"{len(attention)} of these keys are attention's: the state dict is of a network "
+                f"with attention. Into one that is wrapped by the same recipe, load_state_dict "
+                f"loads all of it; here, strict=False loads the backbone alone."
+            )
         raise CheckpointError(
             f"the state dict does not fit {type(model).__name__}; nothing was loaded.\n"
             f"{str(report).partition(chr(10))[2]}\n{more}"

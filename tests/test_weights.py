@@ -270,3 +270,33 @@ def test_a_file_fits_where_a_stage_got_its_second_name_earlier(tmp_path: Path) -
             nn.utils.parameters_to_vector(ours.parameters()),
             nn.utils.parameters_to_vector(other.parameters()),
         )
+
+
+class Block(nn.Module):
+    """A residual block as everybody writes it: attention is wrapped around its last norm."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv, self.norm = nn.Conv2d(4, 4, 3, padding=1), nn.BatchNorm2d(4)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return torch.relu(x + self.norm(self.conv(torch.relu(x))))
+
+
+@pytest.mark.parametrize("wrapped", [False, True])
+def test_weights_of_an_attended_network_are_known_for_what_they_are(wrapped: bool) -> None:
+    def net() -> nn.Module:
+        return nn.Sequential(nn.Conv2d(3, 4, 3), Block(), nn.Conv2d(4, 2, 1))
+
+    def attended() -> nn.Module:
+        return attnzoo.wrap(net(), "in-residual", "se", example=(3, 8, 8))
+
+    state = attended().state_dict()
+    assert any(".host." in key for key in state)
+    model = attended() if wrapped else net()
+    with pytest.raises(CheckpointError, match=r"5 of these keys are attention's.*same recipe"):
+        attnzoo.load_backbone(model, state)
+    report = attnzoo.load_backbone(model, state, strict=False)
+    assert (report.loaded, report.missing) == (len(net().state_dict()), ())
+    plain = attnzoo.backbone_state_dict(model)
+    assert torch.equal(plain["1.norm.weight"], state["1.norm.host.weight"])

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Literal, get_args
 
 from attnzoo.backbones import NetworkRecipe
@@ -16,7 +16,7 @@ from attnzoo.tracing import example_told
 
 __all__ = ["Header", "What", "read_header", "sites_of", "unique_keys", "write_header"]
 
-What = Literal["attention", "all"]
+What = Literal["attention", "trained", "all"]
 
 FORMAT = "1"
 KEYS = ("attnzoo", "what", "model", "operations")
@@ -25,6 +25,9 @@ EXTRA = "extra_state"
 
 NETWORK = "network"
 """Key of the header for how the plain network is built; only where that was told."""
+
+BACKBONE = "backbone"
+"""Key of the header for checksums of the backbone, where the file does not hold it."""
 
 LARGEST = 2**31 - 1  # of one side of an input
 
@@ -35,10 +38,11 @@ class Header:
 
     Attributes:
         model: class name of the model that was saved.
-        what: `"attention"` or `"all"`.
+        what: `"attention"`, `"trained"` or `"all"`.
         recipes: `(path of the wrapped module, recipe, its sites)`, in the order of wrapping.
         extra: key → what a module's `get_extra_state` returned, plain JSON.
         network: how the plain network is built, or None.
+        backbone: plain key → dtype and checksum of the backbone's tensors, as far as was told.
     """
 
     model: str
@@ -46,6 +50,7 @@ class Header:
     recipes: tuple[tuple[str, Recipe, tuple[str, ...]], ...]
     extra: dict[str, Any]
     network: NetworkRecipe | None = None
+    backbone: dict[str, str] = field(default_factory=dict)
 
 
 def sites_of(operation: Operation) -> list[str]:
@@ -59,6 +64,7 @@ def write_header(
     done: Iterable[tuple[str, Operation]],
     extra: Mapping[str, Any],
     network: Mapping[str, Any] | None = None,
+    backbone: Mapping[str, str] | None = None,
 ) -> dict[str, str]:
     """As safetensors keeps it: texts by name.
 
@@ -77,6 +83,8 @@ def write_header(
         )
     if network is not None:
         header[NETWORK] = _plain_json("the recipe of the network has an option", dict(network))
+    if backbone:
+        header[BACKBONE] = json.dumps(dict(backbone))
     return header
 
 
@@ -105,7 +113,7 @@ def read_header(metadata: Mapping[str, str]) -> Header:
         raise CheckpointError(
             f"it has format {metadata.get('attnzoo')}; this version reads {FORMAT}."
         )
-    _whole("its header", metadata, KEYS, (EXTRA, NETWORK))
+    _whole("its header", metadata, KEYS, (EXTRA, NETWORK, BACKBONE))
     what: What = check_choice("the header", "what", metadata["what"], get_args(What))
     entries = _json("operations", metadata["operations"])
     network = _network(_json(NETWORK, metadata[NETWORK])) if NETWORK in metadata else None
@@ -113,8 +121,11 @@ def read_header(metadata: Mapping[str, str]) -> Header:
     _check(wrapped, "operations must be a list of wraps")
     extra = _json(EXTRA, metadata[EXTRA]) if EXTRA in metadata else {}
     _check(isinstance(extra, dict), f"{EXTRA} must be a mapping")
+    backbone = _json(BACKBONE, metadata[BACKBONE]) if BACKBONE in metadata else {}
+    texts = isinstance(backbone, dict) and all(isinstance(mark, str) for mark in backbone.values())
+    _check(texts, f"{BACKBONE} must be a mapping to texts")
     recipes = tuple(_operation(entry) for entry in entries)
-    return Header(metadata["model"], what, recipes, extra, network)
+    return Header(metadata["model"], what, recipes, extra, network, backbone)
 
 
 def _network(told: Any) -> NetworkRecipe:

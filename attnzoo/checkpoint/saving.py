@@ -6,18 +6,19 @@ import os
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Protocol, runtime_checkable
+from typing import Any, Protocol, get_args, runtime_checkable
 
 import torch
 from torch import Tensor, nn
 
 from attnzoo.backbones import NetworkRecipe
+from attnzoo.checkpoint.fingerprint import fingerprint, warn_of_another
 from attnzoo.checkpoint.header import What, read_header, sites_of, write_header
+from attnzoo.checkpoint.state import first_names, plain_state
 from attnzoo.checkpoint.tensor_files import read_tensors, write_tensors
 from attnzoo.checks import check_choice
 from attnzoo.errors import AttnzooError, CheckpointError, NotWrappedError
 from attnzoo.hosts import (
-    Attention,
     PlainNames,
     bare,
     cut_like,
@@ -54,12 +55,14 @@ class Checkpoint:
 
     Attributes:
         model: class name of the model that was saved.
-        what: `"attention"` (the blocks alone) or `"all"`.
+        what: `"attention"` (the blocks alone), `"trained"` (with what was trained beside them) or
+            `"all"`.
         recipes: `(path of the wrapped module, recipe, its sites)`, in the order of wrapping; a
             site is `"before features.4 64"`: side, path, channels.
         tensors: key → tensor, on the CPU.
         extra: key → what a module's `get_extra_state` had returned, where it was no tensor.
         network: how to build the plain network; None where the file does not tell.
+        backbone: plain key → dtype and checksum of the tensors that the attention was saved beside.
     """
 
     model: str
@@ -68,6 +71,7 @@ class Checkpoint:
     tensors: dict[str, Tensor]
     extra: dict[str, Any] = field(default_factory=dict)
     network: NetworkRecipe | None = None
+    backbone: dict[str, str] = field(default_factory=dict)
 
     def __repr__(self) -> str:
         wraps = "; ".join(
@@ -96,7 +100,10 @@ def save(
     Args:
         model: a wrapped model; with `network` a plain one, too.
         path: the file; its folder must exist.
-        what: `"attention"`: the blocks and their γ; `"all"`: the whole state dict.
+        what: `"attention"`: the blocks and their γ, with checksums of the backbone, so that `load`
+            can say where another one differs; `"trained"`: these, all parameters that are not
+            frozen, such as a new head, and all buffers, such as the statistics of norms; `"all"`:
+            the whole state dict.
         network: how the plain network is built, for whoever has the file alone: see `load`.
 
     Raises:
@@ -104,14 +111,15 @@ def save(
         CheckpointError: it cannot be written; a file that was there stays as it was.
 
     Example:
-        >>> import attnzoo, torchvision
-        >>> model = attnzoo.wrap(torchvision.models.resnet18(), "in-residual", "se")
+        >>> import attnzoo, copy, torchvision
+        >>> plain = torchvision.models.resnet18()
+        >>> model = attnzoo.wrap(copy.deepcopy(plain), "in-residual", "se")
         >>> attnzoo.save(model, "attention.safetensors")
-        >>> again = attnzoo.load("attention.safetensors", torchvision.models.resnet18())
+        >>> again = attnzoo.load("attention.safetensors", plain)
         >>> len(attnzoo.attention_modules(again))
         8
     """
-    check_choice("save", "what", what, ("attention", "all"))
+    check_choice("save", "what", what, get_args(What))
     model = bare(model)
     done = operations(model)
     if not done and network is None:
@@ -123,7 +131,8 @@ def save(
     if meta:
         raise CheckpointError(f"cannot save tensors on the meta device: {', '.join(meta[:5])}.")
     told = None if network is None else network.to_dict()
-    header = write_header(type(model).__name__, what, done, extra, told)
+    marks = None if what == "all" else fingerprint(model)
+    header = write_header(type(model).__name__, what, done, extra, told, marks)
     sharded = any(is_sharded(tensor) for tensor in tensors.values())
     tensors = {
         # Two names may stand for one tensor, which a file cannot tell; sparse ones are refused.
@@ -144,7 +153,6 @@ def save(
         torch.distributed.barrier()
 
 
-@undisturbed
 def load(
     path: str | os.PathLike[str], model: nn.Module | None = None, *, example: Any = None
 ) -> Any:
@@ -159,7 +167,8 @@ def load(
             when the file's network was wrapped: the shapes, dtypes and structure of all arguments.
 
     Returns:
-        The model, or without one and of a file a `Checkpoint`.
+        The model, or without one and of a file a `Checkpoint`. Where the file does not hold the
+        backbone and the model's is another one, a warning says which tensors differ.
 
     Raises:
         CheckpointError: the file is not one of ours or does not fit the model, which is then as
@@ -172,6 +181,14 @@ def load(
         return rebuild(checkpoint)
     if model is None:
         return checkpoint
+    _load_into(model, checkpoint, path, example)
+    warn_of_another(bare(model), checkpoint.backbone)
+    return model
+
+
+@undisturbed
+def _load_into(model: nn.Module, checkpoint: Checkpoint, path: Path, example: Any) -> None:
+    """All of it, or nothing."""
     fresh = not operations(model)
     try:
         if fresh:
@@ -186,7 +203,6 @@ def load(
             told = f"{type(error).__name__}: {error}"
             raise CheckpointError(f"{path} does not fit this model: {told}") from error
         raise
-    return model
 
 
 def _read(path: Path) -> Checkpoint:
@@ -201,10 +217,17 @@ def _read(path: Path) -> Checkpoint:
     except AttnzooError as error:
         raise CheckpointError(f"{path} is not a checkpoint of attnzoo: {error}") from error
     return Checkpoint(
-        header.model, header.what, header.recipes, tensors, header.extra, header.network
+        header.model,
+        header.what,
+        header.recipes,
+        tensors,
+        header.extra,
+        header.network,
+        header.backbone,
     )
 
 
+@undisturbed
 def rebuild(checkpoint: Checkpoint) -> nn.Module:
     """The trained network that a file holds whole, in eval mode.
 
@@ -234,36 +257,6 @@ def _network_in(folder: Path) -> Path:
     return path
 
 
-def plain_state(model: nn.Module, what: What) -> dict[str, Any]:
-    """The model's state, or that of its attention alone, under the first of its names."""
-    names = PlainNames(model)
-    if what == "all":
-        return {names.plain(key): value for key, value in model.state_dict().items()}
-    return {
-        names.plain(f"{path}.{key}"): value
-        for path, module in model.named_modules()
-        if isinstance(module, Attention)
-        for key, value in module.state_dict().items()
-    }
-
-
-def _first_names(model: nn.Module, keys: Mapping[str, Any]) -> dict[str, str]:
-    """Key of an attention's state → the key under the first name that the attention has."""
-    names = PlainNames(model)
-    first: dict[int, str] = {}
-    renamed: dict[str, str] = {}
-    for path, module in model.named_modules(remove_duplicate=False):
-        if isinstance(module, Attention):
-            plain = names.plain(path)
-            renamed[f"{plain}."] = f"{first.setdefault(id(module), plain)}."
-    return {
-        key: next(
-            (new + key[len(old) :] for old, new in renamed.items() if key.startswith(old)), key
-        )
-        for key in keys
-    }
-
-
 def _wrap_again(model: nn.Module, checkpoint: Checkpoint, example: Any = None) -> None:
     try:
         for where, recipe, _ in checkpoint.recipes:
@@ -291,17 +284,18 @@ def _copy(model: nn.Module, checkpoint: Checkpoint) -> None:
     everything = checkpoint.what == "all"
     model = bare(model)
     names = PlainNames(model)
-    own = plain_state(model, checkpoint.what)
+    own = plain_state(model, "attention" if checkpoint.what == "attention" else "all")
+    needed = own if everything else plain_state(model, "attention")
     given: dict[str, Any] = {**checkpoint.tensors, **checkpoint.extra}
     if not everything:
-        given = {new: given[key] for key, new in _first_names(model, given).items()}
+        given = {new: given[key] for key, new in first_names(model, given).items()}
     adapted = {
         names.plain(f"{path}.{name}")
         for path, module in model.named_modules(remove_duplicate=False)
         if isinstance(module, FitsState) and module.fits_state(given, f"{names.plain(path)}.")
         for name, _ in module.named_parameters()
     }
-    faults = [f"{key} is missing" for key in own if key not in given]
+    faults = [f"{key} is missing" for key in needed if key not in given]
     faults += [f"{key} is not in the model" for key in given if key not in own]
     faults += [
         f"{key} is {theirs}, not {ours}"
