@@ -46,8 +46,8 @@ def _formula(base: Tensor, y: Tensor, gamma: Tensor, shut: Tensor | None) -> Ten
 class _Softening(torch.autograd.Function):
     @staticmethod
     def forward(base: Tensor, y: Tensor, gamma: Tensor) -> Tensor:
-        change = torch.sub(base, y).mul_(gamma)
-        result = torch.sub(base, change, out=change)
+        change = base - y
+        result = torch.addcmul(base, gamma, change, value=-1, out=change)
         shut = gamma == 0
         return torch.where(shut, base, result) if _matters(shut) else result
 
