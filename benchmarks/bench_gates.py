@@ -4,9 +4,9 @@
     make bench-gates BEFORE=/tmp/before
 
 Forward (inference) and forward with backward (training), eager, one thread, with the identity
-start and a γ that has opened, of blocks as wide as the other build makes them. Both builds live in this process; the
-ratios are those of neighbouring turns, in the processor's time, with 95 % intervals of their
-medians.
+start and a γ that has opened, of blocks as wide as the other build makes them. Both builds live in
+this process; the ratios are those of neighbouring turns, in the processor's time, with 95 %
+intervals of their medians.
 """
 
 from __future__ import annotations

@@ -191,7 +191,7 @@ def _axes_in_memory(x: Tensor) -> tuple[int, ...] | None:
 
 
 def _wild(soft: Tensor | None, *terms: Term) -> Tensor | None:
-    """Where γ is zero, if a factor may be no number there. Only of a CPU's tensors that is asked."""
+    """Where γ is zero, if a factor may be no number there; only of a CPU's tensors it is asked."""
     shut = _shut(soft)
     if shut is None:
         return None
@@ -229,13 +229,16 @@ class _Gating(torch.autograd.Function):
             y = _formula(x, p, q, r, _shut(soft)) if further else None
         if y is not None:
             return None, None, None, *gradients([y], inputs, [g], further=True)
-        factors: list[tuple[Term, Term]] = [(p, q), (q, p), (r, None)]
+        factors: list[tuple[Term, Term]] = [(r, None), (p, q), (q, p)]
         pairs = [(t, f) for t, f in factors if isinstance(t, Tensor) and t.requires_grad]
         dx = None
         if ctx.needs_input_grad[3]:
             dx = _times_factor(x, g, p, q, r, _wild(soft, p, q))
         whole = x * g
-        found = [summed(whole, other, t) for t, other in pairs]
+        found: list[Tensor] = []
+        for t, factor in pairs:
+            spare = t is q and not any(one is whole for one in found)
+            found.append(summed(whole, factor, t, spare=spare))
         rest = gradients([t for t, _ in pairs], inputs[1:], found, further=False)
         return None, None, None, dx, *rest
 
@@ -245,15 +248,17 @@ def _shut(soft: Tensor | None) -> Tensor | None:
     return None if soft is None else soft == 0
 
 
-def summed(whole: Tensor, factor: Term, like: Tensor) -> Tensor:
-    """The gradient of `like`, if `like · factor` has the gradient `whole`, a map."""
+def summed(whole: Tensor, factor: Term, like: Tensor, *, spare: bool = False) -> Tensor:
+    """The gradient of `like`, if `like · factor` has the gradient `whole`, a map.
+
+    That may be written over if it is spare.
+    """
     if isinstance(factor, Tensor):
         factor = factor.to(whole.dtype)
         if whole.is_cpu and like.shape != whole.shape and factor.shape != whole.shape:
             return _contracted(whole, factor, like.shape).to(like.dtype)
-        whole = whole * factor
-    elif factor is not None:
-        whole = whole * factor
+    if factor is not None:
+        whole = whole.mul_(factor) if spare else whole * factor
     return whole.sum_to_size(like.shape).to(like.dtype)
 
 

@@ -1,7 +1,9 @@
 """A block's result softened by γ: `base + γ·(y − base)`, for blocks that are no gates.
 
+Without γ all that is done with it is to lay it out in memory as the map was.
+
 γ = 0 gives the base bit for bit, whatever the block returns: an overflow of the block is not let
-in as 0·∞. Without γ nothing of this is needed.
+in as 0·∞.
 
 Shapes: base and y (N, C, H, W) or with the axes elsewhere; γ as broadcasts with them.
 """
@@ -16,7 +18,7 @@ from torch import Tensor
 from attnzoo.kernels.common import through_formula
 from attnzoo.kernels.dispatch import is_exported, is_recorded
 
-__all__ = ["softened"]
+__all__ = ["laid_as", "softened"]
 
 
 def softened(base: Tensor, y: Tensor, gamma: Tensor) -> Tensor:
@@ -25,6 +27,24 @@ def softened(base: Tensor, y: Tensor, gamma: Tensor) -> Tensor:
     if not torch.jit.is_scripting():
         return _softened(base, y, gamma)
     return base - gamma * (base - y)
+
+
+def laid_as(y: Tensor, x: Tensor) -> Tensor:
+    """`y`, laid out in memory as `x`, as far as the two usual layouts go.
+
+    Of the same numbers laid out otherwise, the layers behind would make others.
+    """
+    return y if torch.jit.is_scripting() else _laid_as(y, x)
+
+
+@torch.jit.unused
+def _laid_as(y: Tensor, x: Tensor) -> Tensor:
+    if is_recorded(x, y) or y.stride() == x.stride():
+        return y
+    if x.is_contiguous():
+        return y.contiguous()
+    last = x.is_contiguous(memory_format=torch.channels_last)
+    return y.contiguous(memory_format=torch.channels_last) if last else y
 
 
 @torch.jit.unused
