@@ -192,6 +192,16 @@ def test_neutral_blocks_start_as_the_identity(
     assert same_bits(block(x).detach(), x)
 
 
+@every_neutral
+def test_neutral_attention_hands_on_whatever_axes_a_map_has(name: str) -> None:
+    block = build_block(BLOCKS[name], 8, {}, "cpu", "neutral")
+    for axes, shape in {"NHWC": (2, 6, 5, 8), "NCDHW": (2, 8, 3, 6, 5)}.items():
+        x = torch.randn(shape)
+        y = Attention(block, name, 8, gamma=False, axes=axes)(x)
+        assert same_bits(y.detach(), x)
+        assert y.stride() == x.stride()
+
+
 @pytest.mark.parametrize("name", [n for n in NEUTRAL if not BLOCKS[n].identity_at_init])
 def test_neutral_blocks_learn_from_the_first_step(name: str) -> None:
     block = build_block(BLOCKS[name], 8, {}, "cpu", "neutral")
