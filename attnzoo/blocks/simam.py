@@ -43,7 +43,8 @@ class EnergyGate(MapGate):
         values = wide(x)
         distance = (values - values.mean((2, 3), keepdim=True)).square()
         variance = distance.sum((2, 3), keepdim=True) / others
-        return torch.sigmoid(distance / (4 * (variance + self.e_lambda)) + 0.5).to(x.dtype)
+        logits = (distance / (4 * (variance + self.e_lambda))).add_(0.5)
+        return logits.sigmoid_().to(x.dtype)
 
     def extra_repr(self) -> str:
         return f"e_lambda={self.e_lambda}"
