@@ -176,9 +176,12 @@ def _laid(t: Tensor, axes: tuple[int, ...] | None) -> Tensor:
 
 def _place(out: Tensor, one: Tensor, other: Tensor | float) -> Tensor | None:
     """Where their product or sum goes: into `out` if it is as large, and of its dtype."""
-    size = torch.broadcast_shapes(one.shape, other.shape if isinstance(other, Tensor) else ())
-    whole = size == out.shape and torch.result_type(one, other) == out.dtype
-    return out if whole else None
+    same = torch.result_type(one, other) == out.dtype
+    if isinstance(other, Tensor):
+        size = tuple(map(max, one.shape, other.shape))  # torch.broadcast_shapes takes its time
+    else:
+        size = one.shape
+    return out if same and size == out.shape else None
 
 
 def _axes_in_memory(x: Tensor) -> tuple[int, ...] | None:

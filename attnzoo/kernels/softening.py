@@ -17,6 +17,7 @@ from torch import Tensor
 
 from attnzoo.kernels.common import through_formula
 from attnzoo.kernels.dispatch import is_exported, is_recorded
+from attnzoo.kernels.recompute import learning
 
 __all__ = ["laid_as", "softened"]
 
@@ -51,6 +52,8 @@ def _laid_as(y: Tensor, x: Tensor) -> Tensor:
 def _softened(base: Tensor, y: Tensor, gamma: Tensor) -> Tensor:
     if is_recorded(base, y, gamma):
         return _formula(base, y, gamma, None if is_exported(base) else gamma == 0)
+    if not learning(base, y, gamma):
+        return _Softening.forward(base, y, gamma)
     return _Softening.apply(base, y, gamma)
 
 
