@@ -177,10 +177,8 @@ def _laid(t: Tensor, axes: tuple[int, ...] | None) -> Tensor:
 def _place(out: Tensor, one: Tensor, other: Tensor | float) -> Tensor | None:
     """Where their product or sum goes: into `out` if it is as large, and of its dtype."""
     same = torch.result_type(one, other) == out.dtype
-    if isinstance(other, Tensor):
-        size = tuple(map(max, one.shape, other.shape))  # torch.broadcast_shapes takes its time
-    else:
-        size = one.shape
+    shape = other.shape if isinstance(other, Tensor) else one.shape
+    size = tuple(map(max, one.shape, shape))  # torch.broadcast_shapes takes its time
     return out if same and size == out.shape else None
 
 
