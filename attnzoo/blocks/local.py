@@ -8,8 +8,10 @@ from __future__ import annotations
 
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
+from attnzoo import kernels
 from attnzoo.blocks.gated import Gated
 from attnzoo.blocks.parts import (
     FLOOR,
@@ -21,6 +23,9 @@ from attnzoo.blocks.parts import (
 from attnzoo.registry import register_block
 
 __all__ = ["LocalAttention"]
+
+#: Most units of a hidden layer that is not kept.
+_NARROW = 16
 
 
 class LocalAttention(Gated):
@@ -57,6 +62,7 @@ class LocalAttention(Gated):
     def __init__(self, in_channels: int, reduction_ratio: Reduction = 8, floor: int = 1) -> None:
         super().__init__()
         hidden = hidden_channels("LocalAttention", in_channels, reduction_ratio, floor)
+        self.narrow = hidden <= _NARROW
         self.channel_attention = nn.Sequential(
             nn.AdaptiveAvgPool2d(1),
             pointwise(in_channels, hidden),
@@ -72,7 +78,20 @@ class LocalAttention(Gated):
         )
 
     def gates(self, x: Tensor) -> list[Tensor]:
-        return [self.channel_attention(x), self.spatial_attention(x)]
+        if torch.jit.is_scripting():
+            return [self.channel_attention(x), self.spatial_attention(x)]
+        return [self.channel_attention(x), self._spatial(x)]
+
+    @torch.jit.unused
+    def _spatial(self, x: Tensor) -> Tensor:
+        """The spatial gate, its hidden layer made again in the backward pass where it is narrow.
+
+        There the map is large as a rule, and to make the layer again takes little of the time.
+        """
+        gate = self.spatial_attention
+        if not self.narrow or any(map(kernels.is_watched, gate.modules())):
+            return gate(x)
+        return kernels.recomputed(lambda t: [gate(t)], x, module=gate)[0]
 
     def layers(self) -> tuple[Any, ...]:
         channel, spatial = self.channel_attention, self.spatial_attention

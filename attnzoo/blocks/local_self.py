@@ -16,7 +16,14 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from attnzoo.blocks.gated import Gated
-from attnzoo.blocks.parts import NEAR_UNIFORM, Reduction, hidden_channels, pointwise, wide
+from attnzoo.blocks.parts import (
+    FLOOR,
+    NEAR_UNIFORM,
+    Reduction,
+    hidden_channels,
+    pointwise,
+    wide,
+)
 from attnzoo.checks import check_int
 from attnzoo.registry import register_block
 
@@ -66,6 +73,7 @@ class WindowGate(nn.Module):
         "spatial_attention": "spatial",
         "spatial_attention.softmax": "pairwise",
     },
+    former={"floor": 1},
     neutral=True,
 )
 class LocalSelfAttention(Gated):
@@ -82,7 +90,7 @@ class LocalSelfAttention(Gated):
     of that paper's relative vectors there is one learned number per offset, which starts at
     zero. In half precision the attention is in float32. Gates start near ½ as LocalAttention's.
 
-    Parameters: 3·C·h + 3·h + C + 1 + 2·h² + k², with h = max(C // r, 1).
+    Parameters: 3·C·h + 3·h + C + 1 + 2·h² + k², with h = max(C // r, f).
     MACs: H·W·(C·h + 2·h² + h) + 2·C·h.
 
     (MACs count convolutions and matrix products only; the window's elementwise products take
@@ -92,6 +100,7 @@ class LocalSelfAttention(Gated):
         channels: C, at least 1.
         reduction: r, an integer ≥ 1, or `"auto"` for a width that follows C.
         kernel_size: k, an odd integer ≥ 1.
+        floor: f, the fewest hidden units, an integer ≥ 1.
 
     Raises:
         OptionError: if an argument is out of range.
@@ -106,10 +115,16 @@ class LocalSelfAttention(Gated):
     last_layers = ("channel_attention.fc2", "spatial_attention.value")
     halvings = 2
 
-    def __init__(self, channels: int, reduction: Reduction = 8, kernel_size: int = 7) -> None:
+    def __init__(
+        self,
+        channels: int,
+        reduction: Reduction = 8,
+        kernel_size: int = 7,
+        floor: int = FLOOR,
+    ) -> None:
         super().__init__()
         owner = "LocalSelfAttention"
-        hidden = hidden_channels(owner, channels, reduction)
+        hidden = hidden_channels(owner, channels, reduction, floor)
         check_int(owner, "kernel_size", kernel_size, minimum=1, odd=True)
         self.channel_attention = nn.Sequential(
             OrderedDict(

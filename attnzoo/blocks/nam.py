@@ -42,7 +42,7 @@ class NormalizationGate(MapGate):
         magnitude = self.norm.weight.abs()
         # the smallest normal number, so that weights that are all zero give no 0 / 0
         share = magnitude / magnitude.sum().clamp(min=torch.finfo(magnitude.dtype).tiny)
-        return torch.sigmoid(share.view(-1, 1, 1) * batch_norm(self.norm, x)).to(x.dtype)
+        return (share.view(-1, 1, 1) * batch_norm(self.norm, x)).sigmoid_().to(x.dtype)
 
 
 @register_block(

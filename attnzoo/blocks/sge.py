@@ -49,8 +49,8 @@ class SimilarityGate(MapGate):
         similarity = (values * values.mean((3, 4), keepdim=True)).sum(2)
         centred = similarity - similarity.mean((2, 3), keepdim=True)
         deviation = centred.std((2, 3), correction=0, keepdim=True)
-        logits = centred / (deviation + EPSILON) * self.weight + self.bias
-        return torch.sigmoid(logits).to(x.dtype).unsqueeze(2)
+        logits = (centred / (deviation + EPSILON) * self.weight).add_(self.bias)
+        return logits.sigmoid_().to(x.dtype).unsqueeze(2)
 
 
 @register_block(

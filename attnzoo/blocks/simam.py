@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-import torch
 from torch import Tensor
 
 from attnzoo import kernels
@@ -43,7 +42,8 @@ class EnergyGate(MapGate):
         values = wide(x)
         distance = (values - values.mean((2, 3), keepdim=True)).square()
         variance = distance.sum((2, 3), keepdim=True) / others
-        return torch.sigmoid(distance / (4 * (variance + self.e_lambda)) + 0.5).to(x.dtype)
+        logits = (distance / (4 * (variance + self.e_lambda))).add_(0.5)
+        return logits.sigmoid_().to(x.dtype)
 
     def extra_repr(self) -> str:
         return f"e_lambda={self.e_lambda}"

@@ -13,6 +13,7 @@ from collections import OrderedDict
 from typing import Any
 
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from attnzoo.blocks.gated import Gated
 from attnzoo.blocks.parts import FLOOR, Reduction, hidden_channels, pointwise
@@ -86,6 +87,13 @@ class SqueezeExcitation(Gated):
         return self.gate.fc1, self.gate.fc2
 
 
+class HardSigmoid(nn.Module):
+    """`nn.Hardsigmoid`, which torch has no second derivative of, in steps that have one."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return F.relu6(x + 3) / 6
+
+
 @register_block(
     "ese",
     kind="channel",
@@ -131,7 +139,7 @@ class EffectiveSqueezeExcitation(Gated):
             OrderedDict(
                 pool=nn.AdaptiveAvgPool2d(1),
                 fc=nn.Conv2d(channels, channels, 1),
-                sigmoid=nn.Hardsigmoid(),
+                sigmoid=HardSigmoid(),
             )
         )
 

@@ -100,7 +100,10 @@ class Attention(nn.Module):
     def _attended(self, x: Tensor, base: Tensor | None) -> Tensor:
         images = self._images(x)
         if self.gamma is None:
-            return self._back(self.block(images), x)
+            y = self.block(images)
+            if not hasattr(self.block, "gates"):  # whose own product is laid out as the map is
+                y = kernels.laid_as(y, images)
+            return self._back(y, x)
         if hasattr(self.block, "gates") and base is None:  # it takes γ itself
             return self._back(self.block(images, self.gamma), x)
         bases = images if base is None else self._images(base)

@@ -34,7 +34,7 @@ from attnzoo.kernels.calls import (
 from attnzoo.kernels.dispatch import is_watched, joinable, permits, takes
 from attnzoo.kernels.gating import gated_map, plus, times
 from attnzoo.kernels.recompute import recomputed
-from attnzoo.kernels.softening import softened
+from attnzoo.kernels.softening import laid_as, softened
 from attnzoo.kernels.statistics import mean_and_maximum
 
 __all__ = [
@@ -44,6 +44,7 @@ __all__ = [
     "gated_map",
     "is_watched",
     "joinable",
+    "laid_as",
     "mean_and_maximum",
     "permits",
     "plus",

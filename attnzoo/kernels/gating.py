@@ -95,7 +95,8 @@ def _softened(
         return _formula(x, *_terms(x, soft, make, scale, *parts), shut)
     if not learning(x, soft, *parts, *parameters):
         own = make not in (times, plus)
-        return _times_factor(x, x, *_terms(x, soft, make, scale, *parts), _shut(soft), own=own)
+        p, q, r = _terms(x, soft, make, scale, *parts)
+        return _times_factor(x, x, p, q, r, _wild(soft, p, q), own=own)
     if make in (times, plus) and all(math.prod(t.shape[2:]) == 1 for t in parts):
         # One number a channel: what it is made of need not be kept instead.
         return _formula(x, *_terms(x, soft, make, scale, *parts), _shut(soft))
@@ -150,7 +151,7 @@ def _times_factor(
         p: of the factor, as q and r.
         q: a gate, or what is left of it.
         r: what γ leaves of x.
-        shut: where γ is zero.
+        shut: where γ is zero and the factor is no number.
         own: whether q is a map that may be written over.
     """
     axes = _axes_in_memory(x)
@@ -163,7 +164,7 @@ def _times_factor(
     if r is not None:
         r = _laid(r, axes)
         factor = torch.add(factor, r, out=_place(out, factor, r))
-    if shut is not None and _may_be_wild(shut, p, q):
+    if shut is not None:
         factor = torch.where(_laid(shut, axes), 1, factor)
     torch.mul(given, factor, out=out)
     return y
@@ -175,9 +176,10 @@ def _laid(t: Tensor, axes: tuple[int, ...] | None) -> Tensor:
 
 def _place(out: Tensor, one: Tensor, other: Tensor | float) -> Tensor | None:
     """Where their product or sum goes: into `out` if it is as large, and of its dtype."""
-    size = torch.broadcast_shapes(one.shape, other.shape if isinstance(other, Tensor) else ())
-    whole = size == out.shape and torch.result_type(one, other) == out.dtype
-    return out if whole else None
+    same = torch.result_type(one, other) == out.dtype
+    shape = other.shape if isinstance(other, Tensor) else one.shape
+    size = tuple(map(max, one.shape, shape))  # torch.broadcast_shapes takes its time
+    return out if same and size == out.shape else None
 
 
 def _axes_in_memory(x: Tensor) -> tuple[int, ...] | None:
@@ -189,12 +191,16 @@ def _axes_in_memory(x: Tensor) -> tuple[int, ...] | None:
     return (0, 2, 3, 1) if last and not x.is_contiguous() else None
 
 
-def _may_be_wild(shut: Tensor, *terms: Term) -> bool:
-    """Whether a factor may be no number where γ is zero. Only of a CPU's tensors that is asked."""
+def _wild(soft: Tensor | None, *terms: Term) -> Tensor | None:
+    """Where γ is zero, if a factor may be no number there; only of a CPU's tensors it is asked."""
+    shut = _shut(soft)
+    if shut is None:
+        return None
     tensors = [t for t in (shut, *terms) if isinstance(t, Tensor)]
     if any(type(t) not in (Tensor, nn.Parameter) or t.device.type != "cpu" for t in tensors):
-        return True
-    return bool(shut.any()) and not all(math.isfinite(t.sum().item()) for t in tensors[1:])
+        return shut
+    tame = not shut.any() or all(math.isfinite(t.sum().item()) for t in tensors[1:])
+    return None if tame else shut
 
 
 class _Gating(torch.autograd.Function):
@@ -204,8 +210,9 @@ class _Gating(torch.autograd.Function):
     ) -> Tensor:
         again.remember(x)
         make = again.function
-        terms = _terms(x, soft, make, scale, *tensors[:count])
-        return _times_factor(x, x, *terms, _shut(soft), own=make not in (times, plus))
+        p, q, r = _terms(x, soft, make, scale, *tensors[:count])
+        own = make not in (times, plus)
+        return _times_factor(x, x, p, q, r, _wild(soft, p, q), own=own)
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
@@ -223,11 +230,16 @@ class _Gating(torch.autograd.Function):
             y = _formula(x, p, q, r, _shut(soft)) if further else None
         if y is not None:
             return None, None, None, *gradients([y], inputs, [g], further=True)
-        dx = _times_factor(x, g, p, q, r, _shut(soft)) if ctx.needs_input_grad[3] else None
-        whole = x * g
-        factors: list[tuple[Term, Term]] = [(p, q), (q, p), (r, None)]
+        factors: list[tuple[Term, Term]] = [(r, None), (p, q), (q, p)]
         pairs = [(t, f) for t, f in factors if isinstance(t, Tensor) and t.requires_grad]
-        found = [summed(whole, other, t) for t, other in pairs]
+        dx = None
+        if ctx.needs_input_grad[3]:
+            dx = _times_factor(x, g, p, q, r, _wild(soft, p, q))
+        whole = x * g
+        found: list[Tensor] = []
+        for t, factor in pairs:
+            spare = t is q and not any(one is whole for one in found)
+            found.append(summed(whole, factor, t, spare=spare))
         rest = gradients([t for t, _ in pairs], inputs[1:], found, further=False)
         return None, None, None, dx, *rest
 
@@ -237,28 +249,35 @@ def _shut(soft: Tensor | None) -> Tensor | None:
     return None if soft is None else soft == 0
 
 
-def summed(whole: Tensor, factor: Term, like: Tensor) -> Tensor:
-    """The gradient of `like`, if `like · factor` has the gradient `whole`, a map."""
+def summed(whole: Tensor, factor: Term, like: Tensor, *, spare: bool = False) -> Tensor:
+    """The gradient of `like`, if `like · factor` has the gradient `whole`, a map.
+
+    That may be written over if it is spare.
+    """
     if isinstance(factor, Tensor):
         factor = factor.to(whole.dtype)
         if whole.is_cpu and like.shape != whole.shape and factor.shape != whole.shape:
-            return _contracted(whole, factor, like).to(like.dtype)
-        whole = whole * factor
-    elif factor is not None:
-        whole = whole * factor
+            return _contracted(whole, factor, like.shape).to(like.dtype)
+    if factor is not None:
+        whole = whole.mul_(factor) if spare else whole * factor
     return whole.sum_to_size(like.shape).to(like.dtype)
 
 
-def _contracted(whole: Tensor, factor: Tensor, like: Tensor) -> Tensor:
-    """`(whole · factor).sum_to_size(like.shape)` without a map for the product.
+def _contracted(whole: Tensor, factor: Tensor, shape: torch.Size) -> Tensor:
+    """`(whole · factor).sum_to_size(shape)` without a map for the product.
 
     On a CPU only: CUDA's matrix products may be rounded otherwise, or not be the same twice.
     """
+    n, c, *size = whole.shape
+    if factor.shape == (n, 1, *size) and shape == (n, c, 1, 1):
+        return (whole.flatten(2) @ factor.reshape(n, -1, 1)).view(shape)
+    if factor.shape == (n, c, 1, 1) and shape == (n, 1, *size):
+        return (factor.reshape(n, 1, c) @ whole.flatten(2)).view(shape)
     letters = "abcde"[: whole.ndim]
     of_factor, of_like = (
-        "".join(letter for letter, size in zip(letters, t.shape, strict=True) if size != 1)
-        for t in (factor, like)
+        "".join(letter for letter, size in zip(letters, lengths, strict=True) if size != 1)
+        for lengths in (factor.shape, shape)
     )
     squeezed = factor.reshape([size for size in factor.shape if size != 1])
     result = torch.einsum(f"{letters},{of_factor}->{of_like}", whole, squeezed)
-    return result.reshape(like.shape)
+    return result.reshape(shape)

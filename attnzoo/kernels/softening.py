@@ -1,7 +1,9 @@
 """A block's result softened by γ: `base + γ·(y − base)`, for blocks that are no gates.
 
+Without γ all that is done with it is to lay it out in memory as the map was.
+
 γ = 0 gives the base bit for bit, whatever the block returns: an overflow of the block is not let
-in as 0·∞. Without γ nothing of this is needed.
+in as 0·∞.
 
 Shapes: base and y (N, C, H, W) or with the axes elsewhere; γ as broadcasts with them.
 """
@@ -15,8 +17,9 @@ from torch import Tensor
 
 from attnzoo.kernels.common import through_formula
 from attnzoo.kernels.dispatch import is_exported, is_recorded
+from attnzoo.kernels.recompute import learning
 
-__all__ = ["softened"]
+__all__ = ["laid_as", "softened"]
 
 
 def softened(base: Tensor, y: Tensor, gamma: Tensor) -> Tensor:
@@ -27,10 +30,30 @@ def softened(base: Tensor, y: Tensor, gamma: Tensor) -> Tensor:
     return base - gamma * (base - y)
 
 
+def laid_as(y: Tensor, x: Tensor) -> Tensor:
+    """`y`, laid out in memory as `x`, as far as the two usual layouts go.
+
+    Of the same numbers laid out otherwise, the layers behind would make others.
+    """
+    return y if torch.jit.is_scripting() else _laid_as(y, x)
+
+
+@torch.jit.unused
+def _laid_as(y: Tensor, x: Tensor) -> Tensor:
+    if is_recorded(x, y) or y.stride() == x.stride():
+        return y
+    if x.is_contiguous():
+        return y.contiguous()
+    last = x.is_contiguous(memory_format=torch.channels_last)
+    return y.contiguous(memory_format=torch.channels_last) if last else y
+
+
 @torch.jit.unused
 def _softened(base: Tensor, y: Tensor, gamma: Tensor) -> Tensor:
     if is_recorded(base, y, gamma):
         return _formula(base, y, gamma, None if is_exported(base) else gamma == 0)
+    if not learning(base, y, gamma):
+        return _Softening.forward(base, y, gamma)
     return _Softening.apply(base, y, gamma)
 
 
@@ -46,8 +69,8 @@ def _formula(base: Tensor, y: Tensor, gamma: Tensor, shut: Tensor | None) -> Ten
 class _Softening(torch.autograd.Function):
     @staticmethod
     def forward(base: Tensor, y: Tensor, gamma: Tensor) -> Tensor:
-        change = torch.sub(base, y).mul_(gamma)
-        result = torch.sub(base, change, out=change)
+        change = base - y
+        result = torch.addcmul(base, gamma, change, value=-1, out=change)
         shut = gamma == 0
         return torch.where(shut, base, result) if _matters(shut) else result
 

@@ -21,6 +21,7 @@ from .identity import CODE as CODE
 from .identity import DATA as DATA
 from .identity import WEIGHTS as WEIGHTS
 from .identity import backbone_digests as backbone_digests
+from .identity import block_defaults as block_defaults
 from .identity import changes as changes
 from .identity import data_digest as data_digest
 from .loop import FitResult as FitResult

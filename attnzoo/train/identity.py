@@ -1,4 +1,4 @@
-"""What a run depends on beside its description, as digests: pictures, code, weights.
+"""What a run depends on beside its description, as digests: pictures, code, weights, defaults.
 
 A run is told apart by these, and not by where its files are: a study that moves with its data
 goes on, and one whose data, code or weights have changed has other runs.
@@ -14,14 +14,29 @@ from typing import Any
 import numpy as np
 
 from attnzoo.backbones import code_digest, weights_digest
+from attnzoo.registry import BLOCKS
 from attnzoo.train.data import ImageData
 from attnzoo.train.pictures import Pictures
-from attnzoo.train.spec import RunSpec
+from attnzoo.train.spec import BLOCK, RunSpec, Variant
 
-__all__ = ["CODE", "DATA", "WEIGHTS", "backbone_digests", "changes", "data_digest", "identified"]
+__all__ = [
+    "CODE",
+    "DATA",
+    "WEIGHTS",
+    "backbone_digests",
+    "block_defaults",
+    "changes",
+    "data_digest",
+    "identified",
+]
 
 DATA, CODE, WEIGHTS = "data", "code", "weights"
-KINDS = {DATA: "the pictures", CODE: "the code", WEIGHTS: "the weights"}
+KINDS = {
+    DATA: "the pictures",
+    CODE: "the code",
+    WEIGHTS: "the weights",
+    BLOCK: "what the block is by default",
+}
 SAMPLE = 64  # pictures of a split whose contents are looked at
 
 
@@ -32,12 +47,36 @@ def identified(run: RunSpec, data: ImageData) -> RunSpec:
     options = run.building
     found = {DATA: data_digest(data, full=getattr(run.data, "digest", "") == "full")}
     found |= backbone_digests(run.backbone, options.pop("weights"), options)
+    found[BLOCK] = block_defaults(run.variant)
     return run.model_copy(update={"digests": {k: v for k, v in found.items() if v}})
 
 
 def backbone_digests(name: str, weights: Any, options: Mapping[str, Any]) -> dict[str, str]:
     """Of a backbone's code and weights; "" where its name says all."""
     return {CODE: code_digest(name), WEIGHTS: weights_digest(name, weights, options)}
+
+
+def block_defaults(variant: Variant, *, former: bool = False) -> str:
+    """Options that a variant leaves to defaults which were others once, with their values.
+
+    Args:
+        variant: what is put in.
+        former: whether to give the values from before.
+    """
+    left = {} if variant.policy is None else _left(variant.block, variant.options, former)
+    return ", ".join(f"{option}={value}" for option, value in left.items())
+
+
+def _left(block: str, options: Mapping[str, Any], former: bool) -> dict[str, Any]:
+    if block not in BLOCKS:
+        return {}
+    spec = BLOCKS[block]
+    values = spec.former if former else spec.options
+    left = {option: values[option] for option in spec.former if option not in options}
+    if "like" in spec.options:  # a control is as large as that
+        like = options.get("like", spec.options["like"])
+        left |= _left(like, options.get("like_options") or {}, former)
+    return left
 
 
 def data_digest(data: ImageData, *, full: bool = False) -> str:

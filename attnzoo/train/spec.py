@@ -16,7 +16,10 @@ from attnzoo.train.recipe import TrainRecipe
 
 Keep = Literal["attention", "all", "best"]
 
-__all__ = ["Keep", "RunResult", "RunSpec", "Variant", "policy_argument", "policy_title"]
+#: The digest that names options of the block which were others by default once.
+BLOCK = "block"
+
+__all__ = ["BLOCK", "Keep", "RunResult", "RunSpec", "Variant", "policy_argument", "policy_title"]
 
 
 class Variant(Config):
@@ -62,8 +65,9 @@ class RunSpec(Config):
         keep: what of the network is left in the run's folder: `"attention"` alone, `"all"` of it
             as it is at the end, or `"best"`: all of it as it was after the epoch with the best
             top-1 on the validation images, or on the test images where there are none.
-        digests: of what it depends on beside this: `data`, `code`, `weights`. Filled in when it
-            is run; then it is told apart by these, and not by where its files are.
+        digests: of what it depends on beside this: `data`, `code`, `weights`, and as `block` the
+            options that are left to defaults which were others once. Filled in when it is run;
+            then it is told apart by these, and not by where its files are.
     """
 
     added: ClassVar[tuple[str, ...]] = ("weights", "keep", "digests")
@@ -128,6 +132,8 @@ class RunSpec(Config):
         """The same run as it was described before there were digests; None where it differs."""
         if self.weights is not None or self.expected != InputOptions():
             return None  # its pictures were prepared in another way
+        if BLOCK in self.digests:
+            return None  # the block was another one
         data = self.data
         if not isinstance(data, DigitsData):
             old = {"size": data.size or 224, "test_crop": data.test_crop or 1.0}

@@ -139,6 +139,7 @@ def block_section(spec: BlockSpec) -> str:
     facts.append(
         f"At C = {CHANNELS}, {SIZE}×{SIZE}: {parameters:,} parameters, {macs:,} MACs."
         + (" Returns its input unchanged when freshly built." if spec.identity_at_init else "")
+        + (" Has the neutral start." if spec.neutral else "")
     )
     if spec.maps:
         listed = ", ".join(f"`{path}` ({kind})" for path, kind in spec.maps.items())

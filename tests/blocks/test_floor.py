@@ -13,7 +13,9 @@ from attnzoo.errors import OptionError
 from attnzoo.registry import BLOCKS
 
 #: Blocks whose gate is made by a narrow layer with a ReLU behind it.
-BOTTLENECKS = ("bam", "cbam", "coord", "gam", "ge", "local", "local-dynamic", "scse", "se")
+BOTTLENECKS = [
+    *("bam", "cbam", "coord", "gam", "ge", "local", "local-dynamic", "local-self", "scse", "se"),
+]
 
 
 def _is_stuck(name: str, channels: int, seed: int, images: torch.Tensor) -> bool:
@@ -21,14 +23,18 @@ def _is_stuck(name: str, channels: int, seed: int, images: torch.Tensor) -> bool
     torch.manual_seed(seed)
     front = nn.Sequential(nn.Conv2d(3, channels, 3, 8, 1), nn.BatchNorm2d(channels), nn.ReLU())
     block = attnzoo.create_block(name, channels)
-    block(front(images)).pow(2).sum().backward()
-    return any(not p.grad.any() for p in block.parameters() if p.ndim > 1)
+    with torch.no_grad():
+        x = front(images)
+    weights = [p for p in block.parameters() if p.ndim > 1]
+    found = torch.autograd.grad(block(x).pow(2).sum(), weights)
+    return not all(gradient.any() for gradient in found)
 
 
+@pytest.mark.no_cover
 @pytest.mark.parametrize("channels", [8, 16, 24, 32, 64])
 @pytest.mark.parametrize("name", BOTTLENECKS)
 def test_fresh_gates_are_not_dead(name: str, channels: int) -> None:
-    images = torch.rand(64, 3, 32, 32)
+    images = torch.rand(64, 3, 16, 16)
     assert sum(_is_stuck(name, channels, seed, images) for seed in range(100)) <= 2
 
 

@@ -7,6 +7,7 @@ import functools
 import pytest
 import torch
 from torch import Tensor, nn
+from torch.autograd import gradcheck, gradgradcheck
 from zoo import same_bits
 
 import attnzoo
@@ -92,6 +93,35 @@ def test_gates_are_what_watchers_see(name: str) -> None:
         assert len(seen) == len(BLOCKS[name].maps)
 
 
+@every_gate
+def test_derivatives_with_every_start(name: str) -> None:
+    """First and second, backward and forward, and of every image by itself."""
+    for start in starts(name):
+        module = attention(name, start, 4).double().eval()
+        parameters = dict(module.named_parameters())
+
+        def run(x: Tensor, *values: Tensor, module=module, parameters=parameters) -> Tensor:
+            named = dict(zip(parameters, values, strict=True))
+            return torch.func.functional_call(module, named, (x,))
+
+        x = torch.randn(2, 4, 3, 4, dtype=torch.float64, requires_grad=True)
+        values = tuple(parameters.values())
+        assert gradcheck(run, (x, *values), fast_mode=True, check_forward_ad=True)
+        assert gradgradcheck(run, (x, *values), fast_mode=True)
+
+        def loss(values: tuple[Tensor, ...], image: Tensor, run=run) -> Tensor:
+            return run(image[None], *values).square().sum()
+
+        if not values:
+            continue
+        detached = tuple(value.detach() for value in values)
+        mapped = torch.func.vmap(torch.func.grad(loss), (None, 0))(detached, x.detach())
+        for number, image in enumerate(x.detach()):
+            alone = torch.autograd.grad(loss(values, image), values)
+            for found, expected in zip(mapped, alone, strict=True):
+                torch.testing.assert_close(found[number], expected)
+
+
 @pytest.mark.parametrize("name", LIGHT)
 @pytest.mark.parametrize("start", ["identity", "paper"])
 def test_little_is_kept_beside_x(name: str, start: str) -> None:
@@ -160,6 +190,16 @@ def test_neutral_blocks_start_as_the_identity(
     x = torch.randn(4, 8, 5, 7).to(dtype)
     x[0], x[1, 0] = -0.0, 0.0
     assert same_bits(block(x).detach(), x)
+
+
+@every_neutral
+def test_neutral_attention_hands_on_whatever_axes_a_map_has(name: str) -> None:
+    block = build_block(BLOCKS[name], 8, {}, "cpu", "neutral")
+    for axes, shape in {"NHWC": (2, 6, 5, 8), "NCDHW": (2, 8, 3, 6, 5)}.items():
+        x = torch.randn(shape)
+        y = Attention(block, name, 8, gamma=False, axes=axes)(x)
+        assert same_bits(y.detach(), x)
+        assert y.stride() == x.stride()
 
 
 @pytest.mark.parametrize("name", [n for n in NEUTRAL if not BLOCKS[n].identity_at_init])

@@ -52,7 +52,7 @@ def test_local_starts_near_uniform() -> None:
 @torch.no_grad()
 def test_local_self_with_a_window_of_one_has_the_gate_of_local() -> None:
     block = randomised("local-self", 16, kernel_size=1)
-    twin = attnzoo.create_block("local", 16, floor=1).double()
+    twin = attnzoo.create_block("local", 16).double()
     own, other = block.spatial_attention, twin.spatial_attention
     other[0].load_state_dict(own.reduce.state_dict())
     other[2].load_state_dict(own.value.state_dict())

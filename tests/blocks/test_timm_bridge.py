@@ -22,6 +22,7 @@ import attnzoo
 from attnzoo.blocks.timm_bridge import TIMM_LAYERS, TIMM_LIMITS
 from attnzoo.cli import main
 from attnzoo.errors import OptionError, UnknownNameError
+from attnzoo.hosts import Attention
 from attnzoo.registry import BLOCKS
 from attnzoo.testing import check_block
 
@@ -121,6 +122,19 @@ def test_identity_at_init_is_declared_exactly_where_it_holds(name: str) -> None:
 
 
 # ------------------------------------------------------------------------------ in a model
+
+
+def test_a_layer_that_lays_its_map_out_otherwise_leaves_the_outputs_bitwise() -> None:
+    """timm's `nl` is the identity at first, and returns its map channels last."""
+    model = resnet()
+    before = outputs(model)
+    attnzoo.wrap(model, "post-residual", "timm:nl", example=SIZE)
+    x = torch.randn(2, 64, 6, 5)
+    (attention, *_) = [m for m in model.modules() if isinstance(m, Attention)]
+    attention.eval()
+    assert attention.block(x).stride() != x.stride()
+    assert attention(x).stride() == x.stride()
+    assert same_bits(outputs(model), before)
 
 
 def resnet() -> nn.Module:

@@ -15,6 +15,8 @@ from attnzoo.cli import main
 from attnzoo.cli.app import UNEXPECTED
 
 BEFORE = Path(__file__).parents[1] / "data" / "before"
+#: The plain ones of its runs: its block is another one by now, whose runs would be done anew.
+PLAIN = "variants: [plain]\nmeasure: false\n"
 
 
 def hurt(draw: random.Random, path: Path) -> None:
@@ -33,7 +35,8 @@ def hurt(draw: random.Random, path: Path) -> None:
 def case(draw: random.Random, place: Path) -> str:
     folder = shutil.copytree(BEFORE / "study", place / "study")
     study = place / "study.yaml"
-    study.write_text((BEFORE / "study.yaml").read_text() + "measure: false\n")
+    lines = (BEFORE / "study.yaml").read_text().splitlines(keepends=True)
+    study.write_text("".join(line for line in lines if "variants" not in line) + PLAIN)
     (folder / "notes.txt").write_text("mine")
     files = sorted(path for path in folder.rglob("*") if path.is_file())
     chosen = draw.sample(files[:-1], draw.randrange(1, 4))

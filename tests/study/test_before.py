@@ -35,13 +35,28 @@ def test_an_old_study_is_reported_anew_with_the_same_numbers(tmp_path: Path) -> 
     assert (folder / "figures" / "accuracy.svg").is_file()
 
 
-def test_an_old_study_goes_on_with_nothing_to_do(tmp_path: Path) -> None:
+class Told(Log):
+    def __init__(self) -> None:
+        super().__init__()
+        self.lines: list[str] = []
+
+    def say(self, line: str) -> None:
+        self.lines.append(line)
+
+
+def test_of_an_old_study_only_what_is_another_block_now_is_done_anew(tmp_path: Path) -> None:
     folder = old_study(tmp_path / "study")
     study = yaml.safe_load((BEFORE / "study.yaml").read_text())
-    log = Log()
-    outcome = run_study({**study, "measure": False}, folder, watch=log)
-    assert log.names == []
-    assert (outcome.repeated, len(outcome.records), outcome.failures) == (0, 4, [])
+    told = Told()
+    outcome = run_study({**study, "measure": False}, folder, watch=told)
+    assert [name.split(",")[1].strip() for name in told.names] == ["post-residual + cbam"] * 2
+    assert (len(outcome.records), outcome.failures) == (4, [])
+    (line,) = told.lines
+    change = "what the block is by default of post-residual + cbam changed: floor=1 before, floor=8"
+    assert change in line
+    again = Told()
+    run_study({**study, "measure": False}, folder, watch=again)
+    assert again.names == again.lines == []
 
 
 def test_an_old_file_gives_the_outputs_that_it_gave() -> None:

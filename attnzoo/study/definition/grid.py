@@ -71,7 +71,8 @@ class Study(Config):
         correction: of the verdicts, for the number of comparisons.
         keep: what of its network each run leaves, as in `RunSpec`: `attention`, `all` or `best`.
         digests: of the pictures, and of each backbone's code and weights, as they were when the
-            study was last started; no key of a study file.
+            study was last started, with the defaults of blocks that were others once; no key of a
+            study file.
         measure: whether to measure latency, throughput and memory once the runs are done.
     """
 
@@ -161,7 +162,7 @@ class Study(Config):
             weights = str(self.at(weights or ""))
         digests = {
             kind: self.digests[key]
-            for kind, key in digest_keys(backbone.name).items()
+            for kind, key in digest_keys(backbone.name, variant.title).items()
             if key in self.digests
         }
         return RunSpec(
@@ -189,9 +190,10 @@ class Study(Config):
         return found
 
 
-def digest_keys(backbone: str) -> dict[str, str]:
+def digest_keys(backbone: str, variant: str) -> dict[str, str]:
     """A run's name of a digest → the study's."""
-    return {"data": "data", "code": f"code {backbone}", "weights": f"weights {backbone}"}
+    of_backbone = {"code": f"code {backbone}", "weights": f"weights {backbone}"}
+    return {"data": "data", **of_backbone, "block": f"block {variant}"}
 
 
 def study_yaml(study: Study) -> str:

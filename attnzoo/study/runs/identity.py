@@ -17,6 +17,7 @@ from attnzoo.train import (
     DataSpec,
     ImageData,
     backbone_digests,
+    block_defaults,
     changes,
     claimed,
     data_digest,
@@ -27,7 +28,7 @@ __all__ = ["first_data", "identified_study", "study_changes"]
 
 
 def identified_study(study: Study, folder: Path) -> Study:
-    """The study with digests of its pictures, and of its backbones' code and weights.
+    """The study with digests of its pictures, its backbones' code and weights, and its blocks.
 
     Where the data are gone, but all runs on them are done, it stays as it was.
 
@@ -42,8 +43,9 @@ def identified_study(study: Study, folder: Path) -> Study:
             own = backbone_digests(run.backbone, options.pop("weights"), options)
         except AttnzooError:  # whoever checks the study says so, together with all else
             continue
-        keys = digest_keys(backbone.name)
+        keys = digest_keys(backbone.name, "")
         found |= {keys[kind]: own[kind] for kind in (CODE, WEIGHTS)}
+    found |= _of_blocks(study)
     try:
         data = data_of(unchecked(study.data_of(study.backbones[0])))
         found[DATA] = data_digest(data, full=getattr(study.data, "digest", "") == "full")
@@ -74,9 +76,15 @@ def first_data(study: Study) -> DataSpec:
 def study_changes(folder: Path, study: Study) -> list[str]:
     """What has changed since the runs in the folder were done, a line a thing."""
     before = _before(folder)
-    if before is None or not before.digests:
+    if before is None:
         return []
-    return changes(before.digests, study.digests)
+    return changes(_of_blocks(before, former=True) | before.digests, study.digests)
+
+
+def _of_blocks(study: Study, *, former: bool = False) -> dict[str, str]:
+    """What of the variants' blocks is left to defaults that were others once, by their titles."""
+    left = {v.title: block_defaults(v, former=former) for v in study.variants}
+    return {f"block {title}": text for title, text in left.items()}
 
 
 def _with(study: Study, digests: dict[str, str]) -> Study:

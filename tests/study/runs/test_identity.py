@@ -33,7 +33,7 @@ STUDY = {
     "train": {"epochs": 1, "batch_size": 4, "device": "cpu"},
     "seeds": [0, 1],
     "backbones": ["identitynet:net"],
-    "variants": ["plain", {"policy": "pre-pool", "block": "se"}],
+    "variants": ["plain", {"policy": "pre-pool", "block": "eca"}],
     "controls": False,
     "measure": False,
 }
@@ -145,7 +145,7 @@ def test_changed_weights_are_noticed_wherever_they_are(place: Path) -> None:
 
     write(0)
     backbones = [{"name": "timm/test_resnet", "weights": "net.safetensors"}]
-    variants = ["plain", {"policy": "post-residual", "block": "se"}]
+    variants = ["plain", {"policy": "post-residual", "block": "eca"}]
     assert done(place, backbones=backbones, variants=variants)[0] == 4
     (record, *_) = read_folder(place / "runs" / "s")[1]
     assert record.result.weights == "net.safetensors"

@@ -149,7 +149,8 @@ def test_a_damaged_note_of_a_failure_is_none(tmp_path: Path) -> None:
 
 
 def test_an_unfinished_folder_that_is_no_folder_is_set_aside(tmp_path: Path) -> None:
-    study = {**yaml.safe_load((BEFORE / "study.yaml").read_text()), "measure": False}
+    study = yaml.safe_load((BEFORE / "study.yaml").read_text())
+    study |= {"variants": ["plain"], "measure": False}
     folder = old_study(tmp_path / "study")
     partial = folder / "runs" / f".{RUN}.partial"
     (folder / "runs" / RUN).rename(tmp_path / "gone")
