@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from attnzoo.blocks.gated import Gated
-from attnzoo.blocks.parts import NEAR_UNIFORM, Reduction, hidden_channels, pointwise, wide
+from attnzoo.blocks.parts import LARGEST, NEAR_UNIFORM, Reduction, hidden_channels, pointwise, wide
 from attnzoo.checks import check_int
 from attnzoo.registry import register_block
 
@@ -110,7 +110,7 @@ class LocalSelfAttention(Gated):
         super().__init__()
         owner = "LocalSelfAttention"
         hidden = hidden_channels(owner, channels, reduction)
-        check_int(owner, "kernel_size", kernel_size, minimum=1, odd=True)
+        check_int(owner, "kernel_size", kernel_size, minimum=1, maximum=LARGEST, odd=True)
         self.channel_attention = nn.Sequential(
             OrderedDict(
                 pool=nn.AdaptiveAvgPool2d(1),
