@@ -136,7 +136,11 @@ def test_shuffle_refuses_an_odd_number_of_channels_and_says_why() -> None:
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")
 @torch.no_grad()
 def test_shuffle_is_no_constant_to_the_old_exporter(tmp_path: Path) -> None:
-    block, x, file = randomised("shuffle", 8).float(), torch.randn(2, 8, 5, 6), tmp_path / "shuffle.onnx"
+    block, x, file = (
+        randomised("shuffle", 8).float(),
+        torch.randn(2, 8, 5, 6),
+        tmp_path / "shuffle.onnx",
+    )
     torch.onnx.export(block, (x,), file, dynamo=False, input_names=["x"])
     session = onnxruntime.InferenceSession(file, providers=["CPUExecutionProvider"])
     (y,) = session.run(None, {"x": x.numpy()})
