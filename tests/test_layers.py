@@ -16,7 +16,7 @@ FILES = sorted(PACKAGE.rglob("*.py"))
 
 #: Modules beside the rooms: the doors, what everyone stands on, what is done with attended models.
 AT_THE_ROOT = {
-    *("__init__", "__main__", "api", "errors", "checks", "registry", "backbones"),
+    *("__init__", "__main__", "api", "errors", "checks", "files", "registry", "backbones"),
     *("checkpoint", "costs", "maps", "tuning", "weights", "shrinking", "reference"),
 }
 
