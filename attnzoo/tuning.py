@@ -9,7 +9,7 @@ from torch import nn
 
 from attnzoo.checks import check_number, did_you_mean
 from attnzoo.errors import UnknownNameError
-from attnzoo.hosts import Attention
+from attnzoo.hosts import Attention, check_module
 
 __all__ = ["freeze", "param_groups", "unfreeze"]
 
@@ -44,6 +44,7 @@ def param_groups(
         >>> {group["name"]: group["lr"] for group in groups}["attention"]
         0.5
     """
+    check_module(model)
     for name, value in (
         ("lr", lr),
         ("weight_decay", weight_decay),
@@ -102,6 +103,7 @@ def freeze(
         >>> model.layer4[0].conv1.weight.requires_grad, model.fc.weight.requires_grad
         (False, True)
     """
+    check_module(model)
     modules = list(model.named_modules())
     last = len(modules) - 1
     if until is not None:
@@ -139,6 +141,7 @@ def unfreeze(model: nn.Module, start: str | None = None) -> nn.Module:
         >>> model.layer3[0].conv1.weight.requires_grad, model.layer4[0].conv1.weight.requires_grad
         (False, True)
     """
+    check_module(model)
     modules = list(model.named_modules())
     first = 0
     if start is not None:

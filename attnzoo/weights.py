@@ -17,7 +17,7 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from attnzoo.errors import CheckpointError
-from attnzoo.hosts import Attended, Attention, Replaced
+from attnzoo.hosts import Attended, Attention, Replaced, check_module
 
 __all__ = [
     "LoadReport",
@@ -204,6 +204,7 @@ def backbone_state_dict(model: nn.Module) -> dict[str, Tensor]:
         >>> plain.load_state_dict(attnzoo.backbone_state_dict(model), strict=True)
         <All keys matched successfully>
     """
+    check_module(model)
     return dict(_without_attention(model).state_dict())
 
 

@@ -15,7 +15,7 @@ from attnzoo.backbones import NetworkRecipe
 from attnzoo.checkpoint.header import What, read_header, sites_of, write_header
 from attnzoo.checkpoint.tensor_files import read_tensors, write_tensors
 from attnzoo.checks import check_choice
-from attnzoo.errors import AttnzooError, CheckpointError, NotWrappedError
+from attnzoo.errors import AttnzooError, CheckpointError, NotWrappedError, OptionError
 from attnzoo.hosts import Attention, get_module
 from attnzoo.surgery import Recipe, carry_out, make_plan, operations, unwrap
 from attnzoo.tracing import held, undisturbed
@@ -100,6 +100,8 @@ def save(
         8
     """
     check_choice("save", "what", what, ("attention", "all"))
+    if network is not None and not isinstance(network, NetworkRecipe):
+        raise OptionError(f"save: network={network!r} must be an attnzoo.backbones.NetworkRecipe.")
     done = operations(model)
     if not done and network is None:
         raise NotWrappedError(f"{type(model).__name__} holds no attention: there is no recipe.")
@@ -116,7 +118,7 @@ def save(
         key: value.detach().cpu().contiguous().clone() if value.layout == torch.strided else value
         for key, value in tensors.items()
     }
-    write_tensors(Path(path), tensors, header)
+    write_tensors(Path(os.fsdecode(path)), tensors, header)
 
 
 @undisturbed
@@ -136,9 +138,10 @@ def load(path: str | os.PathLike[str], model: nn.Module | None = None) -> Any:
         CheckpointError: the file is not one of ours or does not fit the model, which is then as
             it was.
     """
-    path = Path(path)
-    whole = model is None and path.is_dir()
-    checkpoint = _read(_network_in(path) if path.is_dir() else path)
+    path = Path(os.fsdecode(path))
+    folder = os.path.isdir(path)  # of a name that the system does not take it says no
+    whole = model is None and folder
+    checkpoint = _read(_network_in(path) if folder else path)
     if whole:
         return rebuild(checkpoint)
     if model is None:

@@ -5,6 +5,7 @@ from attnzoo.hosts.hooks import attend_first_input, attend_input, attend_output,
 from attnzoo.hosts.slots import SLOTS
 from attnzoo.hosts.source import reads_positions
 from attnzoo.hosts.tree import (
+    check_module,
     get_module,
     has_attribute,
     join,
@@ -23,6 +24,7 @@ __all__ = [
     "attend_first_input",
     "attend_input",
     "attend_output",
+    "check_module",
     "get_module",
     "has_attribute",
     "input_hook",

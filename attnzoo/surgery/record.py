@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from torch import nn
 
-from attnzoo.hosts import Attention, join
+from attnzoo.hosts import Attention, check_module, join
 from attnzoo.surgery.edits import Edit
 from attnzoo.surgery.recipe import Recipe
 from attnzoo.tracing import Site
@@ -33,6 +33,7 @@ class Operation:
 
 def operations(model: nn.Module) -> tuple[tuple[str, Operation], ...]:
     """`(path of the module that was wrapped, what was done)`, in order."""
+    check_module(model)
     done = (
         (path, operation)
         for path, module in model.named_modules()
@@ -48,6 +49,7 @@ def recipes(model: nn.Module) -> list[Recipe]:
 
 def attention_modules(model: nn.Module) -> dict[str, nn.Module]:
     """Path → attention block, for every block that attnzoo put in; empty for a plain model."""
+    check_module(model)
     return {
         join(path, "block"): module.block
         for path, module in model.named_modules()
