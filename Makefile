@@ -33,8 +33,8 @@ else
 	$(BIN)/python -m pytest -n auto --dist worksteal $(PYTEST_ARGS)
 endif
 
-fuzz: setup ## try to break it: COUNT cases of every fuzzer, into docs/data/robustness.json
-	$(BIN)/python tests/fuzz/run.py --count $(COUNT) --seed $(SEED)
+fuzz: setup ## try to break it: COUNT cases of every fuzzer, or of FUZZ, into docs/data/robustness.json
+	$(BIN)/python tests/fuzz/run.py --count $(COUNT) --seed $(SEED) $(FUZZ)
 
 lint: setup ## style, types, layers, spelling, dead code
 	$(BIN)/ruff check .

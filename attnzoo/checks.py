@@ -14,9 +14,11 @@ __all__ = [
     "check_int",
     "check_keywords",
     "check_number",
+    "check_writable",
     "closest",
     "did_you_mean",
     "keyword_options",
+    "shortened",
 ]
 
 
@@ -31,16 +33,28 @@ def did_you_mean(name: str, known: Iterable[str]) -> str:
     return f" Did you mean {' or '.join(names)}?" if names else ""
 
 
+def shortened(value: object) -> str:
+    """`repr(value)`, cut to 80 characters; Python writes no integer of over 4,300 digits."""
+    try:
+        text = repr(value)
+    except ValueError:
+        return "(an integer of thousands of digits)"
+    return text if len(text) <= 80 else f"{text[:79]}…"
+
+
 def check_int(
     owner: str,
     option: str,
     value: object,
     *,
     minimum: int | None = None,
+    maximum: int | None = None,
     odd: bool = False,
     alternative: str = "",
 ) -> int:
-    """`value` if it is an int (not a bool) of at least `minimum`, and odd if `odd`.
+    """`value` if it is an int (not a bool) from `minimum` to `maximum`, and odd if `odd`.
+
+    What is a size or a number of steps needs a maximum: it may come from a file.
 
     `alternative` is what else the caller would have taken; it only completes the message.
 
@@ -49,11 +63,14 @@ def check_int(
     """
     allowed = "an odd integer" if odd else "an integer"
     allowed += "" if minimum is None else f" of at least {minimum}"
+    too_large = maximum is not None and isinstance(value, int) and value > maximum
+    allowed += f" and at most {maximum}" if too_large else ""
     allowed += f", or {alternative}" if alternative else ""
-    message = f"{owner}: {option}={value!r} must be {allowed}."
+    message = f"{owner}: {option}={shortened(value)} must be {allowed}."
     if isinstance(value, bool) or not isinstance(value, int):
         raise OptionError(message)
-    if (minimum is not None and value < minimum) or (odd and value % 2 == 0):
+    too_small = minimum is not None and value < minimum
+    if too_small or too_large or (odd and value % 2 == 0):
         raise OptionError(message)
     return value
 
@@ -73,14 +90,30 @@ def check_number(
     """
     low = "-∞" if minimum is None else minimum
     high = "∞" if maximum is None else maximum
-    message = f"{owner}: {option}={value!r} must be a number in [{low}, {high}]."
+    message = f"{owner}: {option}={shortened(value)} must be a number in [{low}, {high}]."
     if isinstance(value, bool) or not isinstance(value, int | float):
         raise OptionError(message)
-    number = float(value)
+    try:
+        number = float(value)
+    except OverflowError:
+        raise OptionError(message) from None
     inside = (minimum is None or number >= minimum) and (maximum is None or number <= maximum)
     if number != number or not inside:
         raise OptionError(message)
     return number
+
+
+def check_writable(owner: str, options: Mapping[str, object]) -> None:
+    """Refuse options that no message, table or file could show.
+
+    Raises:
+        OptionError: naming the option.
+    """
+    for option, value in options.items():
+        try:
+            repr(value)
+        except (ValueError, RecursionError) as error:
+            raise OptionError(f"{owner}: {option} is nothing that can be shown: {error}") from error
 
 
 def check_choice(owner: str, option: str, value: Any, allowed: Iterable[Any]) -> Any:
@@ -92,8 +125,8 @@ def check_choice(owner: str, option: str, value: Any, allowed: Iterable[Any]) ->
     choices = list(allowed)
     if value not in choices:
         listed = ", ".join(repr(choice) for choice in choices)
-        hint = did_you_mean(str(value), [str(choice) for choice in choices])
-        raise OptionError(f"{owner}: {option}={value!r} is not one of {listed}.{hint}")
+        hint = did_you_mean(shortened(value).strip("'"), [str(choice) for choice in choices])
+        raise OptionError(f"{owner}: {option}={shortened(value)} is not one of {listed}.{hint}")
     return value
 
 

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from attnzoo.errors import NoMapsError, NotWrappedError, OptionError
-from attnzoo.hosts import Attention
+from attnzoo.hosts import Attention, check_module
 from attnzoo.registry import BLOCKS, MapKind
 
 __all__ = ["AttentionMap", "attention_maps", "record_maps"]
@@ -104,6 +104,7 @@ def attention_maps(model: nn.Module, *args: Any, **kwargs: Any) -> list[Attentio
         >>> maps[1].heat.shape, maps[1].openness
         (torch.Size([1, 32, 32]), 0.0)
     """
+    check_module(model)
     modes = [(module, module.training) for module in model.modules()]
     with record_maps(model) as maps:
         try:
@@ -149,6 +150,7 @@ def record_maps(model: nn.Module) -> Generator[list[AttentionMap]]:
 
 def _sites(model: nn.Module) -> list[tuple[str, Attention]]:
     """The attention whose blocks declare maps."""
+    check_module(model)
     found = [(path, m) for path, m in model.named_modules() if isinstance(m, Attention)]
     if not found:
         raise NotWrappedError(

@@ -9,7 +9,7 @@ from torch import nn
 
 from attnzoo.checks import did_you_mean
 from attnzoo.errors import NotWrappedError, UnknownNameError
-from attnzoo.hosts import Attention
+from attnzoo.hosts import Attention, check_module
 
 __all__ = ["disabled", "insertions", "switch"]
 
@@ -92,4 +92,5 @@ def disabled(model: nn.Module) -> Generator[nn.Module]:
 
 
 def _attention_in(model: nn.Module) -> list[Attention]:
+    check_module(model)
     return [module for module in model.modules() if isinstance(module, Attention)]

@@ -9,7 +9,7 @@ from torch import nn
 
 from attnzoo.checks import check_number, did_you_mean
 from attnzoo.errors import UnknownNameError
-from attnzoo.hosts import Attention, named
+from attnzoo.hosts import Attention, check_module, named
 
 __all__ = ["freeze", "param_groups", "unfreeze"]
 
@@ -44,6 +44,7 @@ def param_groups(
         >>> {group["name"]: group["lr"] for group in groups}["attention"]
         0.5
     """
+    check_module(model)
     for name, value in (
         ("lr", lr),
         ("weight_decay", weight_decay),

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from torch import Tensor, nn
 
-from attnzoo.blocks.parts import channel_groups, saturate, wide
+from attnzoo.blocks.parts import LARGEST, channel_groups, saturate, wide
 from attnzoo.blocks.precision import add_residual, without_autocast
 from attnzoo.blocks.relative import RelativePositions
 from attnzoo.checks import check_int
@@ -110,7 +110,7 @@ class AxialAttention(nn.Module):
         owner = "AxialAttention"
         check_int(owner, "channels", channels, minimum=1)
         check_int(owner, "heads", heads, minimum=1)
-        check_int(owner, "span", span, minimum=1)
+        check_int(owner, "span", span, minimum=1, maximum=LARGEST)
         heads = channel_groups(owner, channels, heads)
         self.columns = ColumnAttention(channels, heads, span)
         self.rows = ColumnAttention(channels, heads, span)

@@ -12,7 +12,7 @@ from collections.abc import Callable
 from torch import Tensor, nn
 
 from attnzoo.blocks.gated import GatedByMap, MapGate
-from attnzoo.blocks.parts import FLOOR, ConvNorm, Reduction, hidden_channels
+from attnzoo.blocks.parts import FLOOR, LARGEST, ConvNorm, Reduction, hidden_channels
 from attnzoo.checks import check_int
 from attnzoo.registry import register_block
 
@@ -109,7 +109,8 @@ class BAM(GatedByMap):
     ) -> None:
         super().__init__()
         hidden = hidden_channels("BAM", channels, reduction, floor)
-        self.gate = BamGate(channels, hidden, check_int("BAM", "dilation", dilation, minimum=1))
+        check_int("BAM", "dilation", dilation, minimum=1, maximum=LARGEST)
+        self.gate = BamGate(channels, hidden, dilation)
 
     def gates(self, x: Tensor) -> list[Tensor]:
         return [1 + self.gate(x)]

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from attnzoo import kernels
 from attnzoo.blocks.gated import Gated
-from attnzoo.blocks.parts import FLOOR, Reduction, batch_norm, hidden_channels
+from attnzoo.blocks.parts import FLOOR, LARGEST, Reduction, batch_norm, hidden_channels
 from attnzoo.checks import check_int
 from attnzoo.registry import register_block
 
@@ -123,7 +123,7 @@ class CBAM(Gated):
         hidden = hidden_channels("CBAM", channels, reduction, floor)
         self.channel_gate = ChannelGate(channels, hidden)
         self.spatial_gate = SpatialGate(
-            check_int("CBAM", "kernel_size", kernel_size, minimum=1, odd=True)
+            check_int("CBAM", "kernel_size", kernel_size, minimum=1, maximum=LARGEST, odd=True)
         )
 
     def gates(self, x: Tensor) -> list[Tensor]:
@@ -180,7 +180,9 @@ class SpatialAttention(Gated):
     def __init__(self, channels: int, kernel_size: int = 7) -> None:
         super().__init__()
         check_int("SpatialAttention", "channels", channels, minimum=1)
-        check_int("SpatialAttention", "kernel_size", kernel_size, minimum=1, odd=True)
+        check_int(
+            "SpatialAttention", "kernel_size", kernel_size, minimum=1, maximum=LARGEST, odd=True
+        )
         self.gate = SpatialGate(kernel_size)
 
     def gates(self, x: Tensor) -> list[Tensor]:

@@ -66,7 +66,7 @@ class CrissCross(nn.Module):
     def __init__(self, channels: int, reduction: Reduction = 8, recurrence: int = 2) -> None:
         super().__init__()
         hidden = hidden_channels("CrissCross", channels, reduction)
-        self.recurrence = check_int("CrissCross", "recurrence", recurrence, minimum=1)
+        self.recurrence = check_int("CrissCross", "recurrence", recurrence, minimum=1, maximum=64)
         self.query = nn.Conv2d(channels, hidden, 1)
         self.key = nn.Conv2d(channels, hidden, 1, bias=False)
         self.value = nn.Conv2d(channels, channels, 1)

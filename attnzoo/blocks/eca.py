@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from attnzoo.blocks.gated import Gated
+from attnzoo.blocks.parts import LARGEST
 from attnzoo.checks import check_int
 from attnzoo.registry import register_block
 
@@ -91,7 +92,13 @@ class EfficientChannelAttention(Gated):
             size = adaptive_kernel_size(channels)
         else:
             size = check_int(
-                owner, "kernel_size", kernel_size, minimum=1, odd=True, alternative="'auto'"
+                owner,
+                "kernel_size",
+                kernel_size,
+                minimum=1,
+                maximum=LARGEST,
+                odd=True,
+                alternative="'auto'",
             )
         self.gate = EcaGate(size)
 

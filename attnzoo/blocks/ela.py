@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from attnzoo.blocks.gated import GatedByMap, MapGate
-from attnzoo.blocks.parts import channel_groups, group_norm
+from attnzoo.blocks.parts import LARGEST, channel_groups, group_norm
 from attnzoo.checks import check_int
 from attnzoo.registry import register_block
 
@@ -90,5 +90,5 @@ class EfficientLocalAttention(GatedByMap):
         super().__init__()
         owner = "EfficientLocalAttention"
         count = channel_groups(owner, channels, groups)
-        check_int(owner, "kernel_size", kernel_size, minimum=1, odd=True)
+        check_int(owner, "kernel_size", kernel_size, minimum=1, maximum=LARGEST, odd=True)
         self.gate = StripGate(channels, kernel_size, count)

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from attnzoo.blocks.gated import Gated
-from attnzoo.blocks.parts import FLOOR, ConvNorm, Reduction, hidden_channels, pointwise
+from attnzoo.blocks.parts import FLOOR, LARGEST, ConvNorm, Reduction, hidden_channels, pointwise
 from attnzoo.checks import check_int
 from attnzoo.registry import register_block
 
@@ -87,7 +87,7 @@ class GlobalAttentionMechanism(Gated):
         super().__init__()
         owner = "GlobalAttentionMechanism"
         hidden = hidden_channels(owner, channels, reduction, floor)
-        check_int(owner, "kernel_size", kernel_size, minimum=1, odd=True)
+        check_int(owner, "kernel_size", kernel_size, minimum=1, maximum=LARGEST, odd=True)
         self.channel_gate = nn.Sequential(
             OrderedDict(
                 fc1=pointwise(channels, hidden),

@@ -20,6 +20,7 @@ from attnzoo import kernels
 from attnzoo.blocks.gated import GatedByMap, MapGate
 from attnzoo.blocks.parts import (
     FLOOR,
+    LARGEST,
     ConvNorm,
     Reduction,
     batch_norm,
@@ -211,9 +212,9 @@ class GatherExcite(GatedByMap):
         super().__init__()
         hidden = hidden_channels(OWNER, channels, reduction, floor)
         check_choice(OWNER, "variant", variant, ("minus", "theta", "plus"))
-        check_int(OWNER, "resolution", resolution, minimum=1)
+        check_int(OWNER, "resolution", resolution, minimum=1, maximum=LARGEST)
         if extent != "global":
-            check_int(OWNER, "extent", extent, minimum=2, alternative="'global'")
+            check_int(OWNER, "extent", extent, minimum=2, maximum=LARGEST, alternative="'global'")
             if extent & (extent - 1):
                 raise OptionError(f"{OWNER}: extent={extent} must be a power of 2, or 'global'.")
         self.gate = GatherExciteGate(channels, hidden, variant, extent, resolution)

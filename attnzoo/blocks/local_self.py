@@ -18,6 +18,7 @@ from torch.nn import functional as F
 from attnzoo.blocks.gated import Gated
 from attnzoo.blocks.parts import (
     FLOOR,
+    LARGEST,
     NEAR_UNIFORM,
     Reduction,
     hidden_channels,
@@ -125,7 +126,7 @@ class LocalSelfAttention(Gated):
         super().__init__()
         owner = "LocalSelfAttention"
         hidden = hidden_channels(owner, channels, reduction, floor)
-        check_int(owner, "kernel_size", kernel_size, minimum=1, odd=True)
+        check_int(owner, "kernel_size", kernel_size, minimum=1, maximum=LARGEST, odd=True)
         self.channel_attention = nn.Sequential(
             OrderedDict(
                 pool=nn.AdaptiveAvgPool2d(1),

@@ -10,7 +10,7 @@ from __future__ import annotations
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from attnzoo.blocks.parts import channel_groups, wide
+from attnzoo.blocks.parts import LARGEST, channel_groups, wide
 from attnzoo.blocks.precision import add_residual, without_autocast
 from attnzoo.blocks.relative import RelativePositions
 from attnzoo.checks import check_int
@@ -72,7 +72,7 @@ class MultiHeadSelfAttention(nn.Module):
         owner = "MultiHeadSelfAttention"
         check_int(owner, "channels", channels, minimum=1)
         check_int(owner, "heads", heads, minimum=1)
-        check_int(owner, "span", span, minimum=1)
+        check_int(owner, "span", span, minimum=1, maximum=LARGEST)
         self.heads = channel_groups(owner, channels, heads)
         width = channels // self.heads
         self.qkv = nn.Conv2d(channels, 3 * channels, 1, bias=False)

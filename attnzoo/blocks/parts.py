@@ -13,6 +13,7 @@ from attnzoo.checks import check_int
 
 __all__ = [
     "FLOOR",
+    "LARGEST",
     "NEAR_UNIFORM",
     "ConvNorm",
     "Reduction",
@@ -30,6 +31,9 @@ Reduction = int | Literal["auto"]
 
 #: Fewest hidden units of a ReLU layer before a gate, as in timm.
 FLOOR = 8
+
+#: Of a kernel, a span, a width that an option sets: no feature map needs more.
+LARGEST = 2**12
 
 #: Values drawn at a time: what they are made from stays in the cache of a core.
 _PART = 2**15
@@ -53,7 +57,7 @@ def hidden_channels(owner: str, channels: int, reduction: Reduction, floor: int 
             integer ≥ 1.
     """
     check_int(owner, "channels", channels, minimum=1)
-    least = check_int(owner, "floor", floor, minimum=1)
+    least = check_int(owner, "floor", floor, minimum=1, maximum=LARGEST)
     if reduction == "auto":
         quarter, eighth, sixteenth = channels // 4, channels // 8, channels // 16
         return max(min(channels, 4), min(quarter, 16), min(eighth, 32), sixteenth, least)

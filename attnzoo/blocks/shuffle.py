@@ -101,8 +101,7 @@ class ShuffleAttention(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         gated = x * self.gate(x)
-        # Written into an empty map of x's memory format, which flattening would not keep.
-        shuffled = torch.empty_like(gated)
-        pairs = gated.unflatten(1, (2, -1)).transpose(1, 2)  # (N, C/2, 2, H, W)
-        shuffled.view(pairs.shape).copy_(pairs)
-        return shuffled
+        if gated.is_contiguous():
+            return gated.unflatten(1, (2, -1)).transpose(1, 2).flatten(1, 2)
+        last = gated.movedim(1, -1)  # channels last, which the shuffled map stays
+        return last.unflatten(-1, (2, -1)).transpose(-1, -2).flatten(-2).movedim(-1, 1)

@@ -14,6 +14,7 @@ from typing import Any
 
 from torch import nn
 
+from attnzoo.blocks.parts import LARGEST
 from attnzoo.checks import check_int, check_number
 from attnzoo.errors import OptionError, UnknownNameError
 from attnzoo.registry import BLOCKS, BlockKind, BlockSpec, Limit
@@ -153,9 +154,13 @@ def _check_kind(owner: str, option: str, value: object, default: object) -> None
         if not isinstance(value, bool):
             raise OptionError(f"{owner}: {option}={value!r} must be True or False.")
     elif isinstance(default, int) and isinstance(value, int):
-        check_int(owner, option, value)
+        check_int(owner, option, value, maximum=LARGEST)
     elif isinstance(default, int | float):
         check_number(owner, option, value)
+    else:
+        for part in value if isinstance(value, list | tuple) else [value]:
+            if isinstance(part, int):
+                check_int(owner, option, part, maximum=LARGEST)
 
 
 BLOCKS.add_family("timm", TIMM_LAYERS, _spec)

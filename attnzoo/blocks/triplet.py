@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from attnzoo import kernels
 from attnzoo.blocks.gated import GatedByMap, MapGate
-from attnzoo.blocks.parts import batch_norm
+from attnzoo.blocks.parts import LARGEST, batch_norm
 from attnzoo.checks import check_int
 from attnzoo.registry import register_block
 
@@ -104,5 +104,7 @@ class TripletAttention(GatedByMap):
     def __init__(self, channels: int, kernel_size: int = 7) -> None:
         super().__init__()
         check_int("TripletAttention", "channels", channels, minimum=1)
-        check_int("TripletAttention", "kernel_size", kernel_size, minimum=1, odd=True)
+        check_int(
+            "TripletAttention", "kernel_size", kernel_size, minimum=1, maximum=LARGEST, odd=True
+        )
         self.gate = TripletGate(kernel_size)

@@ -17,7 +17,7 @@ from attnzoo.checkpoint.header import What, read_header, sites_of, write_header
 from attnzoo.checkpoint.state import first_names, plain_state
 from attnzoo.checkpoint.tensor_files import read_tensors, write_tensors
 from attnzoo.checks import check_choice
-from attnzoo.errors import AttnzooError, CheckpointError, NotWrappedError
+from attnzoo.errors import AttnzooError, CheckpointError, NotWrappedError, OptionError
 from attnzoo.hosts import (
     PlainNames,
     bare,
@@ -120,6 +120,8 @@ def save(
         8
     """
     check_choice("save", "what", what, get_args(What))
+    if network is not None and not isinstance(network, NetworkRecipe):
+        raise OptionError(f"save: network={network!r} must be an attnzoo.backbones.NetworkRecipe.")
     model = bare(model)
     done = operations(model)
     if not done and network is None:
@@ -148,7 +150,7 @@ def save(
             + ("." if what == "attention" else ', or with what="attention".')
         )
     if not sharded or torch.distributed.get_rank() == 0:
-        write_tensors(Path(path), tensors, header)
+        write_tensors(Path(os.fsdecode(path)), tensors, header)
     if sharded:
         torch.distributed.barrier()
 
@@ -174,9 +176,10 @@ def load(
         CheckpointError: the file is not one of ours or does not fit the model, which is then as
             it was.
     """
-    path = Path(path)
-    of_a_run = model is None and path.is_dir()
-    checkpoint = _read(_network_in(path) if path.is_dir() else path)
+    path = Path(os.fsdecode(path))
+    folder = os.path.isdir(path)  # of a name that the system does not take it says no
+    of_a_run = model is None and folder
+    checkpoint = _read(_network_in(path) if folder else path)
     if of_a_run:
         return rebuild(checkpoint)
     if model is None:

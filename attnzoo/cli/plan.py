@@ -19,6 +19,7 @@ from attnzoo.cli.options import (
     Network,
     UsageError,
 )
+from attnzoo.files import written_whole
 
 __all__ = ["plan"]
 
@@ -57,7 +58,9 @@ def plan(
         raise UsageError(f"--svg {svg}: there is no folder {svg.parent}.")
     made = make_plan(backbone, attention, network)
     if svg is not None:
-        svg.write_text(made.draw(), encoding="utf-8")
+        drawn = made.draw()
+        with written_whole(svg) as partial:
+            partial.write_text(drawn, encoding="utf-8")
     if json:
         show_json({"backbone": backbone, **made.to_dict()})
         return

@@ -7,6 +7,7 @@ from attnzoo.hosts.shards import cut_like, is_sharded, whole
 from attnzoo.hosts.slots import SLOTS
 from attnzoo.hosts.source import reads_positions
 from attnzoo.hosts.tree import (
+    check_module,
     get_module,
     has_attribute,
     join,
@@ -27,6 +28,7 @@ __all__ = [
     "attend_input",
     "attend_output",
     "bare",
+    "check_module",
     "cut_like",
     "get_module",
     "has_attribute",

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 from torch import nn
 
-from attnzoo.hosts.tree import join, walk
+from attnzoo.hosts.tree import check_module, join, walk
 
 __all__ = ["PlainNames", "bare", "named"]
 
@@ -31,7 +31,12 @@ AROUND = {
 
 
 def bare(model: nn.Module) -> nn.Module:
-    """The network itself, without what stands around it."""
+    """The network itself, without what stands around it.
+
+    Raises:
+        UnsupportedModelError: it is no module.
+    """
+    check_module(model)
     while (name := _inside(model)) is not None:
         model = model.get_submodule(name)
     return model

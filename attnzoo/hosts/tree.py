@@ -9,6 +9,7 @@ from torch import nn
 from attnzoo.errors import SiteError, UnsupportedModelError
 
 __all__ = [
+    "check_module",
     "get_module",
     "has_attribute",
     "join",
@@ -24,6 +25,16 @@ _Around = tuple[nn.Module, "_Around | None"]
 
 #: Modules under two names that hold modules under two names double the paths at each level.
 _MOST_PATHS = 500_000
+
+
+def check_module(model: object) -> None:
+    """Refuse what is no module, such as the None that a function forgot to return.
+
+    Raises:
+        UnsupportedModelError: it is none.
+    """
+    if not isinstance(model, nn.Module):
+        raise UnsupportedModelError(f"expected an nn.Module, got {type(model).__name__}.")
 
 
 def join(parent: str, name: str) -> str:

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 import attnzoo.policies  # registers them  # noqa: F401
-from attnzoo.checks import check_keywords
+from attnzoo.checks import check_keywords, check_writable, shortened
 from attnzoo.errors import NoSitesError, OptionError, SiteError
 from attnzoo.policies.filters import FILTERS, check_filters, check_filters_on, filtered
 from attnzoo.policies.usable import unless_dead, usable
@@ -67,12 +67,17 @@ def parse_policies(policy: PolicyLike) -> tuple[PolicyCall, ...]:
         calls = (PolicyCall(policy[0], dict(policy[1])),)
     elif isinstance(policy, list | tuple) and policy:
         items: list[Any] = list(policy)
-        return tuple(call for item in items for call in parse_policies(item))
+        try:
+            return tuple(call for item in items for call in parse_policies(item))
+        except RecursionError:
+            raise OptionError("policy: a list of policies that holds itself has no end.") from None
     else:
         raise OptionError(
-            f"policy={policy!r}: pass a name, a pair (name, {{option: value}}), or a list of these."
+            f"policy={shortened(policy)}: pass a name, a pair (name, {{option: value}}), or a list "
+            f"of these."
         )
     for call in calls:
+        check_writable(f"policy {call.name!r}", call.options)
         known = [*POLICIES[call.name].options, *FILTERS]
         check_keywords(f"policy {call.name!r}", call.options, known)
         check_filters(f"policy {call.name!r}", call.options)

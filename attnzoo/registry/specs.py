@@ -9,7 +9,7 @@ from typing import Any, Literal
 
 from torch import nn
 
-from attnzoo.checks import check_int, check_keywords, keyword_options
+from attnzoo.checks import check_int, check_keywords, check_writable, keyword_options
 
 __all__ = ["BlockKind", "BlockSpec", "Limit", "MapKind", "PolicySpec"]
 
@@ -74,8 +74,9 @@ class BlockSpec:
         return (self.factory.__doc__ or "").strip().partition("\n")[0]
 
     def check_options(self, options: Mapping[str, Any]) -> None:
-        """Raise `OptionError` for an option this block does not have."""
+        """Raise `OptionError` for an option this block does not have, or that cannot be shown."""
         check_keywords(f"block {self.name!r}", options, self.options)
+        check_writable(f"block {self.name!r}", options)
 
     def build(self, channels: int, **options: Any) -> nn.Module:
         """Build the block for maps of `channels` channels."""

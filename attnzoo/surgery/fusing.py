@@ -18,7 +18,7 @@ from torch import nn
 
 from attnzoo import kernels
 from attnzoo.errors import NotWrappedError
-from attnzoo.hosts import Attended, Attention, attend_output, paths_by_module
+from attnzoo.hosts import Attended, Attention, attend_output, check_module, paths_by_module
 from attnzoo.surgery.changes import Changes
 
 __all__ = ["Joined", "fuse", "is_fused", "unfuse", "unfuse_in"]
@@ -58,6 +58,7 @@ def fuse(model: nn.Module) -> nn.Module:
         >>> list(model.state_dict()) == keys
         True
     """
+    check_module(model)
     attentions = [module for module in model.modules() if isinstance(module, Attention)]
     if not attentions:
         raise NotWrappedError(
@@ -91,6 +92,7 @@ def unfuse(model: nn.Module) -> nn.Module:
         >>> model.features[3]
         MaxPool2d(kernel_size=2, stride=2, padding=0, dilation=1, ceil_mode=False)
     """
+    check_module(model)
     changes = Changes(model)
     unfuse_in(changes)
     changes.commit()

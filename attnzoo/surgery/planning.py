@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import itertools
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from attnzoo.errors import SiteError
+from attnzoo.errors import OptionError, SiteError
 from attnzoo.policies import Selection, select
 from attnzoo.registry import BLOCKS, BlockSpec
 from attnzoo.surgery.blind import where_channels_differ
@@ -31,6 +32,9 @@ from attnzoo.tracing import (
 )
 
 __all__ = ["make_plan"]
+
+#: Bytes of one block. Options may come from a file, and are to cost no more than a wrong one.
+HEAVIEST = 2**31
 
 #: Factory, start and options, and map, of blocks that were seen to keep the shape of their input.
 _KEPT: set[tuple[Any, str, tuple[int, ...]]] = set()
@@ -154,6 +158,12 @@ def _same_place(one: Site, other: Site) -> bool:
 def _check_shape(spec: BlockSpec, recipe: Recipe, shape: tuple[int, ...]) -> None:
     """Build the block on meta tensors and see that it keeps the shape of its input."""
     block = build_block(spec, shape[1], recipe.options, "meta", recipe.start).eval()
+    held = sum(tensor.nbytes for tensor in itertools.chain(block.parameters(), block.buffers()))
+    if held > HEAVIEST:
+        raise OptionError(
+            f"block {spec.name!r} with {recipe.options} takes {held / 2**30:,.0f} GiB for a map of "
+            f"{shape[1]} channels; at most {HEAVIEST / 2**30:.0f} are built. Take smaller options."
+        )
     x = torch.empty(shape, device="meta")
     version = x._version
     try:

@@ -21,6 +21,7 @@ from attnzoo.hosts import (
     attend_first_input,
     attend_input,
     attend_output,
+    check_module,
     get_module,
 )
 from attnzoo.surgery.changes import Changes, HookKind
@@ -65,6 +66,7 @@ def unwrap(model: nn.Module, name: str | None = None) -> nn.Module:
         >>> list(attnzoo.unwrap(attnzoo.wrap(model, "post-residual")).state_dict()) == keys
         True
     """
+    check_module(model)
     wrapped = [module for module in model.modules() if RECORD in module.__dict__]
     if not wrapped:
         inside = any(isinstance(module, Attention) for module in model.modules())

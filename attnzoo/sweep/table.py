@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import os
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
@@ -13,6 +12,7 @@ import timm
 import torchvision
 
 from attnzoo.errors import DataError
+from attnzoo.files import written_whole
 
 __all__ = ["Row", "Tally", "check_writable", "read_rows", "summary", "version_of", "write_rows"]
 
@@ -118,12 +118,10 @@ def check_writable(path: Path) -> None:
 def write_rows(path: Path, rows: Iterable[Row]) -> None:
     """Write all rows, in order of model and policy, in place of what was there."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    half = path.with_name(f".{path.name}.half")
-    with half.open("w", newline="", encoding="utf-8") as file:
+    with written_whole(path) as half, half.open("w", newline="", encoding="utf-8") as file:
         writer = csv.DictWriter(file, [field.name for field in fields(Row)], lineterminator="\n")
         writer.writeheader()
         writer.writerows(asdict(row) for row in sorted(rows, key=lambda r: (r.model, r.policy)))
-    os.replace(half, path)
 
 
 @dataclass

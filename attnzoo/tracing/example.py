@@ -134,7 +134,10 @@ def _is_size(example: Any) -> bool:
 
 
 def _empty(size: tuple[int, ...], model: nn.Module, device: torch.device | str) -> Tensor:
-    return torch.zeros(size, dtype=model_dtype(model), device=device)
+    try:
+        return torch.zeros(size, dtype=model_dtype(model), device=device)
+    except RuntimeError as error:
+        raise OptionError(f"example={size}: no tensor is so large: {error}") from error
 
 
 def _to(item: Any, device: torch.device | str) -> Any:

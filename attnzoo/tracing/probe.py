@@ -16,7 +16,7 @@ from torch import nn
 from torch.nn.modules.lazy import LazyModuleMixin
 
 from attnzoo.errors import TraceError, UnsupportedModelError
-from attnzoo.hosts import Attention, paths_by_module
+from attnzoo.hosts import Attention, check_module, paths_by_module
 from attnzoo.tracing.ahead import paths_ahead
 from attnzoo.tracing.example import (
     default_input_size,
@@ -108,8 +108,7 @@ def checked_modules(model: nn.Module) -> dict[nn.Module, tuple[str, ...]]:
     Raises:
         UnsupportedModelError: surgery would break it in silence.
     """
-    if not isinstance(model, nn.Module):
-        raise UnsupportedModelError(f"expected an nn.Module, got {type(model).__name__}.")
+    check_module(model)
     paths = paths_by_module(model)
     for module, (path, *_) in paths.items():
         if (

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import warnings
 from collections.abc import Generator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -53,13 +53,24 @@ def _short(value: Any) -> str:
     return f"{value:.6g}" if isinstance(value, float) else str(value)
 
 
+class _LogFile(logging.FileHandler):
+    """A log that the disk has no room for ends no training, and prints no tracebacks of its own."""
+
+    def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802
+        pass
+
+    def close(self) -> None:
+        with suppress(OSError):
+            super().close()
+
+
 @contextmanager
 def run_log(path: Path, watch: Watch) -> Generator[Watch]:
     """Add to the log at `path` what happens inside, and what the watch that it gives is told.
 
     Warnings, and log records from the level that the root logger has, go there too.
     """
-    handler = logging.FileHandler(path, encoding="utf-8")
+    handler = _LogFile(path, encoding="utf-8")
     handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
     logger = logging.Logger("attnzoo.run")  # of its own: nobody else's handlers hear of epochs
     logger.addHandler(handler)

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from attnzoo.errors import OptionError
+from attnzoo.files import written_whole
 from attnzoo.train.extras import MissingExtraError, require
 
 __all__ = ["METRICS", "TENSORBOARD", "Records"]
@@ -74,9 +75,8 @@ class Records:
         writer = csv.DictWriter(text, fieldnames=list(rows[0]))
         writer.writeheader()
         writer.writerows(rows)
-        partial = self.folder / f".{METRICS}.partial"
-        partial.write_text(text.getvalue(), encoding="utf-8", newline="")
-        os.replace(partial, self.folder / METRICS)
+        with written_whole(self.folder / METRICS) as partial:
+            partial.write_text(text.getvalue(), encoding="utf-8", newline="")
 
     def close(self, *, good: bool) -> None:
         """Nothing more is written; the training came to its end, or not."""

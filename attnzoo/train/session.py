@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Iterator
 from contextlib import nullcontext
 from dataclasses import dataclass, field
@@ -18,6 +17,7 @@ from torch.nn import functional as F
 from torch.optim import Optimizer
 
 from attnzoo.errors import OptionError
+from attnzoo.files import written_whole
 from attnzoo.hosts import Attention, whole
 from attnzoo.surgery import attention_modules
 from attnzoo.train.data import TEST_BATCH, ImageData
@@ -278,9 +278,9 @@ class Session:
         """Write what is tested, whole, to a file; all processes call it."""
         state = {key: whole(value) for key, value in self.tested.state_dict().items()}
         if self.fabric.is_global_zero:
-            partial = path.with_name(f".{path.name}.partial")
-            save_file({k: v.detach().cpu().contiguous().clone() for k, v in state.items()}, partial)
-            os.replace(partial, path)
+            kept = {k: v.detach().cpu().contiguous().clone() for k, v in state.items()}
+            with written_whole(path) as partial:
+                save_file(kept, partial)
 
     def finish(self) -> None:
         """Leave in the model that was given what is to be kept."""

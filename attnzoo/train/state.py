@@ -7,7 +7,6 @@ was interrupted is taken up again. On a CPU it then ends bit for bit as it would
 from __future__ import annotations
 
 import dataclasses
-import os
 import random
 from pathlib import Path
 from typing import Any
@@ -17,6 +16,7 @@ import torch
 from torch import Tensor
 from torch.utils._pytree import tree_map
 
+from attnzoo.files import written_whole
 from attnzoo.train.aside import put_aside
 from attnzoo.train.devices import all_gathered
 from attnzoo.train.records import METRICS, TENSORBOARD
@@ -107,14 +107,10 @@ class Keeper:
         """Copy the state and write it: whole, or not at all."""
         self.keep_in_memory()
         if self.path is not None and self.session.fabric.is_global_zero:
-            partial = self.path.with_name(f".{self.path.name}.partial")
-            with partial.open("wb") as file:
+            with written_whole(self.path) as partial, partial.open("wb") as file:
                 torch.save(
                     {"format": FORMAT, "identity": self.identity, **(self.state or {})}, file
                 )
-                file.flush()
-                os.fsync(file.fileno())
-            os.replace(partial, self.path)
 
     def fall_back(self) -> None:
         """Bring the training to the state that was kept last."""

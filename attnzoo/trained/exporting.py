@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 import warnings
 from collections.abc import Callable
@@ -84,7 +85,7 @@ def export(
                 with warnings.catch_warnings(action="ignore"), torch.no_grad():
                     run = write(model, partial, network.shape, free)
                     found = _compare(model, run, network.shape, free)
-            except AttnzooError:
+            except (AttnzooError, OSError):
                 raise
             except Exception as error:  # exporters raise whatever they come upon
                 faults.append(f"{type(error).__name__}: {error}".partition("\n")[0])
@@ -155,7 +156,7 @@ def _program(model: nn.Module, shape: tuple[int, int, int], free: Any) -> Any:
 def _pt2(
     model: nn.Module, path: Path, shape: tuple[int, int, int], free: Any
 ) -> Callable[[Tensor], Tensor]:
-    torch.export.save(_program(model, shape, free), path)
+    path.write_bytes(_in_memory(torch.export.save, _program(model, shape, free)))
     return torch.export.load(path).module()
 
 
@@ -182,5 +183,13 @@ def _onnx(
 def _torchscript(
     model: nn.Module, path: Path, shape: tuple[int, int, int], free: Any
 ) -> Callable[[Tensor], Tensor]:
-    torch.jit.save(torch.jit.trace(model, _example(shape, free)), path)
+    program = torch.jit.trace(model, _example(shape, free))
+    path.write_bytes(_in_memory(torch.jit.save, program))
     return torch.jit.load(path)
+
+
+def _in_memory(save: Callable[[Any, io.BytesIO], Any], program: Any) -> bytes:
+    """What is saved; where a disk is full, torch would end the process while it writes there."""
+    content = io.BytesIO()
+    save(program, content)
+    return content.getvalue()

@@ -17,6 +17,7 @@ from torch.utils.data import DataLoader, Dataset
 from torchvision.datasets.folder import IMG_EXTENSIONS
 
 from attnzoo.errors import DataError
+from attnzoo.files import written_whole
 from attnzoo.train import TrainRecipe, launch, open_picture
 from attnzoo.trained.opening import TrainedNetwork
 
@@ -157,12 +158,10 @@ def write_predictions(
         writer.writerow([found.picture, found.label, f"{found.probability:.6f}", *chances])
         count += 1
     path = Path(path)
-    partial = path.with_name(f".{path.name}.partial")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        partial.write_text(text.getvalue(), encoding="utf-8", newline="")
-        os.replace(partial, path)
+        with written_whole(path) as partial:
+            partial.write_text(text.getvalue(), encoding="utf-8", newline="")
     except OSError as error:
-        partial.unlink(missing_ok=True)
         raise DataError(f"{path} cannot be written: {error.strerror}.") from error
     return count

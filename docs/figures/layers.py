@@ -31,6 +31,7 @@ PURPOSE = {
     "registry": "names → blocks, names → policies",
     "kernels": "one read, then one read and one write",
     "checks": "arguments that are looked at before anything is done",
+    "files": "written whole or not at all",
     "errors": "exceptions, each also a builtin",
 }
 FLOW = ("surgery", "policies", "structure", "tracing")  # what a network goes through

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from pathlib import Path
 
 import onnxruntime
 import pytest
@@ -130,6 +131,47 @@ def test_groups_are_the_largest_divisor_that_leaves_enough_channels() -> None:
 def test_shuffle_refuses_an_odd_number_of_channels_and_says_why() -> None:
     with pytest.raises(OptionError, match=r"channels=17 must be even, since one half"):
         attnzoo.create_block("shuffle", 17)
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+@torch.no_grad()
+def test_shuffle_is_no_constant_to_the_old_exporter(tmp_path: Path) -> None:
+    block, x, file = (
+        randomised("shuffle", 8).float(),
+        torch.randn(2, 8, 5, 6),
+        tmp_path / "shuffle.onnx",
+    )
+    torch.onnx.export(block, (x,), file, dynamo=False, input_names=["x"])
+    session = onnxruntime.InferenceSession(file, providers=["CPUExecutionProvider"])
+    (y,) = session.run(None, {"x": x.numpy()})
+    torch.testing.assert_close(torch.from_numpy(y), block(x), rtol=1e-5, atol=1e-5)
+
+
+def test_shuffle_keeps_channels_last() -> None:
+    block, x = randomised("shuffle", 8).float(), torch.randn(2, 8, 5, 6)
+    last = block(x.to(memory_format=torch.channels_last))
+    assert last.is_contiguous(memory_format=torch.channels_last)
+    torch.testing.assert_close(last, block(x))
+
+
+@pytest.mark.parametrize(
+    ("name", "option"),
+    [
+        *(("crisscross", "recurrence"), ("spatial", "kernel_size"), ("bam", "floor")),
+        *(("mhsa", "span"), ("ge", "resolution"), ("timm:sk", "rd_divisor")),
+        ("timm:lambda", "feat_size"),
+    ],
+)
+def test_sizes_and_numbers_of_steps_have_an_end(name: str, option: str) -> None:
+    value = [3, 10**6] if option == "feat_size" else 10**9 + 1
+    with pytest.raises(OptionError, match=rf"{option}=10000.* and at most \d+\."):
+        attnzoo.create_block(name, 8, **{option: value})
+
+
+def test_a_block_that_takes_gigabytes_is_not_built() -> None:
+    model = nn.Sequential(nn.Conv2d(3, 8, 3, padding=1), nn.MaxPool2d(2))
+    with pytest.raises(OptionError, match=r"'gam' with \{'kernel_size': 4095.* GiB for a map of 8"):
+        attnzoo.wrap(model, "pre-pool", "gam", example=(3, 8, 8), kernel_size=4095)
 
 
 def test_simam_gate_of_a_single_position_is_that_of_no_distance() -> None:

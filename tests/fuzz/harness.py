@@ -14,13 +14,14 @@ lost     something that was there before is gone or changed
 
 from __future__ import annotations
 
+import copy
 import random
 import signal
 import tempfile
 import traceback
 import warnings
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -59,8 +60,10 @@ def _one(case: Case, seed: int, number: int) -> tuple[str, str]:
     def stop(*_: object) -> None:
         raise HungError
 
-    before = signal.signal(signal.SIGALRM, stop)
+    # Verbs let alarms wait while they run, and not the signal of the time that a process computes.
+    before = [(number, signal.signal(number, stop)) for number in (signal.SIGALRM, signal.SIGPROF)]
     signal.alarm(LIMIT)
+    signal.setitimer(signal.ITIMER_PROF, LIMIT)
     try:
         with tempfile.TemporaryDirectory() as place, warnings.catch_warnings(action="ignore"):
             return case(random.Random(f"{seed}:{number}"), Path(place)), ""
@@ -72,7 +75,9 @@ def _one(case: Case, seed: int, number: int) -> tuple[str, str]:
         return "raw", traceback.format_exc(limit=-4)
     finally:
         signal.alarm(0)
-        signal.signal(signal.SIGALRM, before)
+        signal.setitimer(signal.ITIMER_PROF, 0)
+        for number, handler in before:
+            signal.signal(number, handler)
 
 
 ODD: list[Any] = [
@@ -99,6 +104,55 @@ def changed(draw: random.Random, value: Any) -> Any:
     else:
         copy[where] = changed(draw, copy[where])
     return copy
+
+
+def nudged(draw: random.Random, content: Any, words: Sequence[str] = ()) -> Any:
+    """A copy of plain content in which one or two things are others of the same kind.
+
+    Most of what comes out could have been written by somebody, so it is looked at to the end.
+    `words` are texts that may stand for others, besides those of the content.
+    """
+    content = copy.deepcopy(content)
+    texts = [*words, *(value for *_, value in _places(content) if isinstance(value, str))]
+    for _ in range(draw.randrange(1, 3)):
+        places = list(_places(content))
+        if places:
+            holder, where, value = draw.choice(places)
+            holder[where] = _other(draw, value, texts)
+            if draw.random() < 0.1:
+                del holder[where]
+    return content
+
+
+def _places(content: Any) -> Iterator[tuple[Any, Any, Any]]:
+    """Every `(container, key, value)` in plain content."""
+    keys = content if isinstance(content, dict) else range(len(content))
+    for key in list(keys):
+        yield content, key, content[key]
+        if isinstance(content[key], dict | list):
+            yield from _places(content[key])
+
+
+def _other(draw: random.Random, value: Any, texts: Sequence[str]) -> Any:
+    """Something of the same kind as a value."""
+    if isinstance(value, bool):
+        return not value
+    if isinstance(value, int):
+        return draw.choice([value + 1, value - 1, value * 2, value // 2, 0, 1, 3])
+    if isinstance(value, float):
+        return draw.choice([value * 2, value / 3, -value, 0.0, 1.0])
+    if isinstance(value, str) and draw.random() < 0.7 and texts:
+        return draw.choice(texts)
+    if isinstance(value, str) and value:
+        at = draw.randrange(len(value))
+        return value[:at] + draw.choice(["", "x", "_", value[at] * 2]) + value[at + 1 :]
+    if isinstance(value, list) and value:
+        item = draw.choice(value)
+        return draw.choice([[*value, item], [x for x in value if x is not item], value[::-1]])
+    if isinstance(value, dict) and len(value) > 1:
+        one, two = draw.sample(list(value), 2)
+        return {**value, one: value[two], two: value[one]}
+    return draw.choice([None, 1, "x", [value], {"x": value}])
 
 
 def damaged(draw: random.Random, content: bytes) -> bytes:

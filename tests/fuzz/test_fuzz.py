@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import importlib
+import signal
 from pathlib import Path
 
 import pytest
 from harness import GOOD
 
-pytestmark = pytest.mark.no_cover
+pytestmark = [
+    pytest.mark.no_cover,
+    pytest.mark.skipif(not hasattr(signal, "setitimer"), reason="needs timers"),
+]
 
-COUNTS = {"fuzz_study_folders": 4, "fuzz_trees": 10}
+COUNTS = {"fuzz_study_folders": 3, "fuzz_interrupts": 60, "fuzz_command_lines": 15}
 
 
 @pytest.mark.parametrize("name", sorted(p.stem for p in Path(__file__).parent.glob("fuzz_*.py")))

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import html
 import io
-import os
 import re
 from collections.abc import Generator
 from contextlib import contextmanager
@@ -12,6 +11,7 @@ from contextvars import ContextVar
 from pathlib import Path
 from typing import Any
 
+from attnzoo.files import written_whole
 from attnzoo.train import require
 
 __all__ = [
@@ -135,13 +135,14 @@ def standalone(drawn: str) -> str:
 def pdf(figure: Any, path: Path) -> None:
     """Write the figure as PDF, in ink on no paper, with letters that can be searched."""
     matplotlib = require("matplotlib", "matplotlib")
-    partial = path.with_name(f".{path.name}.partial")
-    with matplotlib.rc_context({"pdf.fonttype": 42, "font.size": 9}):
+    with (
+        written_whole(path) as partial,
+        matplotlib.rc_context({"pdf.fonttype": 42, "font.size": 9}),
+    ):
         figure.draw_without_rendering()  # ticks come into being
         for artist in figure.findobj():
             _in_ink(artist)
         figure.savefig(partial, format="pdf", metadata={"CreationDate": None})
-    os.replace(partial, path)
 
 
 def _in_ink(artist: Any) -> None:
