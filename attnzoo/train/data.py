@@ -64,6 +64,8 @@ class ImageData:
         channels: of the images.
         prepared: how pictures become images: options of the data, as far as there are pictures.
         validation: a split to choose an epoch by, so that the test images need not.
+        pool: all images, where train and test are drawn from them anew for each run.
+        places: of the test images in the pool.
     """
 
     classes: list[str]
@@ -76,6 +78,8 @@ class ImageData:
     channels: int = 3
     prepared: Mapping[str, Any] = field(default_factory=dict)
     validation: Images | None = None
+    pool: Images | None = None
+    places: Sequence[int] | None = None
 
     @property
     def drawn(self) -> bool:
@@ -132,6 +136,18 @@ class ImageData:
             for name, split in splits.items()
             if split is not None
         }
+
+    @property
+    def test_places(self) -> np.ndarray:
+        """`(N,)`: which image each test image is, among them, or among all there are to draw."""
+        return np.arange(len(self.test)) if self.places is None else np.asarray(self.places)
+
+    def picture(self, place: int) -> np.ndarray:
+        """An image for people, `(S, S, 3)` uint8, by its number in `test_places`."""
+        if isinstance(self.test, ClutteredDigits):
+            grey = (self.test.draw([place]).images[0] * 255).round().astype(np.uint8)
+            return np.repeat(grey[:, :, None], 3, axis=2)
+        return cast(Any, self.test if self.pool is None else self.pool).picture(place)
 
     @property
     def chance(self) -> float:

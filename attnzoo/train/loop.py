@@ -17,6 +17,7 @@ from attnzoo.train.data import ImageData
 from attnzoo.train.devices import launch
 from attnzoo.train.diagnose import find_first_fault
 from attnzoo.train.opened import image_data
+from attnzoo.train.predictions import Predictions
 from attnzoo.train.recipe import TrainRecipe
 from attnzoo.train.records import Records
 from attnzoo.train.session import Session
@@ -46,6 +47,7 @@ class FitResult:
         train_seconds: of that, in training steps.
         images_per_second: while training.
         first_loss: of the first step, before anything was learned.
+        predictions: on the test images, at the end; None where it diverged.
     """
 
     status: Literal["finished", "diverged"] = "finished"
@@ -55,6 +57,7 @@ class FitResult:
     train_seconds: float = 0.0
     images_per_second: float = 0.0
     first_loss: float | None = None
+    predictions: Predictions | None = None
 
 
 def fit(
@@ -193,6 +196,8 @@ class _Loop:
                 result.message = self._explain(*bad)
                 break
             self._test()
+        if result.status == "finished":
+            result.predictions = session.predictions()
         result.epochs = session.progress.rows
         result.first_loss = session.progress.first_loss
         result.seconds = time.perf_counter() - self.began

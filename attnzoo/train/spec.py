@@ -159,7 +159,9 @@ class RunResult(Config):
             choosing that by the test set would flatter).
         top5: share with the right class among the five best; None with five classes or fewer.
         balanced: mean over the classes of the share that was right.
-        test_loss: cross-entropy then.
+        macro_f1: mean over the classes of F1.
+        calibration_error: expected, over 15 bins of confidence.
+        test_loss: cross-entropy then, the negative log-likelihood in nats.
         sites: blocks put in.
         places: the policies that placed them, `auto` resolved.
         parameters, macs, activation_bytes: of the whole network, for one image of the run's size.
@@ -189,6 +191,8 @@ class RunResult(Config):
     top1: float | None
     top5: float | None = None
     balanced: float | None = None
+    macro_f1: float | None = None
+    calibration_error: float | None = None
     test_loss: float | None
     sites: int
     places: str
