@@ -18,7 +18,14 @@ from rich.console import Console
 from attnzoo.checks import check_choice, check_int
 from attnzoo.errors import OptionError, StudyError
 from attnzoo.study.definition import Study, check_study, load_study, parse_study
-from attnzoo.study.numbers import COSTS, is_measured, measure_costs, needed_runs
+from attnzoo.study.numbers import (
+    CONTRASTS,
+    COSTS,
+    is_measured,
+    keep_contrasts,
+    measure_costs,
+    needed_runs,
+)
 from attnzoo.study.report import write_report, write_results
 from attnzoo.study.runs import (
     DATA,
@@ -55,7 +62,7 @@ from attnzoo.train import RESULT, Interrupted, RunSpec, Watch, claimed
 __all__ = ["StudyOutcome", "run_study"]
 
 REPORTS = ("results.csv", "comparisons.csv", "report.md", "report.html")
-WRITTEN = (STUDY, DATA, COSTS, *REPORTS)
+WRITTEN = (STUDY, DATA, COSTS, CONTRASTS, *REPORTS)
 SHARE = 0.1  # of the time at most that the table takes while the study goes on
 
 
@@ -197,6 +204,7 @@ def run_study(
                 f"is done is kept. Give each study a folder of its own (--out), and start again."
             )
         measure_costs(study, folder, len(data.classes))
+        keep_contrasts(study, folder, data)
         report = write_report(folder)
     failures = list(read_failures(folder, missing).values())
     return StudyOutcome(folder, report, read_folder(folder)[1], done, failures)

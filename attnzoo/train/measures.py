@@ -71,12 +71,20 @@ def _mean(values: NDArray, found: Predictions, weights: ArrayLike | None) -> NDA
 def _counts(found: Predictions, weights: ArrayLike | None) -> tuple[NDArray, NDArray, NDArray]:
     """By class, along the last axis: images that are right, are of it, are called it."""
     weighted = np.ones(len(found.labels)) if weights is None else np.asarray(weights)
-    by_label, by_call = (
-        np.eye(found.classes, dtype=weighted.dtype)[which]
-        for which in (found.labels, found.predicted)
+    return (
+        _by_class(weighted * found.right, found.labels, found.classes),
+        _by_class(weighted, found.labels, found.classes),
+        _by_class(weighted, found.predicted, found.classes),
     )
-    right = (weighted * found.right) @ by_label
-    return right, weighted @ by_label, weighted @ by_call
+
+
+def _by_class(weights: NDArray, which: NDArray, classes: int) -> NDArray:
+    """Sums of the weights of each class, along the last axis."""
+    order = np.argsort(which, kind="stable")
+    there, starts = np.unique(which[order], return_index=True)
+    sums = np.zeros((*weights.shape[:-1], classes))
+    sums[..., there] = np.add.reduceat(weights[..., order], starts, axis=-1)
+    return sums
 
 
 def _over_classes(part: NDArray, whole: NDArray, counts: NDArray) -> NDArray:

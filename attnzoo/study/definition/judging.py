@@ -7,7 +7,7 @@ from typing import Any, get_args
 
 from attnzoo.checks import did_you_mean
 from attnzoo.study.definition.entries import shown
-from attnzoo.study.definition.grid import Correction
+from attnzoo.study.definition.grid import Correction, Metric
 
 __all__ = ["judgement_faults", "read_seeds"]
 
@@ -26,6 +26,12 @@ def judgement_faults(content: Mapping[str, Any]) -> list[str]:
                 f"{key}: must be a number of percentage points above 0, e.g. {example} "
                 f"(given: {shown(points)})."
             )
+    metric, metrics = content.get("metric", "top1"), get_args(Metric)
+    if metric not in metrics:
+        found.append(
+            f"metric: {shown(metric)} is none.{did_you_mean(str(metric), metrics)} "
+            f"There are: {', '.join(metrics)}."
+        )
     correction = content.get("correction", "holm")
     if correction not in get_args(Correction):
         known = get_args(Correction)

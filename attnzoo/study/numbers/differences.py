@@ -21,7 +21,7 @@ Verdict = Literal["better", "worse", "same", "no evidence"]
 
 @dataclass(frozen=True)
 class Difference:
-    """Accuracy against a baseline, seed by seed.
+    """A metric against a baseline, seed by seed.
 
     What the spread over seeds tells is None with a single pair; what is about a margin, where the
     study settled none.
@@ -29,7 +29,7 @@ class Difference:
     Attributes:
         baseline: the variant compared with.
         seeds: how many pairs.
-        mean: mean difference in top-1, as a share.
+        mean: mean difference, as a share.
         deviation: standard deviation of the differences.
         low, high: 95% interval of the mean by Student's t, of this comparison alone.
         effect: Cohen's d_z, the mean over the deviation; None where the deviation is 0.
@@ -47,9 +47,10 @@ class Difference:
         p_same_corrected: after the correction.
         more_for_same: how many more seeds it would take to show that two which do not differ are
             the same, as `more_seeds`.
-        probability_worse, probability_same, probability_better: that the true difference is below,
-            within or above the margins, with normal differences and a flat prior; None where the
-            deviation is 0. They are of this comparison alone and decide nothing.
+        probability_worse, probability_same, probability_better: that the true difference is
+            beyond the margin for the worse, within it, and beyond it for the better, with normal
+            differences and a flat prior; None where the deviation is 0. They are of this
+            comparison alone and decide nothing.
     """
 
     baseline: str
@@ -88,18 +89,21 @@ def paired_difference(
     margin: float | None = None,
     looks: tuple[int, int] | None = None,
     seeds: Sequence[int] = (),
+    *,
+    lower: bool = False,
 ) -> Difference | None:
     """`variant` minus `baseline` over the seeds at which both are numbers; None if there is none.
 
     It has no verdict yet: that takes all comparisons of the study.
 
     Args:
-        baseline: seed → top-1 of what is compared with; None where the run diverged.
-        variant: seed → top-1, or None.
+        baseline: seed → metric of what is compared with; None where the run diverged.
+        variant: seed → metric, or None.
         name: of the baseline.
         margin: within which two count as the same, as a share.
         looks: seeds at the first look and at the last, where it is looked at after each.
         seeds: in the order of the looks.
+        lower: whether less is better.
 
     Example:
         >>> paired_difference({0: 0.5, 1: 0.6}, {0: 0.52, 1: 0.64}).seeds
@@ -119,6 +123,7 @@ def paired_difference(
     chances: tuple[float | None, ...] = (None,) * 3
     if spread and margin is not None:
         chances = tuple(map(float, posterior(mean, deviation, count, margin)))
+        chances = chances[::-1] if lower else chances
     return Difference(
         baseline=name,
         seeds=count,

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from attnzoo.study.definition import Correction, Study
+from attnzoo.study.numbers.metrics import METRICS, Measure
 
 __all__ = ["LEVEL", "Rules"]
 
@@ -17,7 +18,8 @@ class Rules:
     """How comparisons are judged.
 
     Attributes:
-        size: the difference in top-1, as a share, that `more_seeds` is about.
+        measure: what verdicts are on.
+        size: the difference in it, as a share, that `more_seeds` is about.
         margin: within which two count as the same, as a share; None: nothing is called the same.
         correction: over all comparisons of the study.
         looks: seeds at the first look and at the last, where the study is looked at after each;
@@ -26,6 +28,7 @@ class Rules:
             begun.
     """
 
+    measure: Measure = METRICS["top1"]
     size: float = 0.01
     margin: float | None = None
     correction: Correction = "holm"
@@ -41,6 +44,7 @@ class Rules:
         alone = studies[0] if len(studies) == 1 else None
         looked = alone is not None and alone.look_from is not None
         return cls(
+            measure=METRICS[studies[0].metric],
             size=min(study.difference_points for study in studies) / 100,
             margin=None if margin is None or None in margins else margin / 100,
             correction="holm" if claims else "fdr",

@@ -47,21 +47,22 @@ def _open(study: Study, results: Sequence[RunResult]) -> set[tuple[str, str]]:
     """`(backbone, variant)` of both sides of every comparison that is not decided."""
     rules = Rules.of(study)
     least, most = rules.looks or (0, 0)
-    top1: dict[tuple[str, str], dict[int, float | None]] = {}
+    values: dict[tuple[str, str], dict[int, float | None]] = {}
     for result in results:
-        top1.setdefault((result.backbone, result.variant), {})[result.seed] = result.top1
+        own = values.setdefault((result.backbone, result.variant), {})
+        own[result.seed] = rules.measure.of(result)
     different, same = [], []
     for backbone, variant, baseline in study.comparisons:
-        ours, theirs = (top1.get((backbone, name), {}) for name in (variant, baseline))
-        values = np.array(in_order(theirs, ours, study.seeds))
-        different.append(float(sequential_p(values, least, most)))
+        ours, theirs = (values.get((backbone, name), {}) for name in (variant, baseline))
+        found = np.array(in_order(theirs, ours, study.seeds))
+        different.append(float(sequential_p(found, least, most)))
         if rules.margin is not None:
-            same.append(float(sequential_same_p(values, rules.margin, least, most)))
+            same.append(float(sequential_same_p(found, rules.margin, least, most)))
     p, p_same = corrected(different, same or None, rules)
     smallest = p if p_same is None else np.minimum(p, p_same)
     return {
         (backbone, name)
-        for (backbone, *pair), found in zip(study.comparisons, smallest, strict=True)
-        if found > LEVEL
+        for (backbone, *pair), told in zip(study.comparisons, smallest, strict=True)
+        if told > LEVEL
         for name in pair
     }

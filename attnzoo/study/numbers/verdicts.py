@@ -35,7 +35,7 @@ def judged(
             difference,
             p_corrected=p,
             p_same_corrected=p_same,
-            verdict=_verdict(difference.mean, p, p_same, *gone),
+            verdict=_verdict(rules.measure.sign * difference.mean, p, p_same, *gone),
             more_seeds=_more(difference, rules.size, seeds_needed, alpha),
             more_for_same=_more(difference, rules.margin, seeds_for_same, alpha),
         )
@@ -65,11 +65,11 @@ def corrected(
 
 
 def _verdict(
-    mean: float, p: float, p_same: float | None, diverged: int, baseline_diverged: int
+    gain: float, p: float, p_same: float | None, diverged: int, baseline_diverged: int
 ) -> Verdict:
     # Where diverged runs were left out, those that remain flatter their side.
     if p <= LEVEL:
-        if mean > 0:
+        if gain > 0:
             return "no evidence" if diverged else "better"
         return "no evidence" if baseline_diverged else "worse"
     small = p_same is not None and p_same <= LEVEL

@@ -83,6 +83,7 @@ def study_json(study: Study, rows: Sequence[Summary], costs: Costs | None) -> st
         "study": study.name,
         "question": study.question,
         "settled": {
+            "metric": study.metric,
             "correction": study.correction,
             "difference_points": study.difference_points,
             "same_within": study.same_within,
@@ -120,6 +121,7 @@ def _variant(study: Study, row: Summary, costs: Costs | None) -> dict[str, Any]:
         "backbone": content.pop("backbone"),
         "variant": content.pop("variant"),
         "control": row.variant in study.control_titles,
+        "metric": study.metric,
         **{key: value for key, value in content.items() if key not in ("difference", "beyond")},
         **over,
         **dict(zip(COSTS, prices, strict=True)),

@@ -77,6 +77,9 @@ def read_studies(folders: Sequence[str | Path]) -> list[Entry]:
         rows = study_rows(study, records)
         entries.append(Entry(label, study, records, data, rows, read_costs(folder)))
     for entry in entries[1:]:
+        if entry.study.metric != entries[0].study.metric:
+            told = f"{entry.study.metric} and {entries[0].study.metric}"
+            found.append(f"{entry.label} and {entries[0].label}: verdicts are on {told}.")
         found += [
             f"{entry.label} and {entries[0].label}: {reason}"
             for reason in _other_images(entry.data, entries[0].data)

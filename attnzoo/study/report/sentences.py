@@ -6,7 +6,7 @@ import math
 from collections.abc import Sequence
 
 from attnzoo.study.definition import Study
-from attnzoo.study.numbers import Costs, Difference, Summary
+from attnzoo.study.numbers import METRICS, Costs, Difference, Summary
 from attnzoo.study.report.table import (
     CORRECTIONS,
     comparisons,
@@ -64,9 +64,10 @@ def _sentence(study: Study, row: Summary, found: Difference, count: int) -> str:
     if found.effect is not None:
         ends = f"{number_text(found.effect_low)}, {number_text(found.effect_high)}"
         numbers.append(f"d_z = {number_text(found.effect)} [{ends}]")
+    measure = METRICS[study.metric]
     return (
         f"{row.backbone}, {row.variant} against {found.baseline}: "
-        f"{100 * found.mean:+.2f} points of top-1 ({'; '.join(numbers)})"
+        f"{100 * found.mean:+.2f} {measure.points} of {measure.told} ({'; '.join(numbers)})"
     )
 
 
@@ -92,7 +93,7 @@ def _more(study: Study, found: Difference) -> str:
         return ""
     if not found.deviation:
         return " All seeds differ equally, which tells nothing of their spread."
-    size = points_text(study.difference_points)
+    size = points_text(study.difference_points, METRICS[study.metric])
     said = _needed(found.more_seeds, more_seeds_text(found), f"see {size}")
     if found.margin is not None:
         margin = f"show that two are the same within ±{100 * found.margin:g}"

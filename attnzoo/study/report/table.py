@@ -10,7 +10,15 @@ from dataclasses import asdict, fields
 from rich.table import Table
 
 from attnzoo.study.definition import Study
-from attnzoo.study.numbers import MOST_SEEDS, Difference, Rules, Summary, summarise
+from attnzoo.study.numbers import (
+    METRICS,
+    MOST_SEEDS,
+    Difference,
+    Measure,
+    Rules,
+    Summary,
+    summarise,
+)
 from attnzoo.study.runs import Record
 from attnzoo.train import RunResult
 
@@ -35,6 +43,8 @@ __all__ = [
     "study_rows",
     "verdict_text",
 ]
+
+TOP1 = METRICS["top1"]
 
 CORRECTIONS = {"holm": "Holm's", "fdr": "Benjamini and Hochberg's"}
 """Whose each correction is."""
@@ -87,7 +97,7 @@ def results_table(study: Study, records: Sequence[Record]) -> Table:
     table = Table(title=study.name, title_justify="left", header_style="bold")
     for name in ("backbone", "variant"):
         table.add_column(name, no_wrap=name == "backbone")
-    for name in ("seeds", "top-1 %", "vs plain"):
+    for name in ("seeds", METRICS[study.metric].heading, "vs plain"):
         table.add_column(name, justify="right")
     if judged:
         table.add_column(f"p ({SHORT[study.correction]})", justify="right")
@@ -134,11 +144,11 @@ def _beyond_text(difference: Difference | None) -> str:
 
 
 def accuracy_text(row: Summary) -> str:
-    """Mean top-1 in percent, with the standard deviation over seeds where there is one."""
-    if row.top1 is None:
+    """Mean in hundredths, with the standard deviation over seeds where there is one."""
+    if row.score is None:
         return "diverged"
     spread = f" ± {100 * row.deviation:.1f}" if row.deviation is not None else ""
-    return f"{100 * row.top1:.1f}{spread}"
+    return f"{100 * row.score:.1f}{spread}"
 
 
 def interval_text(low: float | None, high: float | None, sign: str = "") -> str:
@@ -180,9 +190,9 @@ def number_text(number: float | None) -> str:
     return f"{number:.2f}" if abs(number) < 10 else f"{number:.3g}"
 
 
-def points_text(points: float) -> str:
-    """A number of percentage points."""
-    return "1 point" if points == 1 else f"{points:g} points"
+def points_text(points: float, measure: Measure = TOP1) -> str:
+    """A number of hundredths of what is measured."""
+    return f"1 {measure.point}" if points == 1 else f"{points:g} {measure.points}"
 
 
 def verdict_text(difference: Difference | None) -> str:

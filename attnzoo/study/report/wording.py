@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 
 from attnzoo.study.definition import Study
-from attnzoo.study.numbers import Summary, sampling_error
+from attnzoo.study.numbers import METRICS, Summary, sampling_error
 from attnzoo.study.report.pooling import Entry, Pool
 from attnzoo.study.report.table import CORRECTIONS, comparisons, points_text
 from attnzoo.study.runs import DataRecord, Failure
@@ -66,8 +66,8 @@ def caveats(
                 "A seed at which a run diverged is no pair. What diverged is not called better, "
                 "however good its other seeds are."
             )
-    shown = [row.top1 for row in rows if row.top1 is not None]
-    if data and shown:
+    shown = [row.score for row in rows if row.score is not None]
+    if data and shown and study.metric == "top1":
         worst = max(sampling_error(top1, data.test) for top1 in shown)
         said.append(
             f"There are {data.test} test images, so each accuracy is uncertain by about "
@@ -79,6 +79,9 @@ def caveats(
 def _settled(study: Study) -> list[str]:
     """What the study file settled about its verdicts beyond the usual."""
     said = []
+    if study.metric != "top1":
+        measure = METRICS[study.metric]
+        said.append(f"The study file settled that verdicts are on {measure.told}: {measure.what}.")
     if study.look_from is not None:
         said.append(
             f"Verdicts were looked at after each seed from {study.look_from} to "
@@ -89,7 +92,7 @@ def _settled(study: Study) -> list[str]:
             "away from 0 a little."
         )
     if study.same_within is not None:
-        points = points_text(study.same_within)
+        points = points_text(study.same_within, METRICS[study.metric])
         said.append(
             f"The study file settled that variants within {points} of each other count as the "
             f"same. Same means shown to be: by two one-sided t tests at ±{points}, under the same "
