@@ -91,16 +91,21 @@ def captions(study: Study, data: DataRecord | None) -> dict[str, str]:
             "Means over seeds. balanced: mean over the classes of the share of their images that "
             "are right. macro F1: mean over the classes of F1. NLL: mean negative logarithm of the "
             "probability of the right class, in nats. calibration: expected error, the distance "
-            "of confidence from the share that is right, over 15 bins. Verdicts are on "
-            f"{measure.told}, as was settled."
+            "of confidence from the share that is right, over 15 bins. "
+            + f"Verdicts are on {measure.told}, as was settled."
+            * several
         ),
         "images": (
-            "Verdicts are about seeds, on these test images. points, seeds × images: the same "
-            "difference, with a 95% interval that draws seeds and images anew, and so speaks of "
-            "other images too; with few seeds it is too narrow. right alone: images at a seed that "
+            (
+                "Verdicts are about seeds, on these test images. points, seeds × images: the same "
+                "difference, with a 95% interval that draws seeds and images anew, and so speaks "
+                "of other images too; with few seeds it is too narrow. "
+            )
+            * several
+            + "right alone: images at a seed that "
             "only the variant has right, and only the other. McNemar: p of his test of these, an "
-            "image counting once over all seeds; it takes the seeds as they are. Neither is "
-            "corrected, and neither decides."
+            "image counting once over all seeds; it takes the seeds as they are. Nothing here "
+            "is corrected, or decides."
         ),
         "classes": (
             "Share of each class's test images that are right, mean over seeds: plain, and the "

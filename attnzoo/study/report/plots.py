@@ -100,7 +100,7 @@ def _label(axes: Any, x: float, y: float, text: str, **style: Any) -> None:
 
 
 def _seed_differences(
-    records: Sequence[Record], row: Summary, difference: Difference, measure: Measure
+    records: Sequence[Record], row: Summary, difference: Difference, measure: Measure = TOP1
 ) -> list[float]:
     """The points by which a variant differs from its baseline at each seed."""
     scores = {

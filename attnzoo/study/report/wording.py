@@ -86,10 +86,15 @@ def _settled(study: Study) -> list[str]:
         said.append(
             f"Verdicts were looked at after each seed from {study.look_from} to "
             f"{len(study.seeds)}, and what was decided had no further runs: its seeds are those "
-            "of that look. The 5% are spent over the looks (Lan and DeMets, after O'Brien and "
-            "Fleming, with bounds of the t test), and p is the smallest level that would have "
-            "decided. What stops early stops where it looks large, so its mean and interval lean "
-            "away from 0 a little."
+            "of that look. "
+            + (
+                "What would hardly have been decided was given up, with no evidence. "
+                if study.same_within is None
+                else ""
+            )
+            + "The 5% are spent over the looks (Kim and DeMets, with bounds of the t test), and p "
+            "is the smallest level that would have decided. What stops early stops where it looks "
+            "large, so its mean and interval lean away from 0 a little."
         )
     if study.same_within is not None:
         points = points_text(study.same_within, METRICS[study.metric])

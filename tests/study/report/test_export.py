@@ -50,7 +50,7 @@ def test_a_spreadsheet_has_numbers(folder: Path, tmp_path: Path) -> None:
     told = rows_of(path)
     assert [entry["variant"] for entry in told] == [row.variant for row in rows]
     for entry, row in zip(told, rows, strict=True):
-        assert float(entry["top1"]) == row.score
+        assert float(entry["score"]) == row.score
         assert float(entry["deviation"]) == row.deviation
         assert entry["control"] == str("conv" in row.variant)
         if row.difference:

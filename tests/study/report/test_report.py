@@ -41,7 +41,8 @@ def test_the_report_shows_numbers_plots_and_pictures(done: Path) -> None:
     net = "training:tiny_net"
     costs = ("parameters", "MACs", "latency", "memory")
     fronts = [f"pareto-{cost}-{net}" for cost in costs]
-    assert page.drawings == ["effects", "accuracy", *fronts, f"curves-{net}"]
+    confusions = [f"confusion-{variant}-{net}" for variant in ("plain", "pre-pool + se")]
+    assert page.drawings == ["effects", "accuracy", *confusions, *fronts, f"curves-{net}"]
     assert page.tags.count("img") == 9  # eight of the data, one above the attention maps
     assert "Does attention help a tiny net?" in page.text
     assert "95% interval" in page.text
@@ -213,7 +214,7 @@ def test_a_study_that_was_not_measured_says_so(tmp_path: Path, done: Path) -> No
     page = Page(write_report(folder).read_text())
     assert "Latency, throughput and memory were not measured." in page.text
     assert "images/s" not in page.cells
-    assert len(page.drawings) == 5  # the fronts of latency and memory are missing
+    assert len(page.drawings) == 7  # the fronts of latency and memory are missing
 
 
 def test_controls_of_another_size_are_pointed_out(mapped: Path) -> None:
