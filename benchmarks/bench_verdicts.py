@@ -128,9 +128,7 @@ def looks(studies: int) -> None:
             for most in range(fixed, 2 * fixed + 1):
                 decided, seeds = rule(values[:, 0, :most], 5)
                 if decided.mean() >= 0.8:
-                    at_once = optimize.brentq(
-                        lambda n, p=decided.mean(): power(effect, n) - p, fixed - 1, 3 * fixed
-                    )
+                    at_once = seeds_at_once(effect, float(decided.mean()), fixed)
                     found, nothing = rule(values[:, 1, :most], 5)
                     told.append(
                         f"{seeds.mean() / at_once:.2f} of {at_once:.1f} (power "
@@ -145,7 +143,12 @@ def looks(studies: int) -> None:
             print(f"  {fixed} seeds, {name}: {said}")
 
 
-def power(effect: float, seeds: int) -> float:
+def seeds_at_once(effect: float, wanted: float, near: int) -> float:
+    """As many as the t test takes with this power; a fraction."""
+    return optimize.brentq(lambda n: power(effect, n) - wanted, near - 1, 3 * near)
+
+
+def power(effect: float, seeds: float) -> float:
     critical = stats.f.isf(LEVEL, 1, seeds - 1)
     return float(stats.ncf.sf(critical, 1, seeds - 1, seeds * effect**2))
 
@@ -227,7 +230,7 @@ def splits(studies: int) -> None:
                 values[study, split] = ours - theirs
         values -= values.mean()  # what is true of all images
         paired = (paired_p(values) <= LEVEL).mean()
-        corrected = (resampled_p(values, train, test) <= LEVEL).mean()
+        corrected = (resampled_p(values, test / train) <= LEVEL).mean()
         print(f"  {train} train, {test} test: paired t {100 * paired:.1f}, "
               f"Nadeau and Bengio {100 * corrected:.1f}")  # fmt: skip
 

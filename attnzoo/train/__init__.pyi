@@ -9,6 +9,7 @@ from .describing import DataSpec as DataSpec
 from .describing import DigitsData as DigitsData
 from .describing import FolderData as FolderData
 from .describing import OwnData as OwnData
+from .describing import Redrawn as Redrawn
 from .describing import TableData as TableData
 from .describing import TimmData as TimmData
 from .describing import TorchvisionData as TorchvisionData

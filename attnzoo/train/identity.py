@@ -46,8 +46,10 @@ def data_digest(data: ImageData, *, full: bool = False) -> str:
     It covers every picture's class, name and size in bytes, and the contents of some, spread
     evenly, or of all.
     """
-    splits = {name: getattr(data, name) for name in ("train", "test", "validation")}
+    splits: dict[str, Any] = {name: getattr(data, name) for name in ("train", "test", "validation")}
     splits = {name: split for name, split in splits.items() if split is not None}
+    if data.pool is not None:  # what is drawn from them says the seed
+        splits = {"in all": data.pool}
     if data.drawn:
         return ""
     digest = hashlib.blake2b(digest_size=8)

@@ -63,7 +63,7 @@ def train(
             folder by that name is a finished run, and is not done again. Until then a hidden
             folder beside it, `.<name>.partial`, keeps what an interrupted run goes on from. None
             writes nothing.
-        data: what `open_data(run.data)` returned, where it is at hand already.
+        data: what `open_data(run.prepared)` returned, where it is at hand already.
         watch: is told about the progress.
         repository: a folder whose git commit `environment.json` is to tell.
 
@@ -89,7 +89,7 @@ def train(
         raise OptionError(fault)
     watch = watch or Watch()
     if folder is None:
-        data = data or open_data(run.data, run.expected)
+        data = data or open_data(run.prepared)
         return _do(run, None, data, watch, launch(run.train))[0]
     folder = Path(folder)
     run = run if run.digests else with_digests(run, data)
@@ -107,7 +107,7 @@ def with_digests(run: RunSpec, data: ImageData | None = None) -> RunSpec:
         run: what to do.
         data: what `open_data` returned for it, where it is at hand already.
     """
-    return identified(run, data or open_data(unchecked(run.data), run.expected))
+    return identified(run, data or open_data(unchecked(run.prepared)))
 
 
 def _is_first_process() -> bool:
@@ -122,7 +122,7 @@ def _do_into(
     if _is_first_process() and (result := _result_in(partial, run)):
         _publish(partial, folder)  # killed just before this
         return result
-    data = data or open_data(run.data, run.expected)
+    data = data or open_data(run.prepared)
     fabric = launch(run.train)
     first = fabric.is_global_zero
     if first:

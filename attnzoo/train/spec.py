@@ -11,7 +11,7 @@ from pydantic import Field
 from attnzoo.backbones import InputOptions, input_options
 from attnzoo.errors import OptionError
 from attnzoo.train.config import Config
-from attnzoo.train.describing import DataSpec, DigitsData
+from attnzoo.train.describing import DataSpec, DigitsData, Redrawn
 from attnzoo.train.recipe import TrainRecipe
 
 Keep = Literal["attention", "all", "best"]
@@ -102,9 +102,15 @@ class RunSpec(Config):
         return input_options(self.backbone, options.pop("weights"), options)
 
     @property
+    def drawn(self) -> DataSpec:
+        """The data, as they are drawn for this run's seed where that is asked for."""
+        return self.data.at(self.train.seed) if isinstance(self.data, Redrawn) else self.data
+
+    @property
     def prepared(self) -> DataSpec:
-        """The data, with what the backbone's weights expect where nothing is given."""
-        return self.data if isinstance(self.data, DigitsData) else self.data.filled(self.expected)
+        """The same, with what the backbone's weights expect where nothing is given."""
+        data = self.drawn
+        return data if isinstance(data, DigitsData) else data.filled(self.expected)
 
     @property
     def shape(self) -> tuple[int, int, int]:

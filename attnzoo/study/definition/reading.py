@@ -93,6 +93,11 @@ def _parse(content: Any, source: Source, base: Path) -> Study:
             f"keep: must be one of {', '.join(get_args(Keep))} (given: {content['keep']!r})."
         )
     found += judgement_faults(content)
+    if look_from is not None and isinstance(data, Mapping) and data.get("split"):
+        found.append(
+            "seeds: until: decided does not go with split: by seed, whose differences hang "
+            "together; write a list."
+        )
     if not isinstance(content.get("question", ""), str):
         found.append(f"question: must be a text (given: {shown(content['question'])}).")
     found += _name_faults(content["name"])

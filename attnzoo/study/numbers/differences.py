@@ -11,6 +11,7 @@ from typing import Literal
 from attnzoo.study.numbers.effects import effect_size
 from attnzoo.study.numbers.equivalence import posterior, same_p
 from attnzoo.study.numbers.inference import EQUAL, mean_interval, paired_p, permutation_p
+from attnzoo.study.numbers.resampled import resampled_p
 from attnzoo.study.numbers.rules import LEVEL
 from attnzoo.study.numbers.sequential import sequential_p, sequential_same_p
 
@@ -32,11 +33,13 @@ class Difference:
         mean: mean difference, as a share.
         deviation: standard deviation of the differences.
         low, high: 95% interval of the mean by Student's t, of this comparison alone.
-        effect: Cohen's d_z, the mean over the deviation; None where the deviation is 0.
+        effect: Cohen's d_z, the mean over the deviation; None where the deviation is 0, or where
+            splits share images.
         effect_low, effect_high: its 95% interval by noncentral t.
         p: of the paired t test; where it is looked at after each seed, the smallest level that
             would have decided.
-        p_permutation: of the exact sign-flip test, for comparison; at least 2/2ⁿ with n pairs.
+        p_permutation: of the exact sign-flip test, for comparison; at least 2/2ⁿ with n pairs;
+            None where splits share images.
         p_corrected: p after the correction over all comparisons of the study.
         verdict: what the corrected p say at 5%.
         more_seeds: how many it would take, beyond these, to find a difference of the chosen size
@@ -91,6 +94,7 @@ def paired_difference(
     seeds: Sequence[int] = (),
     *,
     lower: bool = False,
+    shared: float = 0.0,
 ) -> Difference | None:
     """`variant` minus `baseline` over the seeds at which both are numbers; None if there is none.
 
@@ -104,6 +108,7 @@ def paired_difference(
         looks: seeds at the first look and at the last, where it is looked at after each.
         seeds: in the order of the looks.
         lower: whether less is better.
+        shared: test images for each training image, where both are drawn anew at each seed.
 
     Example:
         >>> paired_difference({0: 0.5, 1: 0.6}, {0: 0.52, 1: 0.64}).seeds
@@ -116,13 +121,15 @@ def paired_difference(
     count, mean = len(found), statistics.fmean(found)
     if count < 2:
         return Difference(name, count, mean)
-    low, high = mean_interval(found)
+    low, high = mean_interval(found, shared=shared)
     deviation = statistics.stdev(found)
     spread = deviation > EQUAL
-    effect = effect_size(mean / deviation * math.sqrt(count), count) if spread else (None,) * 3
+    effect = (None,) * 3
+    if spread and not shared:  # else t has another distribution
+        effect = effect_size(mean / deviation * math.sqrt(count), count)
     chances: tuple[float | None, ...] = (None,) * 3
     if spread and margin is not None:
-        chances = tuple(map(float, posterior(mean, deviation, count, margin)))
+        chances = tuple(map(float, posterior(mean, deviation, count, margin, shared)))
         chances = chances[::-1] if lower else chances
     return Difference(
         baseline=name,
@@ -134,10 +141,10 @@ def paired_difference(
         effect=effect[0],
         effect_low=effect[1],
         effect_high=effect[2],
-        p=float(paired_p(found) if looks is None else sequential_p(found, *looks)),
-        p_permutation=permutation_p(found),
+        p=_different(found, looks, shared),
+        p_permutation=None if shared else permutation_p(found),
         margin=margin,
-        p_same=None if margin is None else _same(found, margin, looks),
+        p_same=None if margin is None else _same(found, margin, looks, shared),
         probability_worse=chances[0],
         probability_same=chances[1],
         probability_better=chances[2],
@@ -164,7 +171,15 @@ def in_order(
     return found
 
 
-def _same(found: Sequence[float], margin: float, looks: tuple[int, int] | None) -> float:
+def _different(found: Sequence[float], looks: tuple[int, int] | None, shared: float) -> float:
+    if shared:
+        return float(resampled_p(found, shared))
+    return float(paired_p(found) if looks is None else sequential_p(found, *looks))
+
+
+def _same(
+    found: Sequence[float], margin: float, looks: tuple[int, int] | None, shared: float
+) -> float:
     if looks is None:
-        return float(same_p(found, margin))
+        return float(same_p(found, margin, shared))
     return float(sequential_same_p(found, margin, *looks))

@@ -37,7 +37,7 @@ def futile(differences: ArrayLike, least: int, most: int, level: float) -> NDArr
     p = p_at_looks(differences, 0.0, least)
     looks = p.shape[-1]
     decided = (p <= look_bounds(least, most, level)[:looks]).cumsum(-1) > 0
-    return ((p > futility_bounds(least, most, level)[:looks]) & ~decided).any(-1)
+    return np.asarray(((p > futility_bounds(least, most, level)[:looks]) & ~decided).any(-1))
 
 
 @functools.lru_cache(maxsize=64)

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from attnzoo.study.definition import Correction, Study
 from attnzoo.study.numbers.metrics import METRICS, Measure
+from attnzoo.train import Redrawn
 
 __all__ = ["LEVEL", "Rules"]
 
@@ -24,6 +25,8 @@ class Rules:
         correction: over all comparisons of the study.
         looks: seeds at the first look and at the last, where the study is looked at after each;
             None: once, when it is done.
+        shared: test images for each training image, where both are drawn anew at each seed from
+            the same images, and differences hang together; 0 where they are not.
         comparisons: how many the study makes, where that cannot be counted because some have not
             begun.
     """
@@ -33,6 +36,7 @@ class Rules:
     margin: float | None = None
     correction: Correction = "holm"
     looks: tuple[int, int] | None = None
+    shared: float = 0.0
     comparisons: int = 0
 
     @classmethod
@@ -44,6 +48,9 @@ class Rules:
         alone = studies[0] if len(studies) == 1 else None
         looked = alone is not None and alone.look_from is not None
         return cls(
+            shared=max(
+                study.data.shared if isinstance(study.data, Redrawn) else 0.0 for study in studies
+            ),
             measure=METRICS[studies[0].metric],
             size=min(study.difference_points for study in studies) / 100,
             margin=None if margin is None or None in margins else margin / 100,

@@ -93,7 +93,11 @@ def _summary(
     is_plain = not first.policy
     gammas = [run.gamma for run in runs if run.gamma is not None]
     several = len(scores) > 1
-    low, high = map(float, mean_interval(list(scores.values()))) if several else (None, None)
+    low, high = (
+        map(float, mean_interval(list(scores.values()), shared=rules.shared))
+        if several
+        else (None, None)
+    )
     return Summary(
         backbone=first.backbone,
         variant=first.variant,
@@ -130,7 +134,14 @@ def _compared(
     measure, name = rules.measure, baseline[0].variant
     ours, theirs = ({run.seed: measure.of(run) for run in some} for some in (runs, baseline))
     return paired_difference(
-        theirs, ours, name, rules.margin, rules.looks, seeds, lower=measure.lower
+        theirs,
+        ours,
+        name,
+        rules.margin,
+        rules.looks,
+        seeds,
+        lower=measure.lower,
+        shared=rules.shared,
     )
 
 

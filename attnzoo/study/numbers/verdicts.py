@@ -36,8 +36,8 @@ def judged(
             p_corrected=p,
             p_same_corrected=p_same,
             verdict=_verdict(rules.measure.sign * difference.mean, p, p_same, *gone),
-            more_seeds=_more(difference, rules.size, seeds_needed, alpha),
-            more_for_same=_more(difference, rules.margin, seeds_for_same, alpha),
+            more_seeds=_more(difference, rules.size, seeds_needed, alpha, rules.shared),
+            more_for_same=_more(difference, rules.margin, seeds_for_same, alpha, rules.shared),
         )
         for difference, p, p_same, gone in zip(
             found, different, same or [None] * len(found), lost, strict=True
@@ -79,11 +79,12 @@ def _verdict(
 def _more(
     difference: Difference,
     size: float | None,
-    needed: Callable[[float, float, float], int | None],
+    needed: Callable[..., int | None],
     alpha: float,
+    shared: float,
 ) -> int | None:
     """Seeds beyond those there are, or None where that is not known or too many."""
     if size is None or difference.deviation is None:
         return None
-    count = needed(difference.deviation, size, alpha)
+    count = needed(difference.deviation, size, alpha, shared=shared)
     return None if count is None else max(count - difference.seeds, 0)

@@ -6,7 +6,7 @@ import math
 from collections.abc import Sequence
 
 from attnzoo.study.definition import Study
-from attnzoo.study.numbers import METRICS, Costs, Difference, Summary
+from attnzoo.study.numbers import METRICS, Costs, Difference, Rules, Summary
 from attnzoo.study.report.table import (
     CORRECTIONS,
     comparisons,
@@ -55,7 +55,10 @@ def _sentence(study: Study, row: Summary, found: Difference, count: int) -> str:
     if study.look_from is not None:
         ends = f"{study.look_from} to at most {len(study.seeds)}"
         looks = f" after each seed from {ends}, with alpha spending"
-    numbers.append(f"{_test(found)}{looks}, {_p(found.p)}, {_p(found.p_corrected)} after {over}")
+    test = _test(found)
+    if Rules.of(study).shared:
+        test = "paired t test with Nadeau and Bengio's correction, splits drawn anew at each seed"
+    numbers.append(f"{test}{looks}, {_p(found.p)}, {_p(found.p_corrected)} after {over}")
     if found.margin is not None:
         numbers.append(
             f"two one-sided t tests at ±{100 * found.margin:g}: {_p(found.p_same)}, "

@@ -140,7 +140,7 @@ def _judged(row: Summary, found: Difference) -> tuple[str, ...]:
         _both(p_text(found), p_same_text(found)),
         _chances(found),
         f"{found.p:.2g}",
-        f"{found.p_permutation:.2g}",
+        "" if found.p_permutation is None else f"{found.p_permutation:.2g}",
         str(found.seeds),
     )
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 
 from attnzoo.study.definition import Study
-from attnzoo.study.numbers import METRICS, Summary, sampling_error
+from attnzoo.study.numbers import METRICS, Rules, Summary, sampling_error
 from attnzoo.study.report.pooling import Entry, Pool
 from attnzoo.study.report.table import CORRECTIONS, comparisons, points_text
 from attnzoo.study.runs import DataRecord, Failure
@@ -67,7 +67,7 @@ def caveats(
                 "however good its other seeds are."
             )
     shown = [row.score for row in rows if row.score is not None]
-    if data and shown and study.metric == "top1":
+    if data and shown and study.metric == "top1" and not Rules.of(study).shared:
         worst = max(sampling_error(top1, data.test) for top1 in shown)
         said.append(
             f"There are {data.test} test images, so each accuracy is uncertain by about "
@@ -82,6 +82,16 @@ def _settled(study: Study) -> list[str]:
     if study.metric != "top1":
         measure = METRICS[study.metric]
         said.append(f"The study file settled that verdicts are on {measure.told}: {measure.what}.")
+    if Rules.of(study).shared:
+        folds = getattr(study.data, "folds", None)
+        how = f", in {folds} folds" if folds else ""
+        said.append(
+            f"Train and test images were drawn anew at each seed{how}, the same for all variants, "
+            "so verdicts are about other images of the kind as well. Such splits share images, and "
+            "differences hang together: all intervals and tests here take the variance of a mean "
+            "by 1/n + test images / training images, not 1/n (Nadeau and Bengio, 2003). There is "
+            "no d_z and no permutation test, which would take seeds for independent."
+        )
     if study.look_from is not None:
         said.append(
             f"Verdicts were looked at after each seed from {study.look_from} to "
