@@ -23,10 +23,11 @@ from attnzoo.study.report.drawing import GRID, INK, new_figure, shortened, svg
 from attnzoo.study.report.sheets import Sheet
 from attnzoo.study.report.table import comparisons, interval_text, small_p
 from attnzoo.study.runs import DataRecord, Record
-from attnzoo.train import Predictions, confusion
+from attnzoo.train import Predictions, confusion, require
 
 __all__ = ["answers_content", "measure_sheet"]
 
+RIGHT, WRONG = (0.16, 0.5, 0.62), (0.82, 0.29, 0.36)  # red, green, blue
 LISTED = 20  # classes in a table
 WRITTEN = 12  # classes up to which cells have numbers
 DRAWN = 60  # classes, beyond which a confusion matrix is no picture
@@ -173,20 +174,19 @@ def _confusion_plot(
     shares = 100 * counts / np.maximum(counts.sum(1, keepdims=True), 1)
     side = len(names)
     figure, axes = new_figure(3.4, 3.4, left=0.75, top=0.3)
-    for row, column in zip(*np.nonzero(shares >= 0.5), strict=True):
-        wrong = row != column
-        share = shares[row, column]
-        colour = "#d1495b" if wrong else "#2a7f9e"
-        axes.fill_between(
-            [column - 0.5, column + 0.5],
-            row - 0.5,
-            row + 0.5,
-            color=colour,
-            alpha=0.15 + 0.85 * share / 100,
-            linewidth=0,
-        )
-        if side <= WRITTEN:
-            axes.text(column, row, f"{share:.0f}", ha="center", va="center", color=INK, fontsize=7)
+    rows, columns = np.nonzero(shares >= 0.5)
+    corners = np.array([(-0.5, -0.5), (0.5, -0.5), (0.5, 0.5), (-0.5, 0.5)])
+    cells = np.stack([columns, rows], 1)[:, None] + corners
+    colours = np.where((rows == columns)[:, None], RIGHT, WRONG)
+    strength = 0.15 + 0.85 * shares[rows, columns] / 100
+    drawn = require("matplotlib.collections", "matplotlib").PolyCollection(
+        cells, facecolors=np.column_stack([colours, strength]), linewidths=0
+    )
+    axes.add_collection(drawn, autolim=False)
+    if side <= WRITTEN:
+        for row, column in zip(rows, columns, strict=True):
+            share = f"{shares[row, column]:.0f}"
+            axes.text(column, row, share, ha="center", va="center", color=INK, fontsize=7)
     axes.set_xlim(-0.5, side - 0.5)
     axes.set_ylim(side - 0.5, -0.5)
     shown = range(0, side, max(1, -(-side // 15)))
