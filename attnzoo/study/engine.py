@@ -25,11 +25,13 @@ from attnzoo.study.numbers import (
     keep_contrasts,
     measure_costs,
     needed_runs,
+    study_verdicts,
 )
 from attnzoo.study.report import write_report, write_results
 from attnzoo.study.runs import (
     DATA,
     STUDY,
+    TRACKED,
     Engine,
     Failure,
     InProcess,
@@ -39,6 +41,7 @@ from attnzoo.study.runs import (
     RayCluster,
     Record,
     StudyBars,
+    begin_tracking,
     check_folder,
     conduct,
     data_of,
@@ -50,10 +53,12 @@ from attnzoo.study.runs import (
     read_failures,
     read_folder,
     run_folder,
+    run_tracking,
     same_study,
     shares_of_gpus,
     study_changes,
     take,
+    tell_verdicts,
     write_data,
     write_study,
 )
@@ -62,7 +67,7 @@ from attnzoo.train import RESULT, Interrupted, RunSpec, Watch, claimed
 __all__ = ["StudyOutcome", "run_study"]
 
 REPORTS = ("results.csv", "comparisons.csv", "report.md", "report.html")
-WRITTEN = (STUDY, DATA, COSTS, CONTRASTS, *REPORTS)
+WRITTEN = (STUDY, DATA, COSTS, CONTRASTS, TRACKED, *REPORTS)
 SHARE = 0.1  # of the time at most that the table takes while the study goes on
 
 
@@ -177,12 +182,14 @@ def run_study(
     write_study(folder, study)
     write_data(folder, data)
     known = read_failures(folder, missing)
+    parent = begin_tracking(study, folder)
     jobs = [
         Job(
             run=run,
             folder=run_folder(folder.absolute(), run),
             origin=Path(repository).absolute(),
             failed=known[run.id].attempt if run.id in known else None,
+            tracking=run_tracking(study, run, parent),
         )
         for run in missing
     ]
@@ -205,6 +212,7 @@ def run_study(
             )
         measure_costs(study, folder, len(data.classes))
         keep_contrasts(study, folder, data)
+        tell_verdicts(study, folder, study_verdicts(study, read_folder(folder)[1]))
         report = write_report(folder)
     failures = list(read_failures(folder, missing).values())
     return StudyOutcome(folder, report, read_folder(folder)[1], done, failures)

@@ -59,6 +59,10 @@ from .spec import policy_argument as policy_argument
 from .spec import policy_title as policy_title
 from .start import build as build
 from .stopping import Interrupted as Interrupted
+from .tracking import EXPERIMENT as EXPERIMENT
+from .tracking import RUN_TAG as RUN_TAG
+from .tracking import Tracking as Tracking
+from .tracking import mlflow_server as mlflow_server
 from .watch import ProgressWatch as ProgressWatch
 from .watch import RunBar as RunBar
 from .watch import Watch as Watch

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch.utils.data import DataLoader, Dataset
 
-from attnzoo.errors import DataError
+from attnzoo.errors import DataError, OptionError
 from attnzoo.train.digits import ClutteredDigits
 from attnzoo.train.keys import TestKeys, TrainKeys
 from attnzoo.train.recipe import TrainRecipe
@@ -118,12 +118,24 @@ class ImageData:
             passes=recipe.accumulate,
             rank=rank,
             processes=processes,
+            labels=self._labels(recipe),
         )
         order = TestKeys(len(self.test), seed=self.test_seed, rank=rank, processes=processes)
         return (
             self._loader(self.train, keys, images),
             self._loader(self.test, order, max(images, TEST_BATCH)),
         )
+
+    def _labels(self, recipe: TrainRecipe) -> Sequence[int] | None:
+        """Of the training images, where they are to be drawn by them."""
+        if recipe.sampler is None:
+            return None
+        if self.drawn:
+            raise OptionError(
+                "sampler='balanced': these images are made anew for each epoch, in equal shares "
+                "already. Leave it out."
+            )
+        return cast(Any, self.train).labels
 
     @property
     def counts(self) -> dict[str, list[int]] | None:

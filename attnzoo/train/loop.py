@@ -23,6 +23,7 @@ from attnzoo.train.records import Records
 from attnzoo.train.session import Session
 from attnzoo.train.state import CHECKPOINT, Keeper
 from attnzoo.train.stopping import Interrupted, Stop, catching_stops
+from attnzoo.train.tracking import Tracking
 from attnzoo.train.watch import Watch
 
 __all__ = ["FitResult", "fit", "is_best", "score"]
@@ -73,6 +74,7 @@ def fit(
     leave_checkpoint: bool = False,
     fresh_head: bool = False,
     best: str | Path | None = None,
+    tracking: Tracking | None = None,
 ) -> FitResult:
     """Train a model in place. The global random state is seeded from the recipe.
 
@@ -97,6 +99,7 @@ def fit(
         best: a file that gets the state dict of the best epoch so far, by top-1 on the validation
             images, or on the test images where there are none.
         fresh_head: whether the head is drawn anew: it then learns, whatever is frozen.
+        tracking: group and tags of this run in the recipe's loggers.
 
     Raises:
         OptionError: the recipe asks for a device or a precision that is not here, or the model
@@ -121,6 +124,7 @@ def fit(
         recipe.loggers if first else (),
         recipe.model_dump(mode="json"),
         done=session.updates,
+        tracking=tracking,
     )
     watch = (watch or Watch()) if first else Watch()
     watch.begin(name, recipe.epochs * session.steps)

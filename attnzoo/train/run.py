@@ -34,6 +34,7 @@ from attnzoo.train.saved_maps import MAPS, save_maps
 from attnzoo.train.spec import RunResult, RunSpec
 from attnzoo.train.start import Start, build
 from attnzoo.train.state import CHECKPOINT
+from attnzoo.train.tracking import Tracking
 from attnzoo.train.watch import Watch
 
 __all__ = ["ENVIRONMENT", "RESULT", "SPEC", "train", "with_digests"]
@@ -52,6 +53,7 @@ def train(
     data: ImageData | None = None,
     watch: Watch | None = None,
     repository: str | Path = ".",
+    tracking: Tracking | None = None,
 ) -> RunResult:
     """Do one run.
 
@@ -66,6 +68,7 @@ def train(
         data: what `open_data(run.prepared)` returned, where it is at hand already.
         watch: is told about the progress.
         repository: a folder whose git commit `environment.json` is to tell.
+        tracking: group and tags of the run in the recipe's loggers.
 
     Raises:
         AttnzooError: the run's description is wrong: an unknown name, an option that does not
@@ -90,14 +93,14 @@ def train(
     watch = watch or Watch()
     if folder is None:
         data = data or open_data(run.prepared)
-        return _do(run, None, data, watch, launch(run.train))[0]
+        return _do(run, None, data, watch, launch(run.train), tracking)[0]
     folder = Path(folder)
     run = run if run.digests else with_digests(run, data)
     if done := _finished(folder, run):
         return done
     with claimed(folder) if _is_first_process() else nullcontext():
         # Somebody may have finished it before the claim was had.
-        return _finished(folder, run) or _do_into(folder, run, data, watch, repository)
+        return _finished(folder, run) or _do_into(folder, run, data, watch, repository, tracking)
 
 
 def with_digests(run: RunSpec, data: ImageData | None = None) -> RunSpec:
@@ -116,7 +119,12 @@ def _is_first_process() -> bool:
 
 
 def _do_into(
-    folder: Path, run: RunSpec, data: ImageData | None, watch: Watch, repository: str | Path
+    folder: Path,
+    run: RunSpec,
+    data: ImageData | None,
+    watch: Watch,
+    repository: str | Path,
+    tracking: Tracking | None,
 ) -> RunResult:
     partial = folder.with_name(f".{folder.name}.partial")
     if _is_first_process() and (result := _result_in(partial, run)):
@@ -131,7 +139,7 @@ def _do_into(
     with run_log(partial / LOG, watch) if first else nullcontext(watch) as watch:
         if first:
             _add_environment(partial / ENVIRONMENT, environment(repository))
-        result, model, network, said = _do(run, partial, data, watch, fabric)
+        result, model, network, said = _do(run, partial, data, watch, fabric, tracking)
         if first and said is not None:
             save_predictions(said, partial / PREDICTIONS)
         if first and result.sites:
@@ -232,7 +240,12 @@ def _finished(folder: Path, run: RunSpec) -> RunResult | None:
 
 
 def _do(
-    run: RunSpec, folder: Path | None, data: ImageData, watch: Watch, fabric: Any
+    run: RunSpec,
+    folder: Path | None,
+    data: ImageData,
+    watch: Watch,
+    fabric: Any,
+    tracking: Tracking | None,
 ) -> tuple[RunResult, nn.Module, NetworkRecipe, Predictions | None]:
     began = time.perf_counter()
     start = build(run, len(data.classes))
@@ -253,6 +266,7 @@ def _do(
         leave_checkpoint=True,
         best=folder / BEST if folder is not None and run.keep == "best" else None,
         fresh_head=start.trained is None or start.trained.replaced,
+        tracking=tracking,
     )
     # A run that was taken up again took as long as its parts.
     seconds = max(time.perf_counter() - began, fitted.seconds)

@@ -14,7 +14,7 @@ from training import make_folder
 
 from attnzoo.errors import StudyError
 from attnzoo.study import parse_study, read_folder, run_study, write_report
-from attnzoo.study.report.table import study_rows
+from attnzoo.study.numbers import study_summaries
 from attnzoo.train import PREDICTIONS, Predictions, RunSpec, save_predictions
 
 CONTENT: dict[str, Any] = {**STUDY, "seeds": [0, 1, 2, 3], "name": "metric"}
@@ -43,7 +43,7 @@ def with_measures(folder: Path, metric: str, **values: tuple[float, float]) -> P
 )
 def test_verdicts_are_on_the_metric(tmp_path: Path, metric: str, values: Any, verdict: str) -> None:
     folder = with_measures(tmp_path / "study", metric, **values)
-    plain, ours = study_rows(*read_folder(folder))
+    plain, ours = study_summaries(*read_folder(folder))
     ((before, after),) = values.values()
     assert plain.score == pytest.approx(before, abs=0.01)
     assert ours.difference is not None

@@ -13,7 +13,7 @@ from training import make_folder
 
 from attnzoo.errors import StudyError
 from attnzoo.study import parse_study, read_folder, run_study, write_report
-from attnzoo.study.report.table import study_rows
+from attnzoo.study.numbers import study_summaries
 from attnzoo.train import PREDICTIONS, read_predictions
 
 
@@ -55,7 +55,7 @@ def test_verdicts_take_into_account_that_splits_share_images(tmp_path: Path) -> 
     )
     gaps = ours - plain
     error = np.sqrt(gaps.var(ddof=1) * (1 / 4 + 1 / 3))
-    difference = study_rows(study, records)[1].difference
+    difference = study_summaries(study, records)[1].difference
     assert difference.p == pytest.approx(2 * stats.t.sf(abs(gaps.mean()) / error, 3), abs=1e-12)
     low, high = stats.t.interval(0.95, 3, gaps.mean(), error)
     assert (difference.low, difference.high) == pytest.approx((low, high), abs=1e-12)

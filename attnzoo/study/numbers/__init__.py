@@ -25,7 +25,13 @@ from attnzoo.study.numbers.profiles import (
 )
 from attnzoo.study.numbers.ranks import ENOUGH, Ranks, ranked
 from attnzoo.study.numbers.rules import LEVEL, Rules
-from attnzoo.study.numbers.stats import Summary, sampling_error, summarise
+from attnzoo.study.numbers.stats import (
+    Summary,
+    sampling_error,
+    study_summaries,
+    study_verdicts,
+    summarise,
+)
 from attnzoo.study.numbers.stopping import needed_runs
 
 __all__ = [
@@ -67,5 +73,7 @@ __all__ = [
     "read_contrasts",
     "read_costs",
     "sampling_error",
+    "study_summaries",
+    "study_verdicts",
     "summarise",
 ]

@@ -14,8 +14,7 @@ from attnzoo.errors import StudyError
 from attnzoo.study.definition import Study
 from attnzoo.study.numbers.imagewise import Images, Pairs, Resampled, compared
 from attnzoo.study.numbers.metrics import METRICS
-from attnzoo.study.numbers.rules import Rules
-from attnzoo.study.numbers.stats import Summary, summarise
+from attnzoo.study.numbers.stats import Summary, study_summaries
 from attnzoo.study.runs import Record, read_folder, write_atomically
 from attnzoo.train import PREDICTIONS, Config, ImageData, Predictions, read_predictions
 
@@ -129,8 +128,7 @@ def keep_contrasts(study: Study, folder: Path, data: ImageData) -> None:
     """Leave in the study's folder the pictures that the best variant, or plain, alone has right."""
     _, records = read_folder(folder)
     answers = read_answers(records)
-    results = (record.result for record in records)
-    rows = summarise(results, study.controlled, Rules.of(study), study.baselines, study.seeds)
+    rows = study_summaries(study, records)
     pictures: dict[int, str] = {}
     images = compare_images(rows, answers, study)
     for best in best_variants(rows, study, answers):

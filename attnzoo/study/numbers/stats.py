@@ -7,13 +7,15 @@ import statistics
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
+from attnzoo.study.definition import Study
 from attnzoo.study.numbers.differences import Difference, paired_difference
 from attnzoo.study.numbers.inference import mean_interval
 from attnzoo.study.numbers.rules import Rules
 from attnzoo.study.numbers.verdicts import judged
+from attnzoo.study.runs import Record
 from attnzoo.train import RunResult
 
-__all__ = ["Summary", "sampling_error", "summarise"]
+__all__ = ["Summary", "sampling_error", "study_summaries", "study_verdicts", "summarise"]
 
 
 @dataclass(frozen=True)
@@ -79,6 +81,24 @@ def summarise(
         base = groups.get((backbone, own), []) if own else plain.get(backbone, [])
         rows.append(_summary(runs, base, control, rules, seeds))
     return _with_verdicts(rows, rules)
+
+
+def study_summaries(study: Study, records: Iterable[Record]) -> list[Summary]:
+    """The summaries of a study, with verdicts where seeds allow them."""
+    results = (record.result for record in records)
+    return summarise(results, study.controlled, Rules.of(study), study.baselines, study.seeds)
+
+
+def study_verdicts(
+    study: Study, records: Iterable[Record]
+) -> dict[tuple[str, str], dict[str, str]]:
+    """`(backbone, variant)` → what it is compared with → the verdict."""
+    found: dict[tuple[str, str], dict[str, str]] = {}
+    for row in study_summaries(study, records):
+        for told in (row.difference, row.beyond):
+            if told is not None and told.verdict is not None:
+                found.setdefault((row.backbone, row.variant), {})[told.baseline] = told.verdict
+    return found
 
 
 def _summary(

@@ -23,6 +23,7 @@ from attnzoo.study.numbers import (
     read_answers,
     read_contrasts,
     read_costs,
+    study_summaries,
 )
 from attnzoo.study.report import plots
 from attnzoo.study.report.across import across, across_sheet, across_words
@@ -41,7 +42,6 @@ from attnzoo.study.report.table import (
     comparisons_csv,
     results_csv,
     results_table,
-    study_rows,
 )
 from attnzoo.study.report.wording import capacity, caveats, failure_notes
 from attnzoo.study.runs import (
@@ -124,7 +124,7 @@ def content_of(folder: Path) -> dict[str, Any]:
     study, records = read_folder(folder)
     said = damages(folder, study, records)
     data, costs = _read(read_data, folder, said), _read(read_costs, folder, said)
-    rows = study_rows(study, records)
+    rows = study_summaries(study, records)
     content = _content(study, records, rows, data, costs)
     pictures = _read(read_contrasts, folder, said) or Contrasts(pictures={})
     content |= answers_content(study, rows, read_answers(records), pictures, data)

@@ -15,9 +15,8 @@ from attnzoo.study.numbers import (
     MOST_SEEDS,
     Difference,
     Measure,
-    Rules,
     Summary,
-    summarise,
+    study_summaries,
 )
 from attnzoo.study.runs import Record
 from attnzoo.train import RunResult
@@ -40,7 +39,6 @@ __all__ = [
     "results_csv",
     "results_table",
     "small_p",
-    "study_rows",
     "verdict_text",
 ]
 
@@ -66,12 +64,6 @@ def results_csv(records: Sequence[Record]) -> str:
     return text.getvalue()
 
 
-def study_rows(study: Study, records: Iterable[Record]) -> list[Summary]:
-    """The study's summaries, with verdicts where seeds allow them."""
-    results = (record.result for record in records)
-    return summarise(results, study.controlled, Rules.of(study), study.baselines, study.seeds)
-
-
 def comparisons(rows: Iterable[Summary]) -> list[tuple[Summary, Difference]]:
     """Every comparison of the study: with plain, then with the control."""
     return [(row, d) for row in rows for d in (row.difference, row.beyond) if d is not None]
@@ -91,7 +83,7 @@ def comparisons_csv(rows: Iterable[Summary]) -> str:
 
 def results_table(study: Study, records: Sequence[Record]) -> Table:
     """One row per backbone and variant, for a terminal."""
-    rows = study_rows(study, records)
+    rows = study_summaries(study, records)
     judged = any(difference.verdict for _, difference in comparisons(rows))
     controlled = any(row.beyond for row in rows)
     table = Table(title=study.name, title_justify="left", header_style="bold")

@@ -11,9 +11,8 @@ from studies import STUDY, made_up, result
 
 from attnzoo.study import Rules, read_folder, summarise, write_report
 from attnzoo.study.definition import Study, parse_study
-from attnzoo.study.numbers import needed_runs
+from attnzoo.study.numbers import needed_runs, study_summaries
 from attnzoo.study.numbers.sequential import look_bounds
-from attnzoo.study.report.table import study_rows
 from attnzoo.train import RunResult, RunSpec
 
 CONTENT: dict[str, Any] = {
@@ -137,5 +136,5 @@ def test_the_report_says_at_which_looks(tmp_path: Path) -> None:
     assert "after each seed from 5 to at most 12, with alpha spending" in text
     asked, records = read_folder(tmp_path)
     assert asked == study
-    assert {row.seeds for row in study_rows(asked, records)} < set(range(5, 12))
+    assert {row.seeds for row in study_summaries(asked, records)} < set(range(5, 12))
     assert "would hardly have been decided was given up" in text

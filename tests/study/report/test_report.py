@@ -18,7 +18,7 @@ from training import make_folder
 
 from attnzoo.errors import StudyError
 from attnzoo.study import read_folder, run_study, study_table, write_report
-from attnzoo.study.report.table import study_rows
+from attnzoo.study.numbers import study_summaries
 from attnzoo.study.report.wording import capacity
 from attnzoo.study.runs.failures import note_failure
 from attnzoo.train import Watch
@@ -219,7 +219,7 @@ def test_a_study_that_was_not_measured_says_so(tmp_path: Path, done: Path) -> No
 
 def test_controls_of_another_size_are_pointed_out(mapped: Path) -> None:
     study, records = read_folder(mapped)
-    (told,) = capacity(study, study_rows(study, records))
+    (told,) = capacity(study, study_summaries(study, records))
     assert told == (
         "training:tiny_net, pre-pool + eca: the control 'control: pre-pool + conv like eca' "
         "has +33 parameters against +11, so it is larger than the attention."
