@@ -212,8 +212,8 @@ def run_study(
             )
         measure_costs(study, folder, len(data.classes))
         keep_contrasts(study, folder, data)
-        tell_verdicts(study, folder, study_verdicts(study, read_folder(folder)[1]))
         report = write_report(folder)
+        tell_verdicts(study, folder, study_verdicts(study, read_folder(folder)[1]))
     failures = list(read_failures(folder, missing).values())
     return StudyOutcome(folder, report, read_folder(folder)[1], done, failures)
 

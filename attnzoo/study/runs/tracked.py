@@ -8,6 +8,8 @@ tags of theirs and of it.
 from __future__ import annotations
 
 import json
+import re
+import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -20,6 +22,9 @@ __all__ = ["TRACKED", "begin_tracking", "run_tracking", "tell_verdicts", "tracke
 
 TRACKED = "tracked.json"
 """MLflow's identity of the run that a study's runs are under, and where it is."""
+
+UNNAMED = re.compile(r"[^\w .:/-]", re.ASCII)
+"""What a tag's name cannot have in MLflow."""
 
 Verdicts = Mapping[tuple[str, str], Mapping[str, str]]
 """`(backbone, variant)` → what it is compared with → the verdict."""
@@ -66,12 +71,13 @@ def run_tracking(study: Study, run: RunSpec, parent: str) -> Tracking:
 
 
 def tell_verdicts(study: Study, folder: Path, verdicts: Verdicts) -> None:
-    """Tell the trackers what the study found."""
-    names = tracker_names(study)
-    if "mlflow" in names and verdicts:
-        _tell_mlflow(study, folder, verdicts)
-    if "wandb" in names and verdicts:
-        _tell_wandb(study, folder, verdicts)
+    """Tell the trackers what the study found; one that is out of reach costs a warning."""
+    tell = {"mlflow": _tell_mlflow, "wandb": _tell_wandb}
+    for name in tracker_names(study) if verdicts else ():
+        try:
+            tell[name](study, folder, verdicts)
+        except Exception as error:  # the study is done, whatever a tracker raises
+            warnings.warn(f"{name} does not have the verdicts: {error}", stacklevel=2)
 
 
 def _tell_mlflow(study: Study, folder: Path, verdicts: Verdicts) -> None:
@@ -79,7 +85,8 @@ def _tell_mlflow(study: Study, folder: Path, verdicts: Verdicts) -> None:
     known = json.loads((folder / TRACKED).read_text(encoding="utf-8"))
     client = _client(known["server"])
     for (backbone, variant), told in verdicts.items():
-        client.set_tag(parent, f"{backbone}, {variant}"[:250], _told(told))
+        key = UNNAMED.sub("-", f"{backbone} {variant}")[:250]
+        client.set_tag(parent, key, _told(told))
     page: Any = None
     while page is None or page.token:
         page = client.search_runs(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import sys
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
@@ -59,6 +60,7 @@ class Client:
         return run
 
     def set_tag(self, run: str, key: str, value: str) -> None:
+        assert re.fullmatch(r"[\w .:/-]+", key, re.ASCII)
         next(r for r in self.runs if r.info.run_id == run).data.tags[key] = value
 
     def search_runs(self, experiments: list[str], which: str, page_token: Any) -> Any:
@@ -139,6 +141,18 @@ def test_a_study_that_goes_on_stays_under_its_parent(
     run_study(CONTENT, tmp_path, watch=Log())
     assert {options["tags"]["mlflow.parentRunId"] for options in trackers.mlflow} == {parent}
     assert len(trackers.mlflow) == 4
+
+
+def test_a_tracker_out_of_reach_costs_a_warning(
+    tmp_path: Path, trackers: SimpleNamespace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def away(**_: Any) -> None:
+        raise ConnectionError("nobody there")
+
+    monkeypatch.setattr(sys.modules["wandb"], "init", away)
+    with pytest.warns(UserWarning, match="wandb does not have the verdicts: nobody there"):
+        outcome = run_study(CONTENT, tmp_path, watch=Log())
+    assert outcome.report.is_file()
 
 
 def test_without_trackers_nothing_is_left(tmp_path: Path) -> None:
