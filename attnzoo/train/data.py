@@ -11,6 +11,7 @@ import torch
 from torch.utils.data import DataLoader, Dataset
 
 from attnzoo.errors import DataError, OptionError
+from attnzoo.train.describing import Task
 from attnzoo.train.digits import ClutteredDigits
 from attnzoo.train.keys import TestKeys, TrainKeys
 from attnzoo.train.recipe import TrainRecipe
@@ -66,6 +67,7 @@ class ImageData:
         validation: a split to choose an epoch by, so that the test images need not.
         pool: all images, where train and test are drawn from them anew for each run.
         places: of the test images in the pool.
+        task: what a network is asked for; all but `"classes"` have rows of numbers as targets.
     """
 
     classes: list[str]
@@ -80,6 +82,7 @@ class ImageData:
     validation: Images | None = None
     pool: Images | None = None
     places: Sequence[int] | None = None
+    task: Task = "classes"
 
     @property
     def drawn(self) -> bool:
@@ -140,7 +143,7 @@ class ImageData:
     @property
     def counts(self) -> dict[str, list[int]] | None:
         """Split → images of each class; None where the images are drawn."""
-        if self.drawn:
+        if self.drawn or self.task != "classes":
             return None
         splits = {"train": self.train, "test": self.test, "validation": self.validation}
         return {

@@ -19,12 +19,15 @@ __all__ = [
     "OwnData",
     "Redrawn",
     "TableData",
+    "Task",
     "TimmData",
     "TorchvisionData",
     "data_faults",
 ]
 
 Share = tuple[float, float]
+Task = Literal["classes", "multilabel", "regression"]
+"""What a network is asked for of an image."""
 
 
 class DigitsData(Config):
@@ -136,16 +139,19 @@ class TableData(Redrawn):
             `split: by seed`; each class has its share in it, and pictures of one `group` stay
             together.
         validation: a share of the training images to set aside for choosing an epoch.
+        task: what `label` is: one of the `classes`; `multilabel`, none or several with `;` between
+            them; or a number, for `regression`. Numbers are best scaled to about -1 to 1.
     """
 
     added: ClassVar[tuple[str, ...]] = (
         *PictureOptions.added,
-        *("validation", "split", "folds", "draw"),
+        *("validation", "split", "folds", "draw", "task"),
     )
 
     name: Literal["table"] = "table"
     root: str
     validation: Annotated[float, Field(gt=0, lt=1)] | None = None
+    task: Task = "classes"
 
 
 class OwnData(PictureOptions):

@@ -17,6 +17,7 @@ from attnzoo.backbones import code_digest, weights_digest
 from attnzoo.train.data import ImageData
 from attnzoo.train.pictures import Pictures
 from attnzoo.train.spec import RunSpec
+from attnzoo.train.targets import TargetPictures
 
 __all__ = ["CODE", "DATA", "WEIGHTS", "backbone_digests", "changes", "data_digest", "identified"]
 
@@ -69,6 +70,8 @@ def data_digest(data: ImageData, *, full: bool = False) -> str:
 
 def _add_pictures(digest: Any, split: Pictures, step: int) -> None:
     digest.update(np.asarray(split.labels, dtype=np.int64).tobytes())
+    if isinstance(split, TargetPictures):
+        digest.update(split.targets.tobytes())
     for index in range(len(split)):
         path = split.path(index)
         looked_at = index % step == 0

@@ -41,9 +41,9 @@ class FitResult:
             then has its last good weights.
         message: in the second case, at which step, and which layer went wrong first.
         epochs: one row an epoch: `epoch`, `step`, `lr`, `train_loss`, `train_top1`, `test_loss`,
-            `test_top1`, with more than five classes `test_top5` (shares, 0 to 1), `test_balanced`
-            (the mean over the classes), the same as `val_…` with validation images, `gamma` (mean
-            |γ| over the attention; empty without), `seconds` since the start.
+            `test_top1`, `test_top5` with more than five classes, `test_balanced` (shares; of other
+            tasks their measures), the same as `val_…` with validation images, `gamma` (mean |γ|;
+            empty without attention), `seconds` since the start.
         seconds: from the first batch to the last evaluation.
         train_seconds: of that, in training steps.
         images_per_second: while training.
@@ -153,8 +153,10 @@ def _image_data(data: ImageData | Sequence[Any]) -> ImageData:
 
 
 def score(row: Mapping[str, Any]) -> float:
-    """What epochs are chosen by: top-1 on the validation images, else on the test images."""
-    return row["val_top1"] if row.get("val_top1") is not None else row["test_top1"]
+    """What epochs are chosen by: top-1 or mAP, else the loss, of validation or of test images."""
+    split = "val" if "val_loss" in row else "test"
+    found = (row.get(f"{split}_{name}") for name in ("top1", "map"))
+    return next((value for value in found if value is not None), -row[f"{split}_loss"])
 
 
 def is_best(rows: Sequence[Mapping[str, Any]]) -> bool:
@@ -202,8 +204,7 @@ class _Loop:
             self._test()
         if result.status == "finished":
             result.predictions = session.predictions()
-        result.epochs = session.progress.rows
-        result.first_loss = session.progress.first_loss
+        result.epochs, result.first_loss = session.progress.rows, session.progress.first_loss
         result.seconds = time.perf_counter() - self.began
         result.train_seconds = train_seconds
         if train_seconds:
@@ -251,7 +252,7 @@ class _Loop:
         """A network that knows nothing of these classes should guess: ln(classes), about."""
         self.session.progress.first_loss = loss
         guess = math.log(self.session.classes)
-        if loss > FAR * guess + 1:
+        if loss > FAR * guess + 1 and self.session.task == "classes":
             self.watch.say(
                 f"The first loss is {loss:.1f}; a guess among {self.session.classes} classes has "
                 f"{guess:.1f}. The head starts far too large, or the images are not scaled as the "
@@ -282,9 +283,7 @@ class _Loop:
             "step": session.updates,
             "lr": session.optimizer.param_groups[0]["lr"],
             "train_loss": sum(progress.losses) / len(progress.losses) if epoch else None,
-            "train_top1": session.summed(progress.hits) / (session.steps * self.recipe.batch_size)
-            if epoch
-            else None,
+            "train_top1": self._train_top1() if epoch and session.task == "classes" else None,
             **measured,
             "gamma": session.gamma(),
             "seconds": time.perf_counter() - self.began,
@@ -292,6 +291,10 @@ class _Loop:
         progress.rows.append(row)
         self.records.epoch(progress.rows)
         return row
+
+    def _train_top1(self) -> float:
+        seen = self.session.steps * self.recipe.batch_size
+        return self.session.summed(self.session.progress.hits) / seen
 
     def _stop_if_asked(self) -> None:
         if wanted := self.stopped(0):
@@ -311,15 +314,14 @@ class _Loop:
         )
 
     def _explain(self, step: int, loss: float) -> str:
-        epoch = (step - 1) // self.session.steps + 1
         rows = self.session.progress.rows
         finding = find_first_fault(self.session, self.keeper, step)
         self.session.progress.rows = rows  # of epochs since the state that it fell back on, too
         cause = finding or "it was not so when the steps before it were repeated"
-        recipe = self.recipe
         return (
-            f"the loss was {loss} at step {step} (epoch {epoch}); {cause}; "
-            f"lower lr={recipe.lr:g}, lengthen the warm-up or set clip_norm."
+            f"the loss was {loss} at step {step} (epoch "
+            f"{(step - 1) // self.session.steps + 1}); {cause}; lower lr={self.recipe.lr:g}, "
+            f"lengthen the warm-up or set clip_norm."
         )
 
 

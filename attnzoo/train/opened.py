@@ -33,6 +33,7 @@ from attnzoo.train.pictures import PictureOptions, Pictures, evenly
 from attnzoo.train.plain import classes_of, plain_split
 from attnzoo.train.redrawing import drawn_test, prefixes
 from attnzoo.train.table import draw_share, read_all, read_table
+from attnzoo.train.targets import open_targets
 
 __all__ = ["image_data", "open_data", "unchecked"]
 
@@ -103,6 +104,8 @@ def _open_folder(spec: FolderData) -> ImageData:
 
 
 def _open_table(spec: TableData) -> ImageData:
+    if spec.task != "classes":
+        return open_targets(spec)
     if spec.split is not None:
         return _redrawn(*read_all(spec.root), spec)
     classes, files = read_table(spec.root, spec.test_share, spec.seed)

@@ -51,6 +51,10 @@ def result_of(
         balanced=last.get("test_balanced"),
         macro_f1=None if said is None else float(macro_f1(said)),
         calibration_error=None if said is None else calibration_error(said),
+        map=last.get("test_map"),
+        f1=last.get("test_f1"),
+        mae=last.get("test_mae"),
+        r2=last.get("test_r2"),
         test_loss=last.get("test_loss"),
         sites=len(attention_modules(model)),
         places=" + ".join(str(call) for recipe in recipes(model) for call in recipe.policies),
@@ -80,7 +84,7 @@ def _kept(run: RunSpec, fitted: FitResult) -> str:
     if run.keep == "all" or not fitted.epochs:
         return f"{NETWORK}: the network at the end"
     best = max(fitted.epochs, key=score)
-    images = "validation" if best.get("val_top1") is not None else "test"
+    images = "validation" if "val_loss" in best else "test"
     flatters = ", whose top-1 there flatters it" if images == "test" else ""
     return (
         f"{NETWORK}: the network after epoch {best['epoch']}, the best of {len(fitted.epochs)} on "
@@ -92,8 +96,13 @@ def summary(run: RunSpec, result: RunResult) -> str:
     """How it went, in a line."""
     if result.status == "diverged":
         return f"{title(run)}: stopped, {result.message}"
+    told = f"top-1 {100 * (result.top1 or 0):.1f}%"
+    if result.map is not None:
+        told = f"mAP {100 * result.map:.1f}%"
+    if result.mae is not None:
+        told = f"mean absolute error {result.mae:.4g}"
     return (
-        f"{title(run)}: top-1 {100 * (result.top1 or 0):.1f}%, {result.sites} sites, "
+        f"{title(run)}: {told}, {result.sites} sites, "
         f"{_count_text(result.parameters)} parameters, {result.seconds:.0f} s"
     )
 

@@ -27,6 +27,7 @@ from attnzoo.train.mixing import make_mixing
 from attnzoo.train.predictions import Predictions
 from attnzoo.train.recipe import TrainRecipe
 from attnzoo.train.schedule import Schedule
+from attnzoo.train.tasks import check_task, loss_of, measured
 from attnzoo.train.testing import predictions, summed, tested
 from attnzoo.tuning import param_groups, unfreeze
 
@@ -85,6 +86,8 @@ class Session:
         self.fabric = fabric
         self.recipe = recipe
         self.classes = len(data.classes)
+        self.task = data.task
+        check_task(self.task, recipe)
         self.places = data.test_places
         self.target = model
         self.stages = stages(model, recipe)
@@ -222,7 +225,7 @@ class Session:
         if self.fabric.world_size > 1:
             timm.utils.distribute_bn(self.tested, self.fabric.world_size, reduce=True)
 
-    def test(self, check: Callable[[], None] = lambda: None) -> dict[str, float]:
+    def test(self, check: Callable[[], None] = lambda: None) -> dict[str, float | None]:
         """What is measured on all test images, and on the validation images where there are some.
 
         Mean cross-entropy, top-1, of more than five classes top-5, and balanced accuracy, the mean
@@ -230,18 +233,25 @@ class Session:
         raise.
         """
         self.share_statistics()
-        measured, self.answers = self._tested(self.test_loader, "test", check)
+        found, self.answers = self._tested(self.test_loader, "test", check)
         if self.validation_loader is not None:
-            measured |= self._tested(self.validation_loader, "val", check)[0]
-        return measured
+            found |= self._tested(self.validation_loader, "val", check)[0]
+        return found
 
     def _tested(
         self, loader: Any, split: str, check: Callable[[], None]
-    ) -> tuple[dict[str, float], Tensor]:
+    ) -> tuple[dict[str, float | None], Tensor | None]:
+        if self.task != "classes":
+            return measured(self.task, self.tested, loader, self.fabric, split, check), None
         return tested(self.tested, loader, self.fabric, split, self.classes, check)
 
-    def predictions(self) -> Predictions:
-        """What the network answered at the last test, which is made where there was none yet."""
+    def predictions(self) -> Predictions | None:
+        """What the network answered at the last test, which is made where there was none yet.
+
+        None where it is asked for something else than one class.
+        """
+        if self.task != "classes":
+            return None
         if self.answers is None:
             self.test()
         assert self.answers is not None
@@ -282,6 +292,9 @@ class Session:
             images, targets = self.mix(images, labels, (*place, number, self.fabric.global_rank))
             labels, smoothing = targets.argmax(1), 0.0
         outputs = self.network(images.contiguous(memory_format=torch.channels_last))
+        if self.task != "classes":
+            loss = loss_of(self.task, outputs[:, : self.classes], targets, smoothing)
+            return loss, torch.zeros((), device=outputs.device)
         loss = F.cross_entropy(
             outputs, targets, weight=self.class_weights, label_smoothing=smoothing
         )

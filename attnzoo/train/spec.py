@@ -167,7 +167,10 @@ class RunResult(Config):
         balanced: mean over the classes of the share that was right.
         macro_f1: mean over the classes of F1.
         calibration_error: expected, over 15 bins of confidence.
-        test_loss: cross-entropy then, the negative log-likelihood in nats.
+        map, f1: of several labels an image, mean over the labels of average precision and F1.
+        mae, r2: of a number an image, the mean absolute error and the variance that is explained.
+        test_loss: cross-entropy then, the negative log-likelihood in nats; of numbers the mean
+            squared error.
         sites: blocks put in.
         places: the policies that placed them, `auto` resolved.
         parameters, macs, activation_bytes: of the whole network, for one image of the run's size.
@@ -199,6 +202,10 @@ class RunResult(Config):
     balanced: float | None = None
     macro_f1: float | None = None
     calibration_error: float | None = None
+    map: float | None = None
+    f1: float | None = None
+    mae: float | None = None
+    r2: float | None = None
     test_loss: float | None
     sites: int
     places: str

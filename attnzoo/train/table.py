@@ -10,7 +10,7 @@ from attnzoo.checks import did_you_mean
 from attnzoo.errors import DataError
 from attnzoo.train.extras import require
 
-__all__ = ["draw_share", "read_all", "read_table"]
+__all__ = ["draw_share", "read_all", "read_rows", "read_table", "splits_of"]
 
 NEEDED, KNOWN = ("path", "label"), ("path", "label", "split", "group")
 SPLITS = {"train": "train", "test": "test", "val": "validation", "validation": "validation"}
@@ -31,10 +31,10 @@ def read_table(path: str | Path, test_share: float, seed: int) -> tuple[list[str
     Raises:
         DataError: the file cannot be read, a column or a split is missing, or a label is empty.
     """
-    owner, path, columns, rows = _rows(path)
+    owner, path, columns, rows = read_rows(path)
     classes = sorted({row["label"] for row in rows})
     labels = [classes.index(row["label"]) for row in rows]
-    splits = _splits(owner, rows, columns, labels, test_share, seed)
+    splits = splits_of(owner, rows, columns, labels, test_share, seed)
     files: Files = {}
     for row, label, split in zip(rows, labels, splits, strict=True):
         files.setdefault(split, []).append((str(path.parent / row["path"]), label))
@@ -54,7 +54,7 @@ def read_all(path: str | Path) -> tuple[list[str], list[tuple[str, int]], list[s
     Raises:
         DataError: as `read_table`; or the table has splits of its own.
     """
-    owner, path, columns, rows = _rows(path)
+    owner, path, columns, rows = read_rows(path)
     if "split" in columns:
         raise DataError(f"{owner} has a column split; it does not go with split: by seed.")
     classes = sorted({row["label"] for row in rows})
@@ -64,8 +64,18 @@ def read_all(path: str | Path) -> tuple[list[str], list[tuple[str, int]], list[s
     return classes, files, [row["group"] for row in rows] if "group" in columns else None
 
 
-def _rows(path: str | Path) -> tuple[str, Path, list[str], list[dict[str, str]]]:
-    """What errors call a table, its path, its columns and its rows, which have all it takes."""
+def read_rows(
+    path: str | Path, *, empty: bool = False
+) -> tuple[str, Path, list[str], list[dict[str, str]]]:
+    """What errors call a table, its path, its columns and its rows, which have all it takes.
+
+    Args:
+        path: the CSV file.
+        empty: whether a label may be.
+
+    Raises:
+        DataError: as `read_table`.
+    """
     path = Path(path).expanduser()
     try:
         with path.open(newline="", encoding="utf-8-sig") as file:
@@ -84,14 +94,16 @@ def _rows(path: str | Path) -> tuple[str, Path, list[str], list[dict[str, str]]]
             f"{owner} has no column {' and no column '.join(map(repr, lacking))}.{hints} It needs "
             f"path and label, and may have split and group; it has: {', '.join(columns)}."
         )
-    empty = [n for n, row in enumerate(rows, start=2) if not (row["path"] and row["label"])]
-    if empty or not rows:
-        where = f"line {empty[0]} has no path or no label" if empty else "it has no rows"
+    without = [
+        n for n, row in enumerate(rows, start=2) if not (row["path"] and (row["label"] or empty))
+    ]
+    if without or not rows:
+        where = f"line {without[0]} has no path or no label" if without else "it has no rows"
         raise DataError(f"{owner}: {where}.")
     return owner, path, columns, rows
 
 
-def _splits(
+def splits_of(
     owner: str,
     rows: Sequence[dict[str, str]],
     columns: Sequence[str],
@@ -99,6 +111,7 @@ def _splits(
     share: float,
     seed: int,
 ) -> list[str]:
+    """The split of each row: by its column, or drawn."""
     if "split" in columns:
         wrong = [(n, row["split"]) for n, row in enumerate(rows, 2) if row["split"] not in SPLITS]
         if wrong:

@@ -25,7 +25,7 @@ def tested(
     split: str,
     classes: int,
     check: Callable[[], None],
-) -> tuple[dict[str, float], Tensor]:
+) -> tuple[dict[str, float | None], Tensor]:
     """What is measured over all processes, and what this one's images were answered with.
 
     Args:
@@ -64,7 +64,10 @@ def tested(
     loss, first, among, count = summed(fabric, sums)
     right, there = torch.tensor(summed(fabric, by_class.flatten())).view(2, -1)
     balanced = float((right[there > 0] / there[there > 0]).mean())
-    shares = {f"{split}_loss": loss / count, f"{split}_top1": first / count}
+    shares: dict[str, float | None] = {
+        f"{split}_loss": loss / count,
+        f"{split}_top1": first / count,
+    }
     shares |= {f"{split}_top5": among / count} if classes > TOP else {}
     return shares | {f"{split}_balanced": balanced}, torch.cat(answers, 1)
 

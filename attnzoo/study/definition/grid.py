@@ -25,7 +25,7 @@ __all__ = ["Backbone", "Correction", "Metric", "Study", "digest_keys", "study_ya
 Correction = Literal["holm", "fdr"]
 """`holm` keeps the chance of any wrong verdict at 5%; `fdr` the share of wrong ones, to screen."""
 
-Metric = Literal["top1", "balanced", "macro_f1", "nll"]
+Metric = Literal["top1", "balanced", "macro_f1", "nll", "map", "f1", "mae", "r2"]
 """What verdicts are on."""
 
 
@@ -68,7 +68,8 @@ class Study(Config):
         controls: which controls `parse_study` adds for every attention block: `conv`, of its
             size, and `affine`, of the smallest.
         metric: what verdicts are on: `top1`, `balanced` accuracy, `macro_f1`, or `nll`, the
-            negative log-likelihood, of which lower is better; in hundredths, as shares in percent.
+            negative log-likelihood, of which lower is better; of several labels an image `map` or
+            `f1`, of a number `mae` or `r2`; in hundredths, as shares in percent.
         difference_points: the difference in the metric, in hundredths, that the study is to be
             able to see; how many more seeds that takes is told by the report.
         same_within: the difference in the metric, in hundredths, below which two count as the

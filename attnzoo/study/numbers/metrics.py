@@ -87,6 +87,19 @@ METRICS: dict[str, Measure] = {
             "hundredths of a nat",
             lower=True,
         ),
+        Measure("map", "map", "mAP", "mAP %", "mean over the labels of their average precision"),
+        Measure("f1", "f1", "F1", "F1 %", "mean over the labels of their F1"),
+        Measure(
+            "mae",
+            "mae",
+            "mean absolute error",
+            "MAE ×100",
+            "mean distance from the number that is right, in hundredths; lower is better",
+            "hundredth",
+            "hundredths",
+            lower=True,
+        ),
+        Measure("r2", "r2", "R²", "R² %", "share of the variance that is explained"),
     )
 }
 """Name → measure."""

@@ -28,6 +28,7 @@ from attnzoo.train import Predictions, confusion, require
 __all__ = ["answers_content", "measure_sheet"]
 
 RIGHT, WRONG = (0.16, 0.5, 0.62), (0.82, 0.29, 0.36)  # red, green, blue
+OTHERS = ("map", "f1", "mae", "r2")  # of several labels, and of numbers
 LISTED = 20  # classes in a table
 WRITTEN = 12  # classes up to which cells have numbers
 DRAWN = 60  # classes, beyond which a confusion matrix is no picture
@@ -55,7 +56,7 @@ class ContactSheet:
 
 def measure_sheet(rows: Sequence[Summary], records: Sequence[Record]) -> Sheet:
     """What was measured beside the metric of the verdicts."""
-    fields = ("top1", "balanced", "macro_f1", "test_loss", "calibration_error")
+    fields = ("top1", "balanced", "macro_f1", "test_loss", "calibration_error", *OTHERS)
     found: dict[tuple[str, str], list[list[float | None]]] = {}
     for record in records:
         result = record.result
@@ -67,7 +68,8 @@ def measure_sheet(rows: Sequence[Summary], records: Sequence[Record]) -> Sheet:
         for row in rows
         if (row.backbone, row.variant) in found
     ]
-    headings = ("variant", "top-1 %", "balanced %", "macro F1 %", "NLL", "calibration %")
+    headings = ("variant", "top-1 %", "balanced %", "macro F1 %", "loss", "calibration %")
+    headings = (*headings, "mAP %", "F1 %", "MAE", "R²")
     return Sheet.of(headings, lines)
 
 
@@ -79,7 +81,7 @@ def _means(values: Sequence[Sequence[float | None]]) -> list[str]:
             told.append("")
         else:
             mean = float(np.mean(known))
-            told.append(f"{mean:.3f}" if place == 3 else f"{100 * mean:.1f}")
+            told.append(f"{mean:.3f}" if place in (3, 7, 8) else f"{100 * mean:.1f}")
     return told
 
 

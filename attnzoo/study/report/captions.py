@@ -19,6 +19,9 @@ def captions(study: Study, data: DataRecord | None) -> dict[str, str]:
     size = points_text(study.difference_points, measure)
     spread = f", mean ± standard deviation over {len(study.seeds)} seeds" if several else ""
     told = "" if measure.point == "point" else f", in {measure.points},"
+    curve = {"map": "mAP", "f1": "mAP", "mae": "The loss", "r2": "The loss"}.get(
+        measure.name, "Top-1"
+    )
     classes = "" if data is None else f", {len(data.classes)} classes"
     return {
         "results": (
@@ -67,7 +70,7 @@ def captions(study: Study, data: DataRecord | None) -> dict[str, str]:
                 else "It is that of one seed; another may draw it elsewhere."
             )
         ),
-        "curves": "Top-1 on test images after each epoch"
+        "curves": f"{curve} on test images after each epoch"
         + (
             ": the mean over seeds, in a band from the lowest seed to the highest."
             if several
@@ -89,9 +92,9 @@ def captions(study: Study, data: DataRecord | None) -> dict[str, str]:
         ),
         "measures": (
             "Means over seeds. balanced: mean over the classes of the share of their images that "
-            "are right. macro F1: mean over the classes of F1. NLL: mean negative logarithm of the "
-            "probability of the right class, in nats. calibration: expected error, the distance "
-            "of confidence from the share that is right, over 15 bins. "
+            "are right. macro F1: mean over the classes of F1. loss: of classes the mean "
+            "negative logarithm of the probability of the right one, in nats. calibration: "
+            "expected error, the distance of confidence from the share right, over 15 bins. "
             + f"Verdicts are on {measure.told}, as was settled."
             * several
         ),

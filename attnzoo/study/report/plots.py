@@ -185,10 +185,11 @@ def accuracy_plot(
 
 
 def learning_curves(records: Sequence[Record], backbone: str, looks: Looks) -> str:
-    """Test top-1 after every epoch: the mean over seeds, in a band from the lowest to the highest.
+    """Test top-1 (or mAP, or loss) after every epoch: the mean over seeds, in a band of all seeds.
 
     The band has no assumption in it; an interval by Student's t would fill the plot with 3 seeds.
     """
+    column, told, scale = _curve(records)
     figure, axes = new_figure(3.6, 2.5, top=0.25)
     longest = 1
     for variant, look in looks.items():
@@ -197,8 +198,9 @@ def learning_curves(records: Sequence[Record], backbone: str, looks: Looks) -> s
             if (record.result.backbone, record.result.variant) != (backbone, variant):
                 continue
             for row in record.epochs:
-                if row["epoch"] is not None and row["test_top1"] is not None:
-                    by_epoch.setdefault(row["epoch"], []).append(100 * row["test_top1"])
+                value = row.get(column)
+                if row["epoch"] is not None and value is not None:
+                    by_epoch.setdefault(row["epoch"], []).append(scale * value)
         if not by_epoch:
             continue
         epochs = sorted(by_epoch)
@@ -218,12 +220,22 @@ def learning_curves(records: Sequence[Record], backbone: str, looks: Looks) -> s
         )
     axes.set_title(short_name(backbone), color=INK, fontsize=9, loc="left", fontweight="bold")
     axes.set_xlabel("epoch")
-    axes.set_ylabel("test top-1, %")
+    axes.set_ylabel(told)
     step = max(1, round(longest / 6))
     axes.set_xticks(range(step, longest + 1, step))
     axes.set_ylim(bottom=0)
     axes.grid(color=GRID, linewidth=0.6)
     return svg(figure, f"curves-{backbone}")
+
+
+def _curve(records: Sequence[Record]) -> tuple[str, str, float]:
+    """What of an epoch is drawn: a column, its name at the axis, and what it is multiplied by."""
+    known = {name for r in records for row in r.epochs for name, x in row.items() if x is not None}
+    if "test_top1" not in known and "test_map" in known:
+        return "test_map", "test mAP, %", 100.0
+    if "test_top1" not in known and "test_loss" in known:
+        return "test_loss", "test loss", 1.0
+    return "test_top1", "test top-1, %", 100.0
 
 
 def pareto_plot(

@@ -43,7 +43,7 @@ METRICS = "metrics.csv"
 READ = (SPEC, RESULT, ENVIRONMENT, METRICS, MAPS, PREDICTIONS)
 FILES = (*READ, "log.txt", "checkpoint.pt", "failure.json")
 FOLDERS = ("tensorboard",)
-SHARES = ("top1", "top5", "balanced", "macro_f1", "calibration_error")
+SHARES = ("top1", "top5", "balanced", "macro_f1", "calibration_error", "map", "f1")
 LENGTHS = ("seconds", "train_seconds", "images_per_second")
 COUNTS = ("parameters", "macs")
 UNREADABLE = (OSError, ValueError, TypeError, KeyError, EOFError, RecursionError, csv.Error)
@@ -189,7 +189,8 @@ def _fault(spec: RunSpec, result: RunResult) -> str:
     said = (result.backbone, result.variant, result.seed)
     if said != (spec.backbone, spec.variant.title, spec.train.seed):
         return "it is that of another run"
-    if result.status == "finished" and result.top1 is None:
+    told = (result.top1, result.map, result.mae)
+    if result.status == "finished" and all(value is None for value in told):
         return "it is finished and has no top1"
     for names, least, most in (
         (SHARES, 0, 1),
