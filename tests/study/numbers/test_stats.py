@@ -62,7 +62,7 @@ def test_a_diverged_seed_is_counted_and_left_out_of_the_mean() -> None:
     assert (se.seeds, se.diverged, se.score, se.deviation) == (1, 1, 0.4, None)
     assert se.difference is None
     lone = summarise([result("se", 0, None)])[0]
-    assert (lone.top1, lone.added_parameters) == (None, None)
+    assert (lone.score, lone.added_parameters) == (None, None)
 
 
 def test_sampling_error_is_binomial() -> None:
