@@ -40,7 +40,7 @@ class TargetPictures(FolderPictures):
         super().__init__([(file, 0) for file in files], options, training=training)
         self.targets = targets
 
-    def __getitem__(self, key: Key) -> tuple[Tensor, Tensor]:  # ty: ignore[invalid-method-override]
+    def __getitem__(self, key: Key) -> tuple[Tensor, Tensor]:  # ty: ignore[incompatible-method-override]
         picture, _ = self.read(key[2])
         with drawing(key):
             return self.transform(picture), torch.from_numpy(self.targets[key[2]])
