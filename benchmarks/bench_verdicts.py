@@ -17,10 +17,16 @@ from scipy import optimize, stats
 
 from attnzoo.study.numbers.corrections import benjamini_hochberg, holm, shared
 from attnzoo.study.numbers.equivalence import same_p, seeds_for_same
+from attnzoo.study.numbers.futility import futility_bounds
 from attnzoo.study.numbers.inference import paired_p
 from attnzoo.study.numbers.ranks import friedman_p
 from attnzoo.study.numbers.resampled import resampled_p
-from attnzoo.study.numbers.sequential import sequential_p, sequential_same_p
+from attnzoo.study.numbers.sequential import (
+    look_bounds,
+    p_at_looks,
+    sequential_p,
+    sequential_same_p,
+)
 
 LEVEL = 0.05
 Correct = Callable[[NDArray, NDArray], tuple[NDArray, NDArray]]
@@ -113,33 +119,56 @@ def looks(studies: int) -> None:
         p = sequential_p(values, 5, 20), sequential_same_p(values, margin, 5, 20)
         told = wrong(np.full(6, margin), margin, *shared(*p), values.mean(-1))
         print(f"  16 looks, 6 comparisons at a margin of {margin} deviations: {100 * told:.1f}")
-    print("seeds it takes where there is something, over those of the fixed rule at 80% power")
+    print("seeds that looks take, over those of a fixed number with the same power")
     for fixed in (10, 16, 20, 30):
         effect = optimize.brentq(lambda d, n=fixed: power(d, n) - 0.8, 0.1, 4)
-        values = draw(np.array([effect]), 2 * fixed, studies)[:, 0]
+        values = draw(np.array([effect, 0.0]), 2 * fixed, studies)
         told = []
-        for rule in (spending, always_valid):
-            for most in (fixed, *range(fixed + 1, 2 * fixed + 1)):
-                decided, seeds = rule(values[:, :most], 5)
-                if most == fixed or decided.mean() >= 0.8:
-                    told.append(f"{seeds.mean() / fixed:.2f} ({100 * decided.mean():.0f}%, {most})")
+        for rule in (spending, spending_alone, always_valid):
+            for most in range(fixed, 2 * fixed + 1):
+                decided, seeds = rule(values[:, 0, :most], 5)
                 if decided.mean() >= 0.8:
+                    at_once = seeds_at_once(effect, float(decided.mean()), fixed)
+                    found, nothing = rule(values[:, 1, :most], 5)
+                    told.append(
+                        f"{seeds.mean() / at_once:.2f} of {at_once:.1f} (power "
+                        f"{100 * decided.mean():.0f}%, at most {most}; nothing there: "
+                        f"{nothing.mean() / at_once:.2f}, {100 * found.mean():.1f}% wrong)"
+                    )
                     break
-        print(
-            f"  {fixed} seeds: spending {', '.join(told[:2])}; always valid {', '.join(told[2:])}"
-        )
+            else:
+                told.append("no power of 80% with twice as many")
+        for name, said in zip(("spending and giving up", "spending alone", "always valid"), told,
+                              strict=True):  # fmt: skip
+            print(f"  {fixed} seeds, {name}: {said}")
 
 
-def power(effect: float, seeds: int) -> float:
+def seeds_at_once(effect: float, wanted: float, near: int) -> float:
+    """As many as the t test takes with this power; a fraction."""
+    return optimize.brentq(lambda n: power(effect, n) - wanted, near - 1, 3 * near)
+
+
+def power(effect: float, seeds: float) -> float:
     critical = stats.f.isf(LEVEL, 1, seeds - 1)
     return float(stats.ncf.sf(critical, 1, seeds - 1, seeds * effect**2))
 
 
-def spending(values: NDArray, least: int) -> tuple[NDArray, NDArray]:
+def spending_alone(values: NDArray, least: int) -> tuple[NDArray, NDArray]:
     """Whether it was decided, and after how many seeds, by alpha spending."""
+    p = p_at_looks(values, 0.0, least)
+    return _stopped(p <= look_bounds(least, values.shape[-1], LEVEL), least)
+
+
+def spending(values: NDArray, least: int) -> tuple[NDArray, NDArray]:
+    """The same, with what would hardly be decided given up."""
     most = values.shape[-1]
-    at = [sequential_p(values[:, :n], least, most) <= LEVEL for n in range(least, most + 1)]
-    return _stopped(np.stack(at, -1), least)
+    p = p_at_looks(values, 0.0, least)
+    gone = p > futility_bounds(least, most, LEVEL)
+    first = np.where(gone.any(-1), gone.argmax(-1), gone.shape[-1])
+    reached = p <= look_bounds(least, most, LEVEL)
+    reached &= np.arange(reached.shape[-1]) < first[:, None]
+    decided, seeds = _stopped(reached, least)
+    return decided, np.where(decided, seeds, np.minimum(least + first, most))
 
 
 def always_valid(values: NDArray, least: int, prior: float = 1.0) -> tuple[NDArray, NDArray]:
@@ -201,7 +230,7 @@ def splits(studies: int) -> None:
                 values[study, split] = ours - theirs
         values -= values.mean()  # what is true of all images
         paired = (paired_p(values) <= LEVEL).mean()
-        corrected = (resampled_p(values, train, test) <= LEVEL).mean()
+        corrected = (resampled_p(values, test / train) <= LEVEL).mean()
         print(f"  {train} train, {test} test: paired t {100 * paired:.1f}, "
               f"Nadeau and Bengio {100 * corrected:.1f}")  # fmt: skip
 

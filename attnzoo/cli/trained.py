@@ -104,7 +104,7 @@ def _test_data(network: Any, folder: Path | None, changed: Mapping[str, Any]) ->
             "the file does not tell on what it was trained; name a folder of images by --data, or "
             "give the run's folder."
         )
-    return open_data({**network.run.data.model_dump(), **changed}, expected)
+    return open_data({**network.run.drawn.model_dump(), **changed}, expected)
 
 
 EXPECTED = ("size", "mean", "std", "interpolation", "test_crop")

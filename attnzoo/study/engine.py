@@ -18,11 +18,20 @@ from rich.console import Console
 from attnzoo.checks import check_choice, check_int
 from attnzoo.errors import OptionError, StudyError
 from attnzoo.study.definition import Study, check_study, load_study, parse_study
-from attnzoo.study.numbers import COSTS, is_measured, measure_costs, needed_runs
+from attnzoo.study.numbers import (
+    CONTRASTS,
+    COSTS,
+    is_measured,
+    keep_contrasts,
+    measure_costs,
+    needed_runs,
+    study_verdicts,
+)
 from attnzoo.study.report import write_report, write_results
 from attnzoo.study.runs import (
     DATA,
     STUDY,
+    TRACKED,
     Engine,
     Failure,
     InProcess,
@@ -32,6 +41,7 @@ from attnzoo.study.runs import (
     RayCluster,
     Record,
     StudyBars,
+    begin_tracking,
     check_folder,
     conduct,
     data_of,
@@ -43,10 +53,12 @@ from attnzoo.study.runs import (
     read_failures,
     read_folder,
     run_folder,
+    run_tracking,
     same_study,
     shares_of_gpus,
     study_changes,
     take,
+    tell_verdicts,
     write_data,
     write_study,
 )
@@ -55,7 +67,7 @@ from attnzoo.train import RESULT, Interrupted, RunSpec, Watch, claimed
 __all__ = ["StudyOutcome", "run_study"]
 
 REPORTS = ("results.csv", "comparisons.csv", "report.md", "report.html")
-WRITTEN = (STUDY, DATA, COSTS, *REPORTS)
+WRITTEN = (STUDY, DATA, COSTS, CONTRASTS, TRACKED, *REPORTS)
 SHARE = 0.1  # of the time at most that the table takes while the study goes on
 
 
@@ -170,12 +182,14 @@ def run_study(
     write_study(folder, study)
     write_data(folder, data)
     known = read_failures(folder, missing)
+    parent = begin_tracking(study, folder)
     jobs = [
         Job(
             run=run,
             folder=run_folder(folder.absolute(), run),
             origin=Path(repository).absolute(),
             failed=known[run.id].attempt if run.id in known else None,
+            tracking=run_tracking(study, run, parent),
         )
         for run in missing
     ]
@@ -197,7 +211,9 @@ def run_study(
                 f"is done is kept. Give each study a folder of its own (--out), and start again."
             )
         measure_costs(study, folder, len(data.classes))
+        keep_contrasts(study, folder, data)
         report = write_report(folder)
+        tell_verdicts(study, folder, study_verdicts(study, read_folder(folder)[1]))
     failures = list(read_failures(folder, missing).values())
     return StudyOutcome(folder, report, read_folder(folder)[1], done, failures)
 

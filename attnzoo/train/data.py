@@ -10,7 +10,8 @@ import numpy as np
 import torch
 from torch.utils.data import DataLoader, Dataset
 
-from attnzoo.errors import DataError
+from attnzoo.errors import DataError, OptionError
+from attnzoo.train.describing import Task
 from attnzoo.train.digits import ClutteredDigits
 from attnzoo.train.keys import TestKeys, TrainKeys
 from attnzoo.train.recipe import TrainRecipe
@@ -64,6 +65,9 @@ class ImageData:
         channels: of the images.
         prepared: how pictures become images: options of the data, as far as there are pictures.
         validation: a split to choose an epoch by, so that the test images need not.
+        pool: all images, where train and test are drawn from them anew for each run.
+        places: of the test images in the pool.
+        task: what a network is asked for; all but `"classes"` have rows of numbers as targets.
     """
 
     classes: list[str]
@@ -76,6 +80,9 @@ class ImageData:
     channels: int = 3
     prepared: Mapping[str, Any] = field(default_factory=dict)
     validation: Images | None = None
+    pool: Images | None = None
+    places: Sequence[int] | None = None
+    task: Task = "classes"
 
     @property
     def drawn(self) -> bool:
@@ -114,6 +121,7 @@ class ImageData:
             passes=recipe.accumulate,
             rank=rank,
             processes=processes,
+            labels=self._labels(recipe),
         )
         order = TestKeys(len(self.test), seed=self.test_seed, rank=rank, processes=processes)
         return (
@@ -121,10 +129,21 @@ class ImageData:
             self._loader(self.test, order, max(images, TEST_BATCH)),
         )
 
+    def _labels(self, recipe: TrainRecipe) -> Sequence[int] | None:
+        """Of the training images, where they are to be drawn by them."""
+        if recipe.sampler is None:
+            return None
+        if self.drawn:
+            raise OptionError(
+                "sampler='balanced': these images are made anew for each epoch, in equal shares "
+                "already. Leave it out."
+            )
+        return cast(Any, self.train).labels
+
     @property
     def counts(self) -> dict[str, list[int]] | None:
         """Split → images of each class; None where the images are drawn."""
-        if self.drawn:
+        if self.drawn or self.task != "classes":
             return None
         splits = {"train": self.train, "test": self.test, "validation": self.validation}
         return {
@@ -132,6 +151,18 @@ class ImageData:
             for name, split in splits.items()
             if split is not None
         }
+
+    @property
+    def test_places(self) -> np.ndarray:
+        """`(N,)`: which image each test image is, among them, or among all there are to draw."""
+        return np.arange(len(self.test)) if self.places is None else np.asarray(self.places)
+
+    def picture(self, place: int) -> np.ndarray:
+        """An image for people, `(S, S, 3)` uint8, by its number in `test_places`."""
+        if isinstance(self.test, ClutteredDigits):
+            grey = (self.test.draw([place]).images[0] * 255).round().astype(np.uint8)
+            return np.repeat(grey[:, :, None], 3, axis=2)
+        return cast(Any, self.test if self.pool is None else self.pool).picture(place)
 
     @property
     def chance(self) -> float:

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Annotated, Any, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal, Self
 
-from pydantic import Field, field_validator
+from pydantic import Field, field_validator, model_validator
 
 from attnzoo.checks import did_you_mean
 from attnzoo.train.config import Config, faults
@@ -17,13 +17,17 @@ __all__ = [
     "DigitsData",
     "FolderData",
     "OwnData",
+    "Redrawn",
     "TableData",
+    "Task",
     "TimmData",
     "TorchvisionData",
     "data_faults",
 ]
 
 Share = tuple[float, float]
+Task = Literal["classes", "multilabel", "regression"]
+"""What a network is asked for of an image."""
 
 
 class DigitsData(Config):
@@ -52,27 +56,78 @@ class DigitsData(Config):
 Validation = Annotated[float, Field(gt=0, lt=1)] | str | None
 
 
-class FolderData(PictureOptions):
+class Redrawn(PictureOptions):
+    """What is drawn anew for each seed, where that is asked for.
+
+    Attributes:
+        split: `by seed` draws train and test images anew from all there are at each seed; each
+            class has its share of both.
+        folds: with it, cross-validation: so many seeds after one another test on each image once.
+        draw: which of the draws; runs take their seed.
+        test_share: share of the images to test on, where they are drawn.
+    """
+
+    split: Literal["by seed"] | None = None
+    folds: int | None = Field(None, ge=2)
+    draw: int | None = Field(None, ge=0)
+    test_share: float = Field(0.2, gt=0, lt=1)
+
+    @model_validator(mode="after")
+    def _is_drawn_whole(self) -> Self:
+        for name, wrong in (
+            *((name, self.split is None) for name in ("folds", "draw")),
+            *((name, self.split is not None) for name in ("train", "test")),
+        ):
+            if wrong and getattr(self, name) is not None:
+                how = "needs" if self.split is None else "does not go with"
+                raise ValueError(f"{name}={getattr(self, name)} {how} split: by seed")
+        return self
+
+    @property
+    def shared(self) -> float:
+        """Test images for each training image, where they are drawn; 0 where they are not."""
+        if self.split is None:
+            return 0.0
+        share = 1 / self.folds if self.folds else self.test_share
+        aside = getattr(self, "validation", None)
+        kept = 1 - aside if isinstance(aside, float) else 1.0
+        return share / ((1 - share) * kept)
+
+    def at(self, seed: int) -> Self:
+        """The data as a run with this seed has them."""
+        if self.split is None or self.draw is not None:
+            return self
+        return self.model_copy(update={"draw": seed})
+
+
+class FolderData(Redrawn):
     """A folder of images, `train/<class>/*.jpg` and `test/<class>/*.jpg`.
 
-    The other options are those of `PictureOptions`.
+    The other options are those of `PictureOptions`. With `split: by seed` the images of all splits
+    are drawn from; where there is none, `<class>/*.jpg` alone will do.
 
     Attributes:
         root: the folder; in a study file, relative to that file.
         test_split: folder of the test images; None is `test`, or `val` where that is all there is.
         validation: folder of images to choose an epoch by, or a share of the training images to
             set aside for that, with the same share of each class.
+        group: with `split: by seed`, what stands in a file's name before this text is its group,
+            and images of one group stay together.
     """
 
-    added: ClassVar[tuple[str, ...]] = (*PictureOptions.added, "test_split", "validation")
+    added: ClassVar[tuple[str, ...]] = (
+        *PictureOptions.added,
+        *("test_split", "validation", "split", "folds", "draw", "test_share", "group"),
+    )
 
     name: Literal["folder"] = "folder"
     root: str
     test_split: str | None = None
     validation: Validation = None
+    group: str | None = Field(None, min_length=1)
 
 
-class TableData(PictureOptions):
+class TableData(Redrawn):
     """Pictures named by a CSV file with the columns `path` and `label`, maybe `split`, `group`.
 
     The other options are those of `PictureOptions`.
@@ -80,17 +135,23 @@ class TableData(PictureOptions):
     Attributes:
         root: the CSV file; in a study file, relative to that file. The paths in it are relative
             to the CSV file.
-        test_share: share of the pictures to test on, where there is no column `split`; each class
-            has its share in it, and pictures of one `group` stay together.
+        test_share: share of the pictures to test on, where there is no column `split`, or with
+            `split: by seed`; each class has its share in it, and pictures of one `group` stay
+            together.
         validation: a share of the training images to set aside for choosing an epoch.
+        task: what `label` is: one of the `classes`; `multilabel`, none or several with `;` between
+            them; or a number, for `regression`. Numbers are best scaled to about -1 to 1.
     """
 
-    added: ClassVar[tuple[str, ...]] = (*PictureOptions.added, "validation")
+    added: ClassVar[tuple[str, ...]] = (
+        *PictureOptions.added,
+        *("validation", "split", "folds", "draw", "task"),
+    )
 
     name: Literal["table"] = "table"
     root: str
-    test_share: float = Field(0.2, gt=0, lt=1)
     validation: Annotated[float, Field(gt=0, lt=1)] | None = None
+    task: Task = "classes"
 
 
 class OwnData(PictureOptions):

@@ -13,7 +13,7 @@ from attnzoo.errors import DataError
 from attnzoo.train.pictures import PictureOptions, Pictures, evenly
 from attnzoo.train.reading import open_picture
 
-__all__ = ["FolderPictures", "find_splits"]
+__all__ = ["FolderPictures", "find_all", "find_splits"]
 
 ALIASES = ("val", "validation", "valid")
 """What a folder of test images is called where there is no `test`."""
@@ -95,6 +95,28 @@ def find_splits(
         chosen = evenly(folder.targets, limits.get(split), seed)
         files[split] = [folder.samples[index] for index in chosen]
     return classes, files
+
+
+def find_all(root: str | Path) -> tuple[list[str], list[tuple[str, int]]]:
+    """The classes of a folder, and its images whatever split they are in, in order.
+
+    Raises:
+        DataError: no such folder, or splits whose classes differ.
+    """
+    root = Path(root).expanduser()
+    if not root.is_dir():
+        raise DataError(f"data folder {str(root)!r} does not exist.")
+    splits = [root / name for name in ("train", "test", *ALIASES) if (root / name).is_dir()]
+    found = [_image_folder(folder) for folder in splits or [root]]
+    classes = found[0].classes
+    for folder, images in zip(splits, found, strict=False):
+        if images.classes != classes:
+            raise DataError(
+                f"data folder {str(root)!r}: train and {folder.name} differ in classes."
+            )
+    if len(classes) < 2:
+        raise DataError(f"data folder {str(root)!r} has one class, {classes[0]!r}; two are needed.")
+    return classes, [entry for images in found for entry in images.samples]
 
 
 def _image_folder(folder: Path) -> ImageFolder:

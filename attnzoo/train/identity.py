@@ -18,6 +18,7 @@ from attnzoo.registry import BLOCKS
 from attnzoo.train.data import ImageData
 from attnzoo.train.pictures import Pictures
 from attnzoo.train.spec import BLOCK, RunSpec, Variant
+from attnzoo.train.targets import TargetPictures
 
 __all__ = [
     "CODE",
@@ -85,8 +86,10 @@ def data_digest(data: ImageData, *, full: bool = False) -> str:
     It covers every picture's class, name and size in bytes, and the contents of some, spread
     evenly, or of all.
     """
-    splits = {name: getattr(data, name) for name in ("train", "test", "validation")}
+    splits: dict[str, Any] = {name: getattr(data, name) for name in ("train", "test", "validation")}
     splits = {name: split for name, split in splits.items() if split is not None}
+    if data.pool is not None:  # what is drawn from them says the seed
+        splits = {"in all": data.pool}
     if data.drawn:
         return ""
     digest = hashlib.blake2b(digest_size=8)
@@ -106,6 +109,8 @@ def data_digest(data: ImageData, *, full: bool = False) -> str:
 
 def _add_pictures(digest: Any, split: Pictures, step: int) -> None:
     digest.update(np.asarray(split.labels, dtype=np.int64).tobytes())
+    if isinstance(split, TargetPictures):
+        digest.update(split.targets.tobytes())
     for index in range(len(split)):
         path = split.path(index)
         looked_at = index % step == 0

@@ -7,11 +7,12 @@ on nothing that happens in the model, so two variants trained with one seed see 
 from __future__ import annotations
 
 import random
-from collections.abc import Generator, Iterator
+from collections.abc import Generator, Iterator, Sequence
 from contextlib import contextmanager
 
 import numpy as np
 import torch
+from torch import Tensor
 from torch.utils.data import Sampler
 
 __all__ = ["Key", "TestKeys", "TrainKeys", "drawing"]
@@ -33,6 +34,7 @@ class TrainKeys(Sampler[Key]):
         passes: forward passes a step.
         rank: which process this is.
         processes: how many there are; with `passes` they divide the batch.
+        labels: of the images, where classes are to be drawn equally often.
     """
 
     def __init__(
@@ -44,8 +46,10 @@ class TrainKeys(Sampler[Key]):
         passes: int = 1,
         rank: int = 0,
         processes: int = 1,
+        labels: Sequence[int] | None = None,
     ) -> None:
         self.length = length
+        self.labels = None if labels is None else torch.as_tensor(labels)
         self.seed = seed
         self.batch_size = batch_size
         self.passes = passes
@@ -63,10 +67,28 @@ class TrainKeys(Sampler[Key]):
 
     def __iter__(self) -> Iterator[Key]:
         generator = torch.Generator().manual_seed(self.seed * 1_000_003 + self.epoch)
-        order = torch.randperm(self.length, generator=generator)[: self.steps * self.batch_size]
+        count = self.steps * self.batch_size
+        if self.labels is None:
+            order = torch.randperm(self.length, generator=generator)[:count]
+        else:
+            order = _balanced(self.labels, count, generator)
         shared = order.view(self.steps, self.passes, self.processes, -1)
         own = shared[self.start :, :, self.rank].flatten()
         return ((self.seed, self.epoch, index) for index in own.tolist())
+
+
+def _balanced(labels: Tensor, count: int, generator: torch.Generator) -> Tensor:
+    """So many images, as many of each class; none again before all of its class were there."""
+    classes = [torch.nonzero(labels == label)[:, 0] for label in labels.unique()]
+    share = -(-count // len(classes))
+    drawn = []
+    for images in classes:
+        rounds = -(-share // len(images))
+        orders = [torch.randperm(len(images), generator=generator) for _ in range(rounds)]
+        drawn.append(images[torch.cat(orders)[:share]])
+    # Class after class in turns, so that what is cut off is one of each at most.
+    spread = torch.stack(drawn, 1)[:, torch.randperm(len(classes), generator=generator)]
+    return spread.flatten()[:count][torch.randperm(count, generator=generator)]
 
 
 class TestKeys(Sampler[Key]):

@@ -17,11 +17,13 @@ from attnzoo.train.data import ImageData
 from attnzoo.train.devices import launch
 from attnzoo.train.diagnose import find_first_fault
 from attnzoo.train.opened import image_data
+from attnzoo.train.predictions import Predictions
 from attnzoo.train.recipe import TrainRecipe
 from attnzoo.train.records import Records
 from attnzoo.train.session import Session
 from attnzoo.train.state import CHECKPOINT, Keeper
 from attnzoo.train.stopping import Interrupted, Stop, catching_stops
+from attnzoo.train.tracking import Tracking
 from attnzoo.train.watch import Watch
 
 __all__ = ["FitResult", "fit", "is_best", "score"]
@@ -39,13 +41,14 @@ class FitResult:
             then has its last good weights.
         message: in the second case, at which step, and which layer went wrong first.
         epochs: one row an epoch: `epoch`, `step`, `lr`, `train_loss`, `train_top1`, `test_loss`,
-            `test_top1`, with more than five classes `test_top5` (shares, 0 to 1), `test_balanced`
-            (the mean over the classes), the same as `val_…` with validation images, `gamma` (mean
-            |γ| over the attention; empty without), `seconds` since the start.
+            `test_top1`, `test_top5` with more than five classes, `test_balanced` (shares; of other
+            tasks their measures), the same as `val_…` with validation images, `gamma` (mean |γ|;
+            empty without attention), `seconds` since the start.
         seconds: from the first batch to the last evaluation.
         train_seconds: of that, in training steps.
         images_per_second: while training.
         first_loss: of the first step, before anything was learned.
+        predictions: on the test images, at the end; None where it diverged.
     """
 
     status: Literal["finished", "diverged"] = "finished"
@@ -55,6 +58,7 @@ class FitResult:
     train_seconds: float = 0.0
     images_per_second: float = 0.0
     first_loss: float | None = None
+    predictions: Predictions | None = None
 
 
 def fit(
@@ -70,6 +74,7 @@ def fit(
     leave_checkpoint: bool = False,
     fresh_head: bool = False,
     best: str | Path | None = None,
+    tracking: Tracking | None = None,
 ) -> FitResult:
     """Train a model in place. The global random state is seeded from the recipe.
 
@@ -94,6 +99,7 @@ def fit(
         best: a file that gets the state dict of the best epoch so far, by top-1 on the validation
             images, or on the test images where there are none.
         fresh_head: whether the head is drawn anew: it then learns, whatever is frozen.
+        tracking: group and tags of this run in the recipe's loggers.
 
     Raises:
         OptionError: the recipe asks for a device or a precision that is not here, or the model
@@ -118,6 +124,7 @@ def fit(
         recipe.loggers if first else (),
         recipe.model_dump(mode="json"),
         done=session.updates,
+        tracking=tracking,
     )
     watch = (watch or Watch()) if first else Watch()
     watch.begin(name, recipe.epochs * session.steps)
@@ -146,8 +153,10 @@ def _image_data(data: ImageData | Sequence[Any]) -> ImageData:
 
 
 def score(row: Mapping[str, Any]) -> float:
-    """What epochs are chosen by: top-1 on the validation images, else on the test images."""
-    return row["val_top1"] if row.get("val_top1") is not None else row["test_top1"]
+    """What epochs are chosen by: top-1 or mAP, else the loss, of validation or of test images."""
+    split = "val" if "val_loss" in row else "test"
+    found = (row.get(f"{split}_{name}") for name in ("top1", "map"))
+    return next((value for value in found if value is not None), -row[f"{split}_loss"])
 
 
 def is_best(rows: Sequence[Mapping[str, Any]]) -> bool:
@@ -193,8 +202,9 @@ class _Loop:
                 result.message = self._explain(*bad)
                 break
             self._test()
-        result.epochs = session.progress.rows
-        result.first_loss = session.progress.first_loss
+        if result.status == "finished":
+            result.predictions = session.predictions()
+        result.epochs, result.first_loss = session.progress.rows, session.progress.first_loss
         result.seconds = time.perf_counter() - self.began
         result.train_seconds = train_seconds
         if train_seconds:
@@ -242,7 +252,7 @@ class _Loop:
         """A network that knows nothing of these classes should guess: ln(classes), about."""
         self.session.progress.first_loss = loss
         guess = math.log(self.session.classes)
-        if loss > FAR * guess + 1:
+        if loss > FAR * guess + 1 and self.session.task == "classes":
             self.watch.say(
                 f"The first loss is {loss:.1f}; a guess among {self.session.classes} classes has "
                 f"{guess:.1f}. The head starts far too large, or the images are not scaled as the "
@@ -273,9 +283,7 @@ class _Loop:
             "step": session.updates,
             "lr": session.optimizer.param_groups[0]["lr"],
             "train_loss": sum(progress.losses) / len(progress.losses) if epoch else None,
-            "train_top1": session.summed(progress.hits) / (session.steps * self.recipe.batch_size)
-            if epoch
-            else None,
+            "train_top1": self._train_top1() if epoch and session.task == "classes" else None,
             **measured,
             "gamma": session.gamma(),
             "seconds": time.perf_counter() - self.began,
@@ -283,6 +291,10 @@ class _Loop:
         progress.rows.append(row)
         self.records.epoch(progress.rows)
         return row
+
+    def _train_top1(self) -> float:
+        seen = self.session.steps * self.recipe.batch_size
+        return self.session.summed(self.session.progress.hits) / seen
 
     def _stop_if_asked(self) -> None:
         if wanted := self.stopped(0):
@@ -302,15 +314,14 @@ class _Loop:
         )
 
     def _explain(self, step: int, loss: float) -> str:
-        epoch = (step - 1) // self.session.steps + 1
         rows = self.session.progress.rows
         finding = find_first_fault(self.session, self.keeper, step)
         self.session.progress.rows = rows  # of epochs since the state that it fell back on, too
         cause = finding or "it was not so when the steps before it were repeated"
-        recipe = self.recipe
         return (
-            f"the loss was {loss} at step {step} (epoch {epoch}); {cause}; "
-            f"lower lr={recipe.lr:g}, lengthen the warm-up or set clip_norm."
+            f"the loss was {loss} at step {step} (epoch "
+            f"{(step - 1) // self.session.steps + 1}); {cause}; lower lr={self.recipe.lr:g}, "
+            f"lengthen the warm-up or set clip_norm."
         )
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -28,10 +28,12 @@ from attnzoo.train.describing import (
     data_faults,
 )
 from attnzoo.train.digits import ClutteredDigits
-from attnzoo.train.folder import FolderPictures, find_splits
+from attnzoo.train.folder import FolderPictures, find_all, find_splits
 from attnzoo.train.pictures import PictureOptions, Pictures, evenly
 from attnzoo.train.plain import classes_of, plain_split
-from attnzoo.train.table import draw_share, read_table
+from attnzoo.train.redrawing import drawn_test, prefixes
+from attnzoo.train.table import draw_share, read_all, read_table
+from attnzoo.train.targets import open_targets
 
 __all__ = ["image_data", "open_data", "unchecked"]
 
@@ -88,6 +90,10 @@ def _open_digits(spec: DigitsData) -> ImageData:
 
 
 def _open_folder(spec: FolderData) -> ImageData:
+    if spec.split is not None:
+        classes, entries = find_all(Path(spec.root))
+        groups = prefixes([path for path, _ in entries], spec)
+        return _redrawn(classes, entries, groups, spec)
     limits = {"train": spec.train, "test": spec.test}
     names: dict[str, str | None] = {"test": spec.test_split}
     if isinstance(spec.validation, str):
@@ -98,11 +104,32 @@ def _open_folder(spec: FolderData) -> ImageData:
 
 
 def _open_table(spec: TableData) -> ImageData:
+    if spec.task != "classes":
+        return open_targets(spec)
+    if spec.split is not None:
+        return _redrawn(*read_all(spec.root), spec)
     classes, files = read_table(spec.root, spec.test_share, spec.seed)
     for split, limit in (("train", spec.train), ("test", spec.test)):
         chosen = evenly([label for _, label in files[split]], limit, spec.seed)
         files[split] = [files[split][index] for index in chosen]
     return _of_files(classes, files, spec, spec.validation)
+
+
+def _redrawn(
+    classes: list[str],
+    entries: list[tuple[str, int]],
+    groups: Sequence[str] | None,
+    spec: FolderData | TableData,
+) -> ImageData:
+    places = drawn_test(f"data {spec.root!r}", [label for _, label in entries], spec, groups)
+    tested = set(places)
+    files = {
+        "train": [entry for place, entry in enumerate(entries) if place not in tested],
+        "test": [entries[place] for place in places],
+    }
+    share = spec.validation if isinstance(spec.validation, float) else None
+    data = _of_files(classes, files, spec, share)
+    return replace(data, pool=FolderPictures(entries, spec), places=places)
 
 
 def _of_files(

@@ -34,6 +34,8 @@ class TrainRecipe(Config):
         label_smoothing: share of the target spread over all classes.
         class_weights: what each class's images count for in the loss: `"balanced"` so much more
             as there are fewer of them, or a number a class.
+        sampler: `"balanced"` draws as many images of each class in an epoch, those of small
+            classes several times, each time augmented anew; None takes every image once.
         clip_norm: largest norm of all gradients together; longer ones are shortened to it.
         mixup: strength α of mixup; 0 is none. With `cutmix` too, each batch gets one of them.
         cutmix: strength α of CutMix; 0 is none.
@@ -62,7 +64,7 @@ class TrainRecipe(Config):
         32
     """
 
-    added: ClassVar[tuple[str, ...]] = ("class_weights",)
+    added: ClassVar[tuple[str, ...]] = ("class_weights", "sampler")
 
     epochs: int = Field(5, ge=0)
     batch_size: int = Field(32, ge=1)
@@ -77,6 +79,7 @@ class TrainRecipe(Config):
     warmup_epochs: float = Field(1.0, ge=0)
     label_smoothing: float = Field(0.1, ge=0, lt=1)
     class_weights: Literal["balanced"] | tuple[Weight, ...] | None = None
+    sampler: Literal["balanced"] | None = None
     clip_norm: float | None = Field(None, gt=0)
     mixup: float = Field(0.0, ge=0)
     cutmix: float = Field(0.0, ge=0)

@@ -12,6 +12,7 @@ from typing import Any
 from attnzoo.errors import OptionError
 from attnzoo.files import written_whole
 from attnzoo.train.extras import MissingExtraError, require
+from attnzoo.train.tracking import EXPERIMENT, Tracking, mlflow_server
 
 __all__ = ["METRICS", "TENSORBOARD", "Records"]
 
@@ -28,6 +29,7 @@ class Records:
         loggers: `"wandb"`, `"mlflow"`.
         options: what the run is, for the other loggers.
         done: steps that were done before, where the training is taken up again.
+        tracking: where the run stands, for the other loggers.
 
     Raises:
         MissingExtraError: TensorBoard's writer, or a logger that was asked for, is not installed.
@@ -40,9 +42,10 @@ class Records:
         loggers: Iterable[str],
         options: dict[str, Any],
         done: int = 0,
+        tracking: Tracking | None = None,
     ) -> None:
         self.folder = folder
-        self.loggers = [_logger(kind, name, folder) for kind in loggers]
+        self.loggers = [_logger(kind, name, folder, tracking or Tracking()) for kind in loggers]
         for logger in self.loggers:
             logger.log_hyperparams(options)
         if folder is not None:
@@ -88,17 +91,19 @@ class Records:
                 run.finish(0 if good else 1)
 
 
-def _logger(kind: str, name: str, folder: Path | None) -> Any:
+def _logger(kind: str, name: str, folder: Path | None, tracking: Tracking) -> Any:
     classes = {"wandb": "WandbLogger", "mlflow": "MLFlowLogger"}
     if kind not in classes:
         raise OptionError(f"loggers: {kind!r} is none of {', '.join(classes)}.")
     where = "." if folder is None else str(folder)
-    options = {"wandb": {"name": name, "project": "attnzoo", "save_dir": where}}
-    server = os.environ.get("MLFLOW_TRACKING_URI", "sqlite:///mlflow.db")
-    options["mlflow"] = {
-        "run_name": name,
-        "experiment_name": "attnzoo",
-        "tracking_uri": server,
+    options: dict[str, dict[str, Any]] = {
+        "wandb": {"name": name, "project": EXPERIMENT, "save_dir": where, **tracking.wandb},
+        "mlflow": {
+            "run_name": name,
+            "experiment_name": EXPERIMENT,
+            "tracking_uri": mlflow_server(),
+            **({"tags": tracking.mlflow} if tracking.mlflow else {}),
+        },
     }
     for home in HOMES:
         try:

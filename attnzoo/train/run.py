@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import platform
 import time
 from collections.abc import Mapping
 from contextlib import nullcontext, suppress
@@ -12,7 +11,6 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import torch
 from safetensors.torch import load_file
 from torch import nn
 
@@ -20,21 +18,23 @@ from attnzoo.backbones import NetworkRecipe
 from attnzoo.checkpoint import NETWORK, save
 from attnzoo.costs import cost
 from attnzoo.errors import OptionError
-from attnzoo.surgery import attention_modules, recipes
 from attnzoo.train.aside import put_aside
 from attnzoo.train.claim import claimed
 from attnzoo.train.config import parse
 from attnzoo.train.data import ImageData, uneven_classes
 from attnzoo.train.devices import launch
-from attnzoo.train.environment import environment, package_versions
+from attnzoo.train.environment import environment
 from attnzoo.train.identity import changes, identified
 from attnzoo.train.log import run_log
-from attnzoo.train.loop import FitResult, fit, score
+from attnzoo.train.loop import fit
 from attnzoo.train.opened import open_data, unchecked
+from attnzoo.train.outcome import result_of, summary, title
+from attnzoo.train.predictions import PREDICTIONS, Predictions, save_predictions
 from attnzoo.train.saved_maps import MAPS, save_maps
-from attnzoo.train.spec import RunResult, RunSpec, policy_title
+from attnzoo.train.spec import RunResult, RunSpec
 from attnzoo.train.start import Start, build
 from attnzoo.train.state import CHECKPOINT
+from attnzoo.train.tracking import Tracking
 from attnzoo.train.watch import Watch
 
 __all__ = ["ENVIRONMENT", "RESULT", "SPEC", "train", "with_digests"]
@@ -53,20 +53,22 @@ def train(
     data: ImageData | None = None,
     watch: Watch | None = None,
     repository: str | Path = ".",
+    tracking: Tracking | None = None,
 ) -> RunResult:
     """Do one run.
 
     Args:
         run: what to do.
         folder: where to leave `run.json`, `environment.json`, `log.txt`, `metrics.csv`,
-            `attention.safetensors`, `network.safetensors` (as `keep` says), `tensorboard/` and
-            `result.json`. They appear together, when
-            the run is over: a folder by that name is a finished run, and is not done again. Until
-            then a hidden folder beside it, `.<name>.partial`, keeps what an interrupted run goes
-            on from. None writes nothing.
-        data: what `open_data(run.data)` returned, where it is at hand already.
+            `attention.safetensors`, `network.safetensors` (as `keep` says), `tensorboard/`,
+            `predictions.npz` and `result.json`. They appear together, when the run is over: a
+            folder by that name is a finished run, and is not done again. Until then a hidden
+            folder beside it, `.<name>.partial`, keeps what an interrupted run goes on from. None
+            writes nothing.
+        data: what `open_data(run.prepared)` returned, where it is at hand already.
         watch: is told about the progress.
         repository: a folder whose git commit `environment.json` is to tell.
+        tracking: group and tags of the run in the recipe's loggers.
 
     Raises:
         AttnzooError: the run's description is wrong: an unknown name, an option that does not
@@ -90,15 +92,15 @@ def train(
         raise OptionError(fault)
     watch = watch or Watch()
     if folder is None:
-        data = data or open_data(run.data, run.expected)
-        return _do(run, None, data, watch, launch(run.train))[0]
+        data = data or open_data(run.prepared)
+        return _do(run, None, data, watch, launch(run.train), tracking)[0]
     folder = Path(folder)
     run = run if run.digests else with_digests(run, data)
     if done := _finished(folder, run):
         return done
     with claimed(folder) if _is_first_process() else nullcontext():
         # Somebody may have finished it before the claim was had.
-        return _finished(folder, run) or _do_into(folder, run, data, watch, repository)
+        return _finished(folder, run) or _do_into(folder, run, data, watch, repository, tracking)
 
 
 def with_digests(run: RunSpec, data: ImageData | None = None) -> RunSpec:
@@ -108,7 +110,7 @@ def with_digests(run: RunSpec, data: ImageData | None = None) -> RunSpec:
         run: what to do.
         data: what `open_data` returned for it, where it is at hand already.
     """
-    return identified(run, data or open_data(unchecked(run.data), run.expected))
+    return identified(run, data or open_data(unchecked(run.prepared)))
 
 
 def _is_first_process() -> bool:
@@ -117,13 +119,18 @@ def _is_first_process() -> bool:
 
 
 def _do_into(
-    folder: Path, run: RunSpec, data: ImageData | None, watch: Watch, repository: str | Path
+    folder: Path,
+    run: RunSpec,
+    data: ImageData | None,
+    watch: Watch,
+    repository: str | Path,
+    tracking: Tracking | None,
 ) -> RunResult:
     partial = folder.with_name(f".{folder.name}.partial")
     if _is_first_process() and (result := _result_in(partial, run)):
         _publish(partial, folder)  # killed just before this
         return result
-    data = data or open_data(run.data, run.expected)
+    data = data or open_data(run.prepared)
     fabric = launch(run.train)
     first = fabric.is_global_zero
     if first:
@@ -132,7 +139,9 @@ def _do_into(
     with run_log(partial / LOG, watch) if first else nullcontext(watch) as watch:
         if first:
             _add_environment(partial / ENVIRONMENT, environment(repository))
-        result, model, network = _do(run, partial, data, watch, fabric)
+        result, model, network, said = _do(run, partial, data, watch, fabric, tracking)
+        if first and said is not None:
+            save_predictions(said, partial / PREDICTIONS)
         if first and result.sites:
             save(model, partial / ATTENTION, what="attention")
             if result.status == "finished":
@@ -231,8 +240,13 @@ def _finished(folder: Path, run: RunSpec) -> RunResult | None:
 
 
 def _do(
-    run: RunSpec, folder: Path | None, data: ImageData, watch: Watch, fabric: Any
-) -> tuple[RunResult, nn.Module, NetworkRecipe]:
+    run: RunSpec,
+    folder: Path | None,
+    data: ImageData,
+    watch: Watch,
+    fabric: Any,
+    tracking: Tracking | None,
+) -> tuple[RunResult, nn.Module, NetworkRecipe, Predictions | None]:
     began = time.perf_counter()
     start = build(run, len(data.classes))
     model = start.model
@@ -247,21 +261,22 @@ def _do(
         folder=folder,
         identity=f"{run.identity} keep={run.keep}",
         watch=watch,
-        name=_title(run),
+        name=title(run),
         fabric=fabric,
         leave_checkpoint=True,
         best=folder / BEST if folder is not None and run.keep == "best" else None,
         fresh_head=start.trained is None or start.trained.replaced,
+        tracking=tracking,
     )
     # A run that was taken up again took as long as its parts.
     seconds = max(time.perf_counter() - began, fitted.seconds)
-    result = _result(run, data, start, price, fitted, seconds)
+    result = result_of(run, data, start, price, fitted, seconds)
     if fabric.is_global_zero:
-        watch.end(_summary(run, result))
+        watch.end(summary(run, result))
     network = replace(
         start.recipe, classes=tuple(data.classes), size=data.size, input=dict(data.prepared)
     )
-    return result, model, network
+    return result, model, network, fitted.predictions
 
 
 def _opening(run: RunSpec, data: ImageData, start: Start) -> list[str]:
@@ -272,84 +287,4 @@ def _opening(run: RunSpec, data: ImageData, start: Start) -> list[str]:
         lines.append(f"pictures: {told}; where the data say nothing, {run.expected.origin}.")
     if uneven := uneven_classes(data):
         lines.append(uneven)
-    return [f"{_title(run)}: {line}" for line in lines]
-
-
-def _result(
-    run: RunSpec, data: ImageData, start: Start, price: Any, fitted: FitResult, seconds: float
-) -> RunResult:
-    model, trained = start.model, start.trained
-    last = fitted.epochs[-1] if fitted.epochs and fitted.status == "finished" else {}
-    plain = run.variant.policy is None
-    return RunResult(
-        backbone=run.backbone,
-        variant=run.variant.title,
-        policy="" if plain else policy_title(run.variant.policy),
-        block="" if plain else run.variant.block,
-        start="" if plain else run.variant.start,
-        seed=run.train.seed,
-        status=fitted.status,
-        message=fitted.message,
-        top1=last.get("test_top1"),
-        top5=last.get("test_top5"),
-        balanced=last.get("test_balanced"),
-        test_loss=last.get("test_loss"),
-        sites=len(attention_modules(model)),
-        places=" + ".join(str(call) for recipe in recipes(model) for call in recipe.policies),
-        parameters=price.parameters,
-        macs=price.macs,
-        activation_bytes=price.activation_bytes,
-        gamma=last.get("gamma"),
-        epochs=sum(row["epoch"] > 0 for row in fitted.epochs),
-        seconds=seconds,
-        train_seconds=fitted.train_seconds,
-        images_per_second=fitted.images_per_second,
-        backbone_hash=start.fingerprint,
-        weights="" if trained is None else trained.source,
-        weights_digest="" if trained is None else trained.digest,
-        weights_note="" if trained is None else str(trained),
-        kept=_kept(run, fitted),
-        first_loss=fitted.first_loss,
-        input=dict(data.prepared),
-        device=_device(model),
-        versions={"python": platform.python_version(), **package_versions()},
-    )
-
-
-def _kept(run: RunSpec, fitted: FitResult) -> str:
-    if run.keep == "attention":
-        return "the attention alone"
-    if run.keep == "all" or not fitted.epochs:
-        return f"{NETWORK}: the network at the end"
-    best = max(fitted.epochs, key=score)
-    images = "validation" if best.get("val_top1") is not None else "test"
-    flatters = ", whose top-1 there flatters it" if images == "test" else ""
-    return (
-        f"{NETWORK}: the network after epoch {best['epoch']}, the best of {len(fitted.epochs)} on "
-        f"the {images} images{flatters}"
-    )
-
-
-def _summary(run: RunSpec, result: RunResult) -> str:
-    if result.status == "diverged":
-        return f"{_title(run)}: stopped, {result.message}"
-    return (
-        f"{_title(run)}: top-1 {100 * (result.top1 or 0):.1f}%, {result.sites} sites, "
-        f"{_count_text(result.parameters)} parameters, {result.seconds:.0f} s"
-    )
-
-
-def _count_text(count: int) -> str:
-    return f"{count / 1e6:.2f} M" if count >= 1e5 else f"{count:,}"
-
-
-def _title(run: RunSpec) -> str:
-    return f"{run.backbone}, {run.variant.title}, seed {run.train.seed}"
-
-
-def _device(model: nn.Module) -> str:
-    device = next(model.parameters()).device
-    if device.type == "cuda":
-        return torch.cuda.get_device_name(device)
-    count = torch.get_num_threads()
-    return f"{device.type}, {count} thread{'s' * (count > 1)}"
+    return [f"{title(run)}: {line}" for line in lines]

@@ -24,13 +24,14 @@ from attnzoo.train.data import TEST_BATCH, ImageData
 from attnzoo.train.devices import trained_copy
 from attnzoo.train.freezing import hold_fixed, path_of, stages
 from attnzoo.train.mixing import make_mixing
+from attnzoo.train.predictions import Predictions
 from attnzoo.train.recipe import TrainRecipe
 from attnzoo.train.schedule import Schedule
+from attnzoo.train.tasks import check_task, loss_of, measured
+from attnzoo.train.testing import predictions, summed, tested
 from attnzoo.tuning import param_groups, unfreeze
 
 __all__ = ["Progress", "Session"]
-
-TOP = 5  # classes that a right answer may be among, beside the first
 
 
 @dataclass
@@ -85,6 +86,9 @@ class Session:
         self.fabric = fabric
         self.recipe = recipe
         self.classes = len(data.classes)
+        self.task = data.task
+        check_task(self.task, recipe)
+        self.places = data.test_places
         self.target = model
         self.stages = stages(model, recipe)
         if recipe.freeze is not None:
@@ -123,6 +127,7 @@ class Session:
             else ModelEmaV3(self.model, decay=recipe.ema, use_warmup=True)
         )
         self.progress = Progress()
+        self.answers: Tensor | None = None  # of this process, on its test images
 
     @property
     def updates(self) -> int:
@@ -220,7 +225,7 @@ class Session:
         if self.fabric.world_size > 1:
             timm.utils.distribute_bn(self.tested, self.fabric.world_size, reduce=True)
 
-    def test(self, check: Callable[[], None] = lambda: None) -> dict[str, float]:
+    def test(self, check: Callable[[], None] = lambda: None) -> dict[str, float | None]:
         """What is measured on all test images, and on the validation images where there are some.
 
         Mean cross-entropy, top-1, of more than five classes top-5, and balanced accuracy, the mean
@@ -228,42 +233,33 @@ class Session:
         raise.
         """
         self.share_statistics()
-        measured = self._tested(self.test_loader, "test", check)
+        found, self.answers = self._tested(self.test_loader, "test", check)
         if self.validation_loader is not None:
-            measured |= self._tested(self.validation_loader, "val", check)
-        return measured
+            found |= self._tested(self.validation_loader, "val", check)[0]
+        return found
 
-    @torch.no_grad()
-    def _tested(self, loader: Any, split: str, check: Callable[[], None]) -> dict[str, float]:
-        model = self.tested.eval()
-        keys: Any = loader.sampler
-        left = keys.real
-        sums = torch.zeros(4, dtype=torch.float64)
-        by_class = torch.zeros(2, self.classes, dtype=torch.float64)  # right, all
-        for batch in loader:
-            images, labels = self.fabric.to_device(batch)
-            with self.fabric.autocast():
-                outputs = model(images.contiguous(memory_format=torch.channels_last))
-            outputs, labels = outputs.float()[:left], labels[:left]
-            left -= len(labels)
-            best = outputs.topk(min(TOP, outputs.shape[1])).indices == labels[:, None]
-            loss = F.cross_entropy(outputs, labels, reduction="sum")
-            batch_sums = (loss, best[:, 0].sum(), best.sum(), torch.tensor(len(labels)))
-            sums += torch.tensor([float(part) for part in batch_sums], dtype=torch.float64)
-            labels, right = labels.cpu(), best[:, 0].cpu().double()
-            by_class[0].index_add_(0, labels, right)
-            by_class[1].index_add_(0, labels, torch.ones_like(right))
-            check()
-        loss, first, among, count = self._summed(sums)
-        right, there = torch.tensor(self._summed(by_class.flatten())).view(2, -1)
-        balanced = float((right[there > 0] / there[there > 0]).mean())
-        shares = {f"{split}_loss": loss / count, f"{split}_top1": first / count}
-        shares |= {f"{split}_top5": among / count} if self.classes > TOP else {}
-        return shares | {f"{split}_balanced": balanced}
+    def _tested(
+        self, loader: Any, split: str, check: Callable[[], None]
+    ) -> tuple[dict[str, float | None], Tensor | None]:
+        if self.task != "classes":
+            return measured(self.task, self.tested, loader, self.fabric, split, check), None
+        return tested(self.tested, loader, self.fabric, split, self.classes, check)
+
+    def predictions(self) -> Predictions | None:
+        """What the network answered at the last test, which is made where there was none yet.
+
+        None where it is asked for something else than one class.
+        """
+        if self.task != "classes":
+            return None
+        if self.answers is None:
+            self.test()
+        assert self.answers is not None
+        return predictions(self.answers, self.fabric, self.classes, self.places)
 
     def summed(self, number: float) -> float:
         """`number` over all processes."""
-        return self._summed(torch.tensor([number], dtype=torch.float64))[0]
+        return summed(self.fabric, torch.tensor([number], dtype=torch.float64))[0]
 
     def gamma(self) -> float | None:
         """Mean |γ|: how far attention has been let in, 0 at an identity start. None without γ."""
@@ -296,6 +292,9 @@ class Session:
             images, targets = self.mix(images, labels, (*place, number, self.fabric.global_rank))
             labels, smoothing = targets.argmax(1), 0.0
         outputs = self.network(images.contiguous(memory_format=torch.channels_last))
+        if self.task != "classes":
+            loss = loss_of(self.task, outputs[:, : self.classes], targets, smoothing)
+            return loss, torch.zeros((), device=outputs.device)
         loss = F.cross_entropy(
             outputs, targets, weight=self.class_weights, label_smoothing=smoothing
         )
@@ -314,11 +313,6 @@ class Session:
         return param_groups(
             self.model, self.lr, recipe.weight_decay, attention_lr_scale=recipe.attention_lr_scale
         )
-
-    def _summed(self, sums: Tensor) -> list[float]:
-        if self.fabric.world_size > 1:
-            sums = self.fabric.all_reduce(sums.to(self.fabric.device), reduce_op="sum")
-        return sums.tolist()
 
 
 _AT_ONCE = nullcontext()

@@ -11,7 +11,7 @@ from pydantic import Field
 from attnzoo.backbones import InputOptions, input_options
 from attnzoo.errors import OptionError
 from attnzoo.train.config import Config
-from attnzoo.train.describing import DataSpec, DigitsData
+from attnzoo.train.describing import DataSpec, DigitsData, Redrawn
 from attnzoo.train.recipe import TrainRecipe
 
 Keep = Literal["attention", "all", "best"]
@@ -106,9 +106,15 @@ class RunSpec(Config):
         return input_options(self.backbone, options.pop("weights"), options)
 
     @property
+    def drawn(self) -> DataSpec:
+        """The data, as they are drawn for this run's seed where that is asked for."""
+        return self.data.at(self.train.seed) if isinstance(self.data, Redrawn) else self.data
+
+    @property
     def prepared(self) -> DataSpec:
-        """The data, with what the backbone's weights expect where nothing is given."""
-        return self.data if isinstance(self.data, DigitsData) else self.data.filled(self.expected)
+        """The same, with what the backbone's weights expect where nothing is given."""
+        data = self.drawn
+        return data if isinstance(data, DigitsData) else data.filled(self.expected)
 
     @property
     def shape(self) -> tuple[int, int, int]:
@@ -165,7 +171,12 @@ class RunResult(Config):
             choosing that by the test set would flatter).
         top5: share with the right class among the five best; None with five classes or fewer.
         balanced: mean over the classes of the share that was right.
-        test_loss: cross-entropy then.
+        macro_f1: mean over the classes of F1.
+        calibration_error: expected, over 15 bins of confidence.
+        map, f1: of several labels an image, mean over the labels of average precision and F1.
+        mae, r2: of a number an image, the mean absolute error and the variance that is explained.
+        test_loss: cross-entropy then, the negative log-likelihood in nats; of numbers the mean
+            squared error.
         sites: blocks put in.
         places: the policies that placed them, `auto` resolved.
         parameters, macs, activation_bytes: of the whole network, for one image of the run's size.
@@ -195,6 +206,12 @@ class RunResult(Config):
     top1: float | None
     top5: float | None = None
     balanced: float | None = None
+    macro_f1: float | None = None
+    calibration_error: float | None = None
+    map: float | None = None
+    f1: float | None = None
+    mae: float | None = None
+    r2: float | None = None
     test_loss: float | None
     sites: int
     places: str

@@ -10,7 +10,7 @@ from attnzoo.checks import did_you_mean
 from attnzoo.errors import DataError
 from attnzoo.train.extras import require
 
-__all__ = ["draw_share", "read_table"]
+__all__ = ["draw_share", "read_all", "read_rows", "read_table", "splits_of"]
 
 NEEDED, KNOWN = ("path", "label"), ("path", "label", "split", "group")
 SPLITS = {"train": "train", "test": "test", "val": "validation", "validation": "validation"}
@@ -31,6 +31,51 @@ def read_table(path: str | Path, test_share: float, seed: int) -> tuple[list[str
     Raises:
         DataError: the file cannot be read, a column or a split is missing, or a label is empty.
     """
+    owner, path, columns, rows = read_rows(path)
+    classes = sorted({row["label"] for row in rows})
+    labels = [classes.index(row["label"]) for row in rows]
+    splits = splits_of(owner, rows, columns, labels, test_share, seed)
+    files: Files = {}
+    for row, label, split in zip(rows, labels, splits, strict=True):
+        files.setdefault(split, []).append((str(path.parent / row["path"]), label))
+    for split in ("train", "test"):
+        there = {label for _, label in files.get(split, [])}
+        gone = [name for index, name in enumerate(classes) if index not in there]
+        if gone:
+            raise DataError(f"{owner} has no picture to {split} on of: {', '.join(gone[:10])}.")
+    if len(classes) < 2:
+        raise DataError(f"{owner} has one class, {classes[0]!r}; two are needed.")
+    return classes, files
+
+
+def read_all(path: str | Path) -> tuple[list[str], list[tuple[str, int]], list[str] | None]:
+    """The classes in a table, all its pictures, and their groups where there is such a column.
+
+    Raises:
+        DataError: as `read_table`; or the table has splits of its own.
+    """
+    owner, path, columns, rows = read_rows(path)
+    if "split" in columns:
+        raise DataError(f"{owner} has a column split; it does not go with split: by seed.")
+    classes = sorted({row["label"] for row in rows})
+    if len(classes) < 2:
+        raise DataError(f"{owner} has one class, {classes[0]!r}; two are needed.")
+    files = [(str(path.parent / row["path"]), classes.index(row["label"])) for row in rows]
+    return classes, files, [row["group"] for row in rows] if "group" in columns else None
+
+
+def read_rows(
+    path: str | Path, *, empty: bool = False
+) -> tuple[str, Path, list[str], list[dict[str, str]]]:
+    """What errors call a table, its path, its columns and its rows, which have all it takes.
+
+    Args:
+        path: the CSV file.
+        empty: whether a label may be.
+
+    Raises:
+        DataError: as `read_table`.
+    """
     path = Path(path).expanduser()
     try:
         with path.open(newline="", encoding="utf-8-sig") as file:
@@ -49,27 +94,16 @@ def read_table(path: str | Path, test_share: float, seed: int) -> tuple[list[str
             f"{owner} has no column {' and no column '.join(map(repr, lacking))}.{hints} It needs "
             f"path and label, and may have split and group; it has: {', '.join(columns)}."
         )
-    empty = [n for n, row in enumerate(rows, start=2) if not (row["path"] and row["label"])]
-    if empty or not rows:
-        where = f"line {empty[0]} has no path or no label" if empty else "it has no rows"
+    without = [
+        n for n, row in enumerate(rows, start=2) if not (row["path"] and (row["label"] or empty))
+    ]
+    if without or not rows:
+        where = f"line {without[0]} has no path or no label" if without else "it has no rows"
         raise DataError(f"{owner}: {where}.")
-    classes = sorted({row["label"] for row in rows})
-    labels = [classes.index(row["label"]) for row in rows]
-    splits = _splits(owner, rows, columns, labels, test_share, seed)
-    files: Files = {}
-    for row, label, split in zip(rows, labels, splits, strict=True):
-        files.setdefault(split, []).append((str(path.parent / row["path"]), label))
-    for split in ("train", "test"):
-        there = {label for _, label in files.get(split, [])}
-        gone = [name for index, name in enumerate(classes) if index not in there]
-        if gone:
-            raise DataError(f"{owner} has no picture to {split} on of: {', '.join(gone[:10])}.")
-    if len(classes) < 2:
-        raise DataError(f"{owner} has one class, {classes[0]!r}; two are needed.")
-    return classes, files
+    return owner, path, columns, rows
 
 
-def _splits(
+def splits_of(
     owner: str,
     rows: Sequence[dict[str, str]],
     columns: Sequence[str],
@@ -77,6 +111,7 @@ def _splits(
     share: float,
     seed: int,
 ) -> list[str]:
+    """The split of each row: by its column, or drawn."""
     if "split" in columns:
         wrong = [(n, row["split"]) for n, row in enumerate(rows, 2) if row["split"] not in SPLITS]
         if wrong:

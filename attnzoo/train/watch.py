@@ -75,7 +75,9 @@ class RunBar(Watch):
         self.bars.advance(self.task)
 
     def epoch(self, row: dict[str, Any]) -> None:
-        self.note = f", top-1 {100 * row['test_top1']:.1f}%"
+        top1 = row["test_top1"]
+        told = f"loss {row['test_loss']:.4g}" if top1 is None else f"top-1 {100 * top1:.1f}%"
+        self.note = f", {told}"
 
     def end(self, line: str) -> None:
         self._remove()

@@ -73,7 +73,10 @@ def trained(folder: Path | None = None, watch: Watch | None = None, **changes: A
 
 def outcome(result: FitResult, model: nn.Module) -> Any:
     weights = {key: tensor.flatten().tolist() for key, tensor in model.state_dict().items()}
-    return {"rows": result.epochs, "weights": weights, "message": result.message}
+    said = result.predictions
+    answers = [] if said is None else [said.labels.tolist(), said.log_probability.tolist()]
+    told = {"rows": result.epochs, "weights": weights, "message": result.message}
+    return {**told, "answers": answers}
 
 
 class Ends(Watch):

@@ -64,6 +64,8 @@ def same(found: dict[str, Any], expected: dict[str, Any]) -> None:
     for row, other in zip(found["rows"], expected["rows"], strict=True):
         numbers = [{k: v for k, v in r.items() if k != "seconds"} for r in (row, other)]
         assert numbers[0] == pytest.approx(numbers[1], rel=1e-4)
+    for ours, theirs in zip(found["answers"], expected["answers"], strict=True):
+        assert ours == pytest.approx(theirs, rel=1e-3)  # of all images, in order
     assert found["weights"].keys() == expected["weights"].keys()
     for key, values in found["weights"].items():
         assert values == pytest.approx(expected["weights"][key], rel=1e-3, abs=1e-5), key

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import random
+from collections import Counter
 
 import numpy as np
 import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from training import DATA, recipe
 
+from attnzoo.errors import OptionError
+from attnzoo.train import open_data
 from attnzoo.train.keys import TestKeys, TrainKeys, drawing
 
 
@@ -79,3 +83,24 @@ def test_draws_depend_on_the_key_and_leave_the_generators_alone() -> None:
         assert first == (torch.rand(1).item(), random.random(), np.random.rand())
     with drawing((1, 2, 4)):
         assert first[0] != torch.rand(1).item()
+
+
+def test_balanced_keys_have_as_many_of_each_class() -> None:
+    labels = [0] * 30 + [1] * 6 + [2] * 3
+    keys = TrainKeys(39, seed=1, batch_size=6, labels=labels)
+    keys.set_epoch(2)
+    drawn = [index for _, _, index in keys]
+    assert len(drawn) == len(keys) == 36
+    assert Counter(labels[index] for index in drawn) == {0: 12, 1: 12, 2: 12}
+    assert len({index for index in drawn if labels[index] == 0}) == 12
+    assert Counter(index for index in drawn if labels[index] == 1) == dict.fromkeys(
+        range(30, 36), 2
+    )
+    assert drawn == [index for _, _, index in keys]
+    keys.set_epoch(3)
+    assert drawn != [index for _, _, index in keys]
+
+
+def test_balanced_is_refused_where_images_are_made_anew() -> None:
+    with pytest.raises(OptionError, match="in equal shares"):
+        open_data(DATA).loaders(recipe(sampler="balanced"))

@@ -26,7 +26,7 @@ def test_a_finished_run_leaves_everything(tmp_path: Path) -> None:
     names = sorted(entry.name for entry in (tmp_path / "run").iterdir())
     assert names == [
         *("attention.safetensors", "environment.json", "log.txt", "maps.npz", "metrics.csv"),
-        *("network.safetensors", "result.json", "run.json", "tensorboard"),
+        *("network.safetensors", "predictions.npz", "result.json", "run.json", "tensorboard"),
     ]
     assert (result.sites, result.places) == (1, "pre-pool")
     written = json.loads((tmp_path / "run" / "result.json").read_text())

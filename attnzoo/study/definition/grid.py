@@ -20,10 +20,13 @@ from attnzoo.study.definition.controls import (
 from attnzoo.study.definition.variants import PLAIN, StudyVariant, excludes
 from attnzoo.train import Config, DataSpec, DigitsData, Keep, OwnData, RunSpec, TrainRecipe
 
-__all__ = ["Backbone", "Correction", "Study", "digest_keys", "study_yaml"]
+__all__ = ["Backbone", "Correction", "Metric", "Study", "digest_keys", "study_yaml"]
 
 Correction = Literal["holm", "fdr"]
 """`holm` keeps the chance of any wrong verdict at 5%; `fdr` the share of wrong ones, to screen."""
+
+Metric = Literal["top1", "balanced", "macro_f1", "nll", "map", "f1", "mae", "r2"]
+"""What verdicts are on."""
 
 
 class Backbone(Config):
@@ -64,9 +67,12 @@ class Study(Config):
         exclude: what is left out; each entry holds parts of a backbone and a variant.
         controls: which controls `parse_study` adds for every attention block: `conv`, of its
             size, and `affine`, of the smallest.
-        difference_points: the difference in top-1, in percentage points, that the study is to be
+        metric: what verdicts are on: `top1`, `balanced` accuracy, `macro_f1`, or `nll`, the
+            negative log-likelihood, of which lower is better; of several labels an image `map` or
+            `f1`, of a number `mae` or `r2`; in hundredths, as shares in percent.
+        difference_points: the difference in the metric, in hundredths, that the study is to be
             able to see; how many more seeds that takes is told by the report.
-        same_within: the difference in top-1, in percentage points, below which two count as the
+        same_within: the difference in the metric, in hundredths, below which two count as the
             same; without it nothing is called the same.
         correction: of the verdicts, for the number of comparisons.
         keep: what of its network each run leaves, as in `RunSpec`: `attention`, `all` or `best`.
@@ -76,7 +82,7 @@ class Study(Config):
         measure: whether to measure latency, throughput and memory once the runs are done.
     """
 
-    added: ClassVar[tuple[str, ...]] = ("keep", "digests")
+    added: ClassVar[tuple[str, ...]] = ("keep", "digests", "metric")
 
     name: str
     question: str = ""
@@ -88,6 +94,7 @@ class Study(Config):
     variants: tuple[StudyVariant, ...]
     exclude: tuple[dict[str, Any], ...] = ()
     controls: tuple[ControlName, ...] = CONTROLS
+    metric: Metric = "top1"
     difference_points: float = Field(1.0, gt=0, le=100)
     same_within: float | None = Field(None, gt=0, le=100)
     correction: Correction = "holm"

@@ -7,12 +7,31 @@ from typing import Any, get_args
 
 from attnzoo.checks import did_you_mean
 from attnzoo.study.definition.entries import shown
-from attnzoo.study.definition.grid import Correction
+from attnzoo.study.definition.grid import Correction, Metric
 
-__all__ = ["judgement_faults", "read_seeds"]
+__all__ = ["judgement_faults", "read_seeds", "settled_metric"]
 
 UNTIL = "{until: decided, least: 5, most: 20}"
 MOST_LOOKS = 200
+
+
+METRICS_OF: dict[str, tuple[Metric, ...]] = {
+    "classes": ("top1", "balanced", "macro_f1", "nll"),
+    "multilabel": ("map", "f1"),
+    "regression": ("mae", "r2"),
+}
+"""What a network is asked for → what verdicts can be on, first what they are without a word."""
+
+
+def _task(content: Mapping[str, Any]) -> str:
+    data = content.get("data")
+    task = data.get("task") if isinstance(data, Mapping) else None
+    return task if isinstance(task, str) and task in METRICS_OF else "classes"
+
+
+def settled_metric(content: Mapping[str, Any]) -> Any:
+    """What a study's verdicts are on: what it says, or what its data ask for."""
+    return content.get("metric", METRICS_OF[_task(content)][0])
 
 
 def judgement_faults(content: Mapping[str, Any]) -> list[str]:
@@ -26,6 +45,13 @@ def judgement_faults(content: Mapping[str, Any]) -> list[str]:
                 f"{key}: must be a number of percentage points above 0, e.g. {example} "
                 f"(given: {shown(points)})."
             )
+    metrics = METRICS_OF[_task(content)]
+    metric = content.get("metric", metrics[0])
+    if metric not in metrics:
+        found.append(
+            f"metric: {shown(metric)} is none.{did_you_mean(str(metric), metrics)} "
+            f"There are: {', '.join(metrics)}."
+        )
     correction = content.get("correction", "holm")
     if correction not in get_args(Correction):
         known = get_args(Correction)

@@ -16,7 +16,7 @@ from attnzoo.errors import StudyError
 from attnzoo.study.definition.controls import CONTROLS, ControlName, with_baselines
 from attnzoo.study.definition.entries import MOST_RUNS, items_of, read_variants, shown
 from attnzoo.study.definition.grid import Backbone, Study
-from attnzoo.study.definition.judging import judgement_faults, read_seeds
+from attnzoo.study.definition.judging import judgement_faults, read_seeds, settled_metric
 from attnzoo.study.definition.lines import Source, check_extent, read_yaml
 from attnzoo.study.definition.variants import (
     EXCLUSION_KEYS,
@@ -93,6 +93,11 @@ def _parse(content: Any, source: Source, base: Path) -> Study:
             f"keep: must be one of {', '.join(get_args(Keep))} (given: {content['keep']!r})."
         )
     found += judgement_faults(content)
+    if look_from is not None and isinstance(data, Mapping) and data.get("split"):
+        found.append(
+            "seeds: until: decided does not go with split: by seed, whose differences hang "
+            "together; write a list."
+        )
     if not isinstance(content.get("question", ""), str):
         found.append(f"question: must be a text (given: {shown(content['question'])}).")
     found += _name_faults(content["name"])
@@ -112,6 +117,7 @@ def _parse(content: Any, source: Source, base: Path) -> Study:
             "data": data,
             "train": train,
             "seeds": seeds,
+            "metric": settled_metric(content),
             "look_from": look_from,
             "backbones": [entry for _, entry in backbones],
             "variants": [variant for _, variant in variants],

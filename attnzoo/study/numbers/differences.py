@@ -11,6 +11,7 @@ from typing import Literal
 from attnzoo.study.numbers.effects import effect_size
 from attnzoo.study.numbers.equivalence import posterior, same_p
 from attnzoo.study.numbers.inference import EQUAL, mean_interval, paired_p, permutation_p
+from attnzoo.study.numbers.resampled import resampled_p
 from attnzoo.study.numbers.rules import LEVEL
 from attnzoo.study.numbers.sequential import sequential_p, sequential_same_p
 
@@ -21,7 +22,7 @@ Verdict = Literal["better", "worse", "same", "no evidence"]
 
 @dataclass(frozen=True)
 class Difference:
-    """Accuracy against a baseline, seed by seed.
+    """A metric against a baseline, seed by seed.
 
     What the spread over seeds tells is None with a single pair; what is about a margin, where the
     study settled none.
@@ -29,14 +30,16 @@ class Difference:
     Attributes:
         baseline: the variant compared with.
         seeds: how many pairs.
-        mean: mean difference in top-1, as a share.
+        mean: mean difference, as a share.
         deviation: standard deviation of the differences.
         low, high: 95% interval of the mean by Student's t, of this comparison alone.
-        effect: Cohen's d_z, the mean over the deviation; None where the deviation is 0.
+        effect: Cohen's d_z, the mean over the deviation; None where the deviation is 0, or where
+            splits share images.
         effect_low, effect_high: its 95% interval by noncentral t.
         p: of the paired t test; where it is looked at after each seed, the smallest level that
             would have decided.
-        p_permutation: of the exact sign-flip test, for comparison; at least 2/2ⁿ with n pairs.
+        p_permutation: of the exact sign-flip test, for comparison; at least 2/2ⁿ with n pairs;
+            None where splits share images.
         p_corrected: p after the correction over all comparisons of the study.
         verdict: what the corrected p say at 5%.
         more_seeds: how many it would take, beyond these, to find a difference of the chosen size
@@ -47,9 +50,10 @@ class Difference:
         p_same_corrected: after the correction.
         more_for_same: how many more seeds it would take to show that two which do not differ are
             the same, as `more_seeds`.
-        probability_worse, probability_same, probability_better: that the true difference is below,
-            within or above the margins, with normal differences and a flat prior; None where the
-            deviation is 0. They are of this comparison alone and decide nothing.
+        probability_worse, probability_same, probability_better: that the true difference is
+            beyond the margin for the worse, within it, and beyond it for the better, with normal
+            differences and a flat prior; None where the deviation is 0. They are of this
+            comparison alone and decide nothing.
     """
 
     baseline: str
@@ -88,18 +92,23 @@ def paired_difference(
     margin: float | None = None,
     looks: tuple[int, int] | None = None,
     seeds: Sequence[int] = (),
+    *,
+    lower: bool = False,
+    shared: float = 0.0,
 ) -> Difference | None:
     """`variant` minus `baseline` over the seeds at which both are numbers; None if there is none.
 
     It has no verdict yet: that takes all comparisons of the study.
 
     Args:
-        baseline: seed → top-1 of what is compared with; None where the run diverged.
-        variant: seed → top-1, or None.
+        baseline: seed → metric of what is compared with; None where the run diverged.
+        variant: seed → metric, or None.
         name: of the baseline.
         margin: within which two count as the same, as a share.
         looks: seeds at the first look and at the last, where it is looked at after each.
         seeds: in the order of the looks.
+        lower: whether less is better.
+        shared: test images for each training image, where both are drawn anew at each seed.
 
     Example:
         >>> paired_difference({0: 0.5, 1: 0.6}, {0: 0.52, 1: 0.64}).seeds
@@ -112,13 +121,16 @@ def paired_difference(
     count, mean = len(found), statistics.fmean(found)
     if count < 2:
         return Difference(name, count, mean)
-    low, high = mean_interval(found)
+    low, high = mean_interval(found, shared=shared)
     deviation = statistics.stdev(found)
     spread = deviation > EQUAL
-    effect = effect_size(mean / deviation * math.sqrt(count), count) if spread else (None,) * 3
+    effect = (None,) * 3
+    if spread and not shared:  # else t has another distribution
+        effect = effect_size(mean / deviation * math.sqrt(count), count)
     chances: tuple[float | None, ...] = (None,) * 3
     if spread and margin is not None:
-        chances = tuple(map(float, posterior(mean, deviation, count, margin)))
+        chances = tuple(map(float, posterior(mean, deviation, count, margin, shared)))
+        chances = chances[::-1] if lower else chances
     return Difference(
         baseline=name,
         seeds=count,
@@ -129,10 +141,10 @@ def paired_difference(
         effect=effect[0],
         effect_low=effect[1],
         effect_high=effect[2],
-        p=float(paired_p(found) if looks is None else sequential_p(found, *looks)),
-        p_permutation=permutation_p(found),
+        p=_different(found, looks, shared),
+        p_permutation=None if shared else permutation_p(found),
         margin=margin,
-        p_same=None if margin is None else _same(found, margin, looks),
+        p_same=None if margin is None else _same(found, margin, looks, shared),
         probability_worse=chances[0],
         probability_same=chances[1],
         probability_better=chances[2],
@@ -159,7 +171,15 @@ def in_order(
     return found
 
 
-def _same(found: Sequence[float], margin: float, looks: tuple[int, int] | None) -> float:
+def _different(found: Sequence[float], looks: tuple[int, int] | None, shared: float) -> float:
+    if shared:
+        return float(resampled_p(found, shared))
+    return float(paired_p(found) if looks is None else sequential_p(found, *looks))
+
+
+def _same(
+    found: Sequence[float], margin: float, looks: tuple[int, int] | None, shared: float
+) -> float:
     if looks is None:
-        return float(same_p(found, margin))
+        return float(same_p(found, margin, shared))
     return float(sequential_same_p(found, margin, *looks))

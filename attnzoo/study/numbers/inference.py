@@ -23,13 +23,18 @@ MOST_SEEDS = 1000
 """`seeds_needed` looks no further."""
 
 
-def mean_interval(values: ArrayLike, level: float = 0.95) -> tuple[NDArray, NDArray]:
-    """Ends of the interval of the mean by Student's t; two values or more."""
+def mean_interval(
+    values: ArrayLike, level: float = 0.95, shared: float = 0.0
+) -> tuple[NDArray, NDArray]:
+    """Ends of the interval of the mean by Student's t; two values or more.
+
+    With `shared`, values are of splits that share images; see `resampled`.
+    """
     array = np.asarray(values, dtype=float)
     n = array.shape[-1]
     mean = array.mean(-1)
     quantile = require("scipy.stats", "scipy").t.ppf((1 + level) / 2, n - 1)
-    half = np.where(is_flat(array), 0, quantile * array.std(-1, ddof=1) / np.sqrt(n))
+    half = np.where(is_flat(array), 0, quantile * array.std(-1, ddof=1) * np.sqrt(1 / n + shared))
     return mean - half, mean + half
 
 
@@ -64,7 +69,7 @@ def permutation_p(differences: ArrayLike) -> float:
 
 
 def seeds_needed(
-    deviation: float, size: float, alpha: float = 0.05, power: float = 0.8
+    deviation: float, size: float, alpha: float = 0.05, power: float = 0.8, shared: float = 0.0
 ) -> int | None:
     """Seeds with which the paired t test finds a mean difference of `size` with this power.
 
@@ -73,6 +78,7 @@ def seeds_needed(
         size: the difference, in the same unit.
         alpha: p at which the test rejects.
         power: chance of it.
+        shared: as in `resampled`.
 
     Returns:
         At least 2; None where more than 1,000 would be needed, or where the deviation is 0 and
@@ -83,7 +89,9 @@ def seeds_needed(
     stats = require("scipy.stats", "scipy")
     n = np.arange(2, MOST_SEEDS + 1)
     # t² of the paired test has the noncentral F distribution
-    reached = stats.ncf.sf(stats.f.isf(alpha, 1, n - 1), 1, n - 1, n * (size / deviation) ** 2)
+    reached = stats.ncf.sf(
+        stats.f.isf(alpha, 1, n - 1), 1, n - 1, (size / deviation) ** 2 / (1 / n + shared)
+    )
     enough = reached >= power
     return int(n[enough][0]) if enough.any() else None
 

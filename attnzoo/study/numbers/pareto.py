@@ -48,18 +48,27 @@ def cost_of(row: Summary, name: str, costs: Costs | None) -> float | None:
     return measured.latency.median / 1e3 if name == "latency" else measured.saved_bytes
 
 
-def fronts(rows: Sequence[Summary], costs: Costs | None) -> Mapping[tuple[str, str], list[str]]:
+def fronts(
+    rows: Sequence[Summary], costs: Costs | None, sign: int = 1
+) -> Mapping[tuple[str, str], list[str]]:
     """`(backbone, variant)` → the costs by which it is on the front of its backbone.
 
     The fronts are drawn through means: they say nothing of whether a difference is real.
+
+    Args:
+        rows: their scores.
+        costs: what was measured.
+        sign: -1 where less is better.
     """
     found: dict[tuple[str, str], list[str]] = {(r.backbone, r.variant): [] for r in rows}
     for backbone in dict.fromkeys(row.backbone for row in rows):
-        own = [row for row in rows if row.backbone == backbone and row.top1 is not None]
+        own = [row for row in rows if row.backbone == backbone and row.score is not None]
         for name in COST_UNITS:
             priced = [(row, cost_of(row, name, costs)) for row in own]
-            points = [(row, cost, row.top1 or 0.0) for row, cost in priced if cost is not None]
-            marks = on_front([(cost, top1) for _, cost, top1 in points])
+            points = [
+                (row, cost, sign * (row.score or 0.0)) for row, cost in priced if cost is not None
+            ]
+            marks = on_front([(cost, score) for _, cost, score in points])
             for (row, _, _), marked in zip(points, marks, strict=True):
                 if marked:
                     found[row.backbone, row.variant].append(name)

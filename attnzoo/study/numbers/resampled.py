@@ -11,7 +11,7 @@ from attnzoo.train import require
 __all__ = ["resampled_p"]
 
 
-def resampled_p(differences: ArrayLike, train: int, test: int) -> NDArray:
+def resampled_p(differences: ArrayLike, shared: float) -> NDArray:
     """Two-sided p of "the mean difference is 0" where each difference is of a split of its own.
 
     Splits drawn from the same images share most of them, so their differences hang together, and
@@ -21,14 +21,13 @@ def resampled_p(differences: ArrayLike, train: int, test: int) -> NDArray:
 
     Args:
         differences: along the last axis, one a split; two or more.
-        train: images that each split trains on.
-        test: images that each split tests on.
+        shared: test images for each training image, test/train.
     """
     array = np.asarray(differences, dtype=float)
     n = array.shape[-1]
     mean, deviation = array.mean(-1), array.std(-1, ddof=1)
     spread = deviation > EQUAL
-    error = np.where(spread, deviation, 1.0) * np.sqrt(1 / n + test / train)
+    error = np.where(spread, deviation, 1.0) * np.sqrt(1 / n + shared)
     p = 2 * require("scipy.stats", "scipy").t.sf(np.abs(mean) / error, n - 1)
     # Equal differences tell nothing of their spread.
     return np.where(spread, p, 1.0)

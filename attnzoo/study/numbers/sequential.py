@@ -1,7 +1,7 @@
 """Looking again after each seed, without finding too much.
 
-The 5% are spent over the looks, little at first: by the function of Lan and DeMets (1983,
-doi:10.1093/biomet/70.3.659) that comes near O'Brien and Fleming's (1979) bounds. A comparison is
+The 5% are spent over the looks in proportion to (seeds / most)^1.5 (Lan and DeMets, 1983,
+doi:10.1093/biomet/70.3.659; Kim and DeMets, 1987, doi:10.1093/biomet/74.1.149). A comparison is
 decided at the first look at which p of the paired t test is within that look's bound.
 
 Bounds for normal values would err with few seeds: p of t tests at successive looks hang together
@@ -21,11 +21,14 @@ from numpy.typing import ArrayLike, NDArray
 
 from attnzoo.train import require
 
-__all__ = ["look_bounds", "sequential_p", "sequential_same_p"]
+__all__ = ["SPENDING", "look_bounds", "p_at_looks", "sequential_p", "sequential_same_p"]
 
 CELLS = 240
 FARTHEST = 8.0
 """The normal score that no bound goes beyond: 1e-15, spent for certain by nobody."""
+
+SPENDING = 1.5
+"""How late level and power are spent: of the exponents tried, with it fewest seeds are needed."""
 
 LEVELS = np.geomspace(1e-7, 0.7, 71)
 """Between these, p of a comparison is interpolated; what is above the last is 1."""
@@ -46,7 +49,7 @@ def look_bounds(least: int, most: int, levels: ArrayLike = 0.05) -> NDArray:
     level = np.atleast_1d(np.asarray(levels, dtype=float))
     edges, _ = _grid()
     looks = np.arange(least, most + 1)
-    spent = 2 * special.ndtr(special.ndtri(level / 2)[:, None] / np.sqrt(looks / most))
+    spent = level[:, None] * (looks / most) ** SPENDING
     steps = np.diff(spent, axis=1, prepend=0)
     bounds = np.empty_like(steps)
     # The chance of each cell, and of going beyond each edge, that has not been decided before.
@@ -76,20 +79,22 @@ def sequential_p(differences: ArrayLike, least: int, most: int) -> NDArray:
         least: seeds at the first look.
         most: seeds at the last.
     """
-    return _smallest(_looks(differences, 0.0, least), least, most)
+    return _smallest(p_at_looks(differences, 0.0, least), least, most)
 
 
 def sequential_same_p(differences: ArrayLike, margin: float, least: int, most: int) -> NDArray:
     """P of "the mean difference is `margin` or more, either way", looked at again and again."""
     sides = [
-        _smallest(2 * _looks(sign * np.asarray(differences, float), -margin, least, 1), least, most)
+        _smallest(
+            2 * p_at_looks(sign * np.asarray(differences, float), -margin, least, 1), least, most
+        )
         for sign in (1, -1)
     ]
     larger = np.maximum(*sides)
     return np.where(larger < 1, larger / 2, 1.0)
 
 
-def _looks(differences: ArrayLike, null: float, least: int, sides: int = 2) -> NDArray:
+def p_at_looks(differences: ArrayLike, null: float, least: int, sides: int = 2) -> NDArray:
     """P of the t test of mean `null` at each look; one-sided: above it. 1 without any spread."""
     array = np.asarray(differences, dtype=float) - null
     count = np.arange(1, array.shape[-1] + 1)[least - 1 :]

@@ -7,13 +7,15 @@ import statistics
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
+from attnzoo.study.definition import Study
 from attnzoo.study.numbers.differences import Difference, paired_difference
 from attnzoo.study.numbers.inference import mean_interval
 from attnzoo.study.numbers.rules import Rules
 from attnzoo.study.numbers.verdicts import judged
+from attnzoo.study.runs import Record
 from attnzoo.train import RunResult
 
-__all__ = ["Summary", "sampling_error", "summarise"]
+__all__ = ["Summary", "sampling_error", "study_summaries", "study_verdicts", "summarise"]
 
 
 @dataclass(frozen=True)
@@ -21,7 +23,8 @@ class Summary:
     """One backbone with one variant, over its finished seeds.
 
     Attributes:
-        top1: mean share of test images that are right; None where every run diverged.
+        score: mean of the metric, by default the share of test images that are right; None where
+            every run diverged.
         deviation: standard deviation over seeds; None with fewer than two.
         low, high: 95% interval of the mean by Student's t; None with fewer than two seeds.
         diverged: runs without a result.
@@ -35,7 +38,7 @@ class Summary:
     plain: bool
     seeds: int
     diverged: int
-    top1: float | None
+    score: float | None
     deviation: float | None
     low: float | None
     high: float | None
@@ -80,6 +83,24 @@ def summarise(
     return _with_verdicts(rows, rules)
 
 
+def study_summaries(study: Study, records: Iterable[Record]) -> list[Summary]:
+    """The summaries of a study, with verdicts where seeds allow them."""
+    results = (record.result for record in records)
+    return summarise(results, study.controlled, Rules.of(study), study.baselines, study.seeds)
+
+
+def study_verdicts(
+    study: Study, records: Iterable[Record]
+) -> dict[tuple[str, str], dict[str, str]]:
+    """`(backbone, variant)` → what it is compared with → the verdict."""
+    found: dict[tuple[str, str], dict[str, str]] = {}
+    for row in study_summaries(study, records):
+        for told in (row.difference, row.beyond):
+            if told is not None and told.verdict is not None:
+                found.setdefault((row.backbone, row.variant), {})[told.baseline] = told.verdict
+    return found
+
+
 def _summary(
     runs: list[RunResult],
     plain: list[RunResult],
@@ -88,19 +109,23 @@ def _summary(
     seeds: Sequence[int],
 ) -> Summary:
     first = runs[0]
-    top1 = _by_seed(runs)
+    scores = _by_seed(runs, rules)
     is_plain = not first.policy
     gammas = [run.gamma for run in runs if run.gamma is not None]
-    several = len(top1) > 1
-    low, high = map(float, mean_interval(list(top1.values()))) if several else (None, None)
+    several = len(scores) > 1
+    low, high = (
+        map(float, mean_interval(list(scores.values()), shared=rules.shared))
+        if several
+        else (None, None)
+    )
     return Summary(
         backbone=first.backbone,
         variant=first.variant,
         plain=is_plain,
-        seeds=len(top1),
-        diverged=len(runs) - len(top1),
-        top1=statistics.fmean(top1.values()) if top1 else None,
-        deviation=statistics.stdev(top1.values()) if several else None,
+        seeds=len(scores),
+        diverged=len(runs) - len(scores),
+        score=statistics.fmean(scores.values()) if scores else None,
+        deviation=statistics.stdev(scores.values()) if several else None,
         low=low,
         high=high,
         difference=None if is_plain else _compared(plain, runs, rules, seeds),
@@ -116,8 +141,9 @@ def _summary(
     )
 
 
-def _by_seed(runs: Iterable[RunResult]) -> dict[int, float]:
-    return {run.seed: run.top1 for run in runs if run.top1 is not None}
+def _by_seed(runs: Iterable[RunResult], rules: Rules) -> dict[int, float]:
+    found = {run.seed: rules.measure.of(run) for run in runs}
+    return {seed: value for seed, value in found.items() if value is not None}
 
 
 def _compared(
@@ -125,9 +151,18 @@ def _compared(
 ) -> Difference | None:
     if not baseline:
         return None
-    ours, theirs = ({run.seed: run.top1 for run in some} for some in (runs, baseline))
-    name = baseline[0].variant
-    return paired_difference(theirs, ours, name, rules.margin, rules.looks, seeds)
+    measure, name = rules.measure, baseline[0].variant
+    ours, theirs = ({run.seed: measure.of(run) for run in some} for some in (runs, baseline))
+    return paired_difference(
+        theirs,
+        ours,
+        name,
+        rules.margin,
+        rules.looks,
+        seeds,
+        lower=measure.lower,
+        shared=rules.shared,
+    )
 
 
 def _with_verdicts(rows: Sequence[Summary], rules: Rules) -> list[Summary]:

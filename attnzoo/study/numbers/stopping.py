@@ -8,6 +8,7 @@ import numpy as np
 
 from attnzoo.study.definition import Study
 from attnzoo.study.numbers.differences import in_order
+from attnzoo.study.numbers.futility import futile
 from attnzoo.study.numbers.rules import LEVEL, Rules
 from attnzoo.study.numbers.sequential import sequential_p, sequential_same_p
 from attnzoo.study.numbers.verdicts import corrected
@@ -21,7 +22,8 @@ def needed_runs(study: Study, results: Iterable[RunResult]) -> list[RunSpec]:
 
     All of them, unless the study is one to be looked at after each seed. Then, of the seeds after
     the first look, a variant has those that are done, and others only while one of its comparisons
-    is open. What is open never closes and opens again.
+    is open: neither decided, nor given up because it would hardly be. Where a margin was settled
+    nothing is given up, for what hardly differs may yet be the same. What has closed stays so.
 
     Args:
         study: what was asked for.
@@ -47,21 +49,25 @@ def _open(study: Study, results: Sequence[RunResult]) -> set[tuple[str, str]]:
     """`(backbone, variant)` of both sides of every comparison that is not decided."""
     rules = Rules.of(study)
     least, most = rules.looks or (0, 0)
-    top1: dict[tuple[str, str], dict[int, float | None]] = {}
+    values: dict[tuple[str, str], dict[int, float | None]] = {}
     for result in results:
-        top1.setdefault((result.backbone, result.variant), {})[result.seed] = result.top1
+        own = values.setdefault((result.backbone, result.variant), {})
+        own[result.seed] = rules.measure.of(result)
     different, same = [], []
+    given_up = []
+    level = LEVEL / max(1, rules.comparisons)
     for backbone, variant, baseline in study.comparisons:
-        ours, theirs = (top1.get((backbone, name), {}) for name in (variant, baseline))
-        values = np.array(in_order(theirs, ours, study.seeds))
-        different.append(float(sequential_p(values, least, most)))
+        ours, theirs = (values.get((backbone, name), {}) for name in (variant, baseline))
+        found = np.array(in_order(theirs, ours, study.seeds))
+        different.append(float(sequential_p(found, least, most)))
+        given_up.append(rules.margin is None and bool(futile(found, least, most, level)))
         if rules.margin is not None:
-            same.append(float(sequential_same_p(values, rules.margin, least, most)))
+            same.append(float(sequential_same_p(found, rules.margin, least, most)))
     p, p_same = corrected(different, same or None, rules)
     smallest = p if p_same is None else np.minimum(p, p_same)
     return {
         (backbone, name)
-        for (backbone, *pair), found in zip(study.comparisons, smallest, strict=True)
-        if found > LEVEL
+        for (backbone, *pair), told, gone in zip(study.comparisons, smallest, given_up, strict=True)
+        if told > LEVEL and not gone
         for name in pair
     }

@@ -35,9 +35,9 @@ def judged(
             difference,
             p_corrected=p,
             p_same_corrected=p_same,
-            verdict=_verdict(difference.mean, p, p_same, *gone),
-            more_seeds=_more(difference, rules.size, seeds_needed, alpha),
-            more_for_same=_more(difference, rules.margin, seeds_for_same, alpha),
+            verdict=_verdict(rules.measure.sign * difference.mean, p, p_same, *gone),
+            more_seeds=_more(difference, rules.size, seeds_needed, alpha, rules.shared),
+            more_for_same=_more(difference, rules.margin, seeds_for_same, alpha, rules.shared),
         )
         for difference, p, p_same, gone in zip(
             found, different, same or [None] * len(found), lost, strict=True
@@ -65,11 +65,11 @@ def corrected(
 
 
 def _verdict(
-    mean: float, p: float, p_same: float | None, diverged: int, baseline_diverged: int
+    gain: float, p: float, p_same: float | None, diverged: int, baseline_diverged: int
 ) -> Verdict:
     # Where diverged runs were left out, those that remain flatter their side.
     if p <= LEVEL:
-        if mean > 0:
+        if gain > 0:
             return "no evidence" if diverged else "better"
         return "no evidence" if baseline_diverged else "worse"
     small = p_same is not None and p_same <= LEVEL
@@ -79,11 +79,12 @@ def _verdict(
 def _more(
     difference: Difference,
     size: float | None,
-    needed: Callable[[float, float, float], int | None],
+    needed: Callable[..., int | None],
     alpha: float,
+    shared: float,
 ) -> int | None:
     """Seeds beyond those there are, or None where that is not known or too many."""
     if size is None or difference.deviation is None:
         return None
-    count = needed(difference.deviation, size, alpha)
+    count = needed(difference.deviation, size, alpha, shared=shared)
     return None if count is None else max(count - difference.seeds, 0)

@@ -10,6 +10,8 @@ from numpy.typing import NDArray
 
 from attnzoo.study.numbers import (
     ENOUGH,
+    METRICS,
+    Measure,
     Ranks,
     Summary,
     improvement,
@@ -21,6 +23,8 @@ from attnzoo.study.report.table import small_p
 from attnzoo.study.runs import Record
 
 __all__ = ["Across", "across", "across_sheet", "across_words"]
+
+TOP1 = METRICS["top1"]
 
 FEWEST = 3
 """Variants from which on ranks say more than a comparison does."""
@@ -34,7 +38,8 @@ class Across:
         ranks: by the mean over seeds.
         improvement: variant → chance that a run of it has more than a run of plain, and the 95%
             interval; of those that have seeds in common with plain on every backbone.
-        points: variant → what it adds to plain at each seed, in points, an array a backbone.
+        points: variant → what it is better than plain by at each seed, in points, an array a
+            backbone.
     """
 
     ranks: Ranks
@@ -42,10 +47,12 @@ class Across:
     points: Mapping[str, Sequence[NDArray]]
 
 
-def across(rows: Sequence[Summary], records: Sequence[Record]) -> Across | None:
+def across(
+    rows: Sequence[Summary], records: Sequence[Record], measure: Measure = TOP1
+) -> Across | None:
     """The study over its backbones, or None where these, or the variants, are too few."""
     backbones = list(dict.fromkeys(row.backbone for row in rows))
-    found = {(row.backbone, row.variant): row for row in rows if row.top1 is not None}
+    found = {(row.backbone, row.variant): row for row in rows if row.score is not None}
     variants = [
         variant
         for variant in dict.fromkeys(row.variant for row in rows)
@@ -53,16 +60,17 @@ def across(rows: Sequence[Summary], records: Sequence[Record]) -> Across | None:
     ]
     if len(backbones) < ENOUGH or len(variants) < FEWEST:
         return None
-    scores = {v: [found[b, v].top1 or 0.0 for b in backbones] for v in variants}
+    scores = {v: [measure.sign * (found[b, v].score or 0.0) for b in backbones] for v in variants}
     plain = next((v for v in variants if found[backbones[0], v].plain), None)
-    top1: dict[tuple[str, str], dict[int, float]] = {}
+    scores_of: dict[tuple[str, str], dict[int, float]] = {}
     for record in records:
-        if record.result.top1 is not None:
+        value = measure.of(record.result)
+        if value is not None:
             key = record.result.backbone, record.result.variant
-            top1.setdefault(key, {})[record.result.seed] = record.result.top1
+            scores_of.setdefault(key, {})[record.result.seed] = measure.sign * value
     chances, points = {}, {}
     for variant in variants:
-        pairs = [_pairs(found[b, variant], top1) for b in backbones]
+        pairs = [_pairs(found[b, variant], scores_of) for b in backbones]
         if all(len(pair) for pair in pairs):
             ours, theirs = [p[:, 0] for p in pairs], [p[:, 1] for p in pairs]
             interval = improvement_interval(ours, theirs)
@@ -71,12 +79,12 @@ def across(rows: Sequence[Summary], records: Sequence[Record]) -> Across | None:
     return Across(ranked(scores, plain), chances, points)
 
 
-def _pairs(row: Summary, top1: Mapping[tuple[str, str], Mapping[int, float]]) -> NDArray:
-    """`(seeds, 2)`: a variant's accuracies and those of what it is compared with."""
+def _pairs(row: Summary, scores: Mapping[tuple[str, str], Mapping[int, float]]) -> NDArray:
+    """`(seeds, 2)`: a variant's scores and those of what it is compared with."""
     if row.difference is None:
         return np.empty((0, 2))
-    ours = top1.get((row.backbone, row.variant), {})
-    theirs = top1.get((row.backbone, row.difference.baseline), {})
+    ours = scores.get((row.backbone, row.variant), {})
+    theirs = scores.get((row.backbone, row.difference.baseline), {})
     return np.array([(ours[s], theirs[s]) for s in sorted(set(ours) & set(theirs))]).reshape(-1, 2)
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from attnzoo.study.definition import Study
-from attnzoo.study.numbers import Costs
+from attnzoo.study.numbers import METRICS, Costs
 from attnzoo.study.report.table import SHORT, points_text
 from attnzoo.study.runs import DataRecord
 
@@ -15,14 +15,19 @@ __all__ = ["captions", "cost_notes"]
 def captions(study: Study, data: DataRecord | None) -> dict[str, str]:
     """What the tables and plots of a report show, by the part of the report."""
     several = len(study.seeds) > 1
-    size = points_text(study.difference_points)
+    measure = METRICS[study.metric]
+    size = points_text(study.difference_points, measure)
     spread = f", mean ± standard deviation over {len(study.seeds)} seeds" if several else ""
+    told = "" if measure.point == "point" else f", in {measure.points},"
+    curve = {"map": "mAP", "f1": "mAP", "mae": "The loss", "r2": "The loss"}.get(
+        measure.name, "Top-1"
+    )
     classes = "" if data is None else f", {len(data.classes)} classes"
     return {
         "results": (
-            f"top-1: share of test images that are right after the last epoch{spread}. "
+            f"{measure.told}: {measure.what}, after the last epoch{spread}. "
             + ("95%: interval of that mean. " if several else "")
-            + "vs plain: percentage points over the same backbone without attention. "
+            + f"vs plain: {measure.points} over the same backbone without attention. "
             + (f"more seeds: how many it would take to see {size} with 80% chance. " * several)
             + "mean γ: how far attention has been let in; it starts at 0, where the network "
             "computes what the plain one does. seconds: of one run, on a machine that may have "
@@ -39,14 +44,15 @@ def captions(study: Study, data: DataRecord | None) -> dict[str, str]:
                 else ", at one seed."
             )
             + (
-                f" The band: the same, within ±{points_text(study.same_within)}."
+                f" The band: the same, within ±{points_text(study.same_within, measure)}."
                 if study.same_within is not None
                 else ""
             )
         ),
-        "accuracy": "Accuracy of every variant" + (": mean, and a dot a seed." if several else "."),
+        "accuracy": f"{measure.told} of every variant"
+        + (": mean, and a dot a seed." if several else "."),
         "verdicts": (
-            "points: mean paired difference with its 95% interval. d_z: that mean over the "
+            f"points: mean paired difference{told} with its 95% interval. d_z: that mean over the "
             "standard deviation of the differences; its interval is in the sentences below. p: of "
             "the paired t test, which decides once it is corrected "
             f"({SHORT[study.correction]}). p permutation: of the exact sign-flip test, which "
@@ -55,8 +61,8 @@ def captions(study: Study, data: DataRecord | None) -> dict[str, str]:
             "all seeds differ equally. From few seeds it is a rough guess." + _same(study)
         ),
         "pareto": (
-            "Top-1 against each cost, for each backbone. Filled and joined: the front, what no "
-            "other variant beats in accuracy and cost at once. "
+            f"{measure.told} against each cost, for each backbone. Filled and joined: the front, "
+            "what no other variant beats in accuracy and cost at once. "
             + (
                 "It is drawn through means: bars are the 95% intervals, and where they overlap "
                 "the front may as well run through the other."
@@ -64,7 +70,7 @@ def captions(study: Study, data: DataRecord | None) -> dict[str, str]:
                 else "It is that of one seed; another may draw it elsewhere."
             )
         ),
-        "curves": "Top-1 on test images after each epoch"
+        "curves": f"{curve} on test images after each epoch"
         + (
             ": the mean over seeds, in a band from the lowest seed to the highest."
             if several
@@ -84,6 +90,38 @@ def captions(study: Study, data: DataRecord | None) -> dict[str, str]:
             if study.data.name == "cluttered-digits"
             else f"Images from a folder{classes}. Some test images, as the network sees them:"
         ),
+        "measures": (
+            "Means over seeds. balanced: mean over the classes of the share of their images that "
+            "are right. macro F1: mean over the classes of F1. loss: of classes the mean "
+            "negative logarithm of the probability of the right one, in nats. calibration: "
+            "expected error, the distance of confidence from the share right, over 15 bins. "
+            + f"Verdicts are on {measure.told}, as was settled."
+            * several
+        ),
+        "images": (
+            (
+                "Verdicts are about seeds, on these test images. points, seeds × images: the same "
+                "difference, with a 95% interval that draws seeds and images anew, and so speaks "
+                "of other images too; with few seeds it is too narrow. "
+            )
+            * several
+            + "right alone: images at a seed that "
+            "only the variant has right, and only the other. McNemar: p of his test of these, an "
+            "image counting once over all seeds; it takes the seeds as they are. Nothing here "
+            "is corrected, or decides."
+        ),
+        "classes": (
+            "Share of each class's test images that are right, mean over seeds: plain, and the "
+            "variant with the best mean, which chance flatters a little."
+        ),
+        "confusion": (
+            "Where the images of a class (row) go (column), in percent, over all seeds: plain, "
+            "and the variant with the best mean."
+        ),
+        "contrasts": (
+            "Images that one of the two has right at every seed and the other at none; below each "
+            "its class, and what the other mostly takes it for."
+        ),
         "again": (
             "Runs that are done are not repeated; on a CPU with the same versions the numbers "
             "come out the same."
@@ -94,13 +132,13 @@ def captions(study: Study, data: DataRecord | None) -> dict[str, str]:
 def _same(study: Study) -> str:
     if study.same_within is None:
         return ""
-    margin = f"±{points_text(study.same_within)}"
+    margin = f"±{points_text(study.same_within, METRICS[study.metric])}"
     return (
         f" Behind the stroke, p is of two one-sided t tests at {margin}, corrected, which decides "
         "on same; and more seeds are to show with 80% chance that two which do not differ are the "
-        "same. worse / same / better, %: the probabilities that the true difference is below, "
-        f"within and above {margin}, if all values were equally likely before; of that comparison "
-        "alone, and they do not decide."
+        "same. worse / same / better, %: the probabilities that the true difference is "
+        f"worse than {margin}, within it, and better, if all values were equally likely before; "
+        "of that comparison alone, and they do not decide."
     )
 
 

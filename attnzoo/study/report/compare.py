@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from attnzoo.errors import StudyError
-from attnzoo.study.numbers import fronts
+from attnzoo.study.numbers import METRICS, fronts
 from attnzoo.study.report import plots
 from attnzoo.study.report.looks import variant_looks
 from attnzoo.study.report.markdown import comparison_markdown
@@ -18,10 +18,10 @@ from attnzoo.study.report.provenance import provenance
 from attnzoo.study.report.report import render, write_figures
 from attnzoo.study.report.sheets import (
     COSTS,
-    RESULTS,
     Sheet,
     cost_cells,
     result_cells,
+    result_headings,
     result_sheet,
     verdict_sheet,
 )
@@ -80,6 +80,7 @@ def _content(entries: Sequence[Entry], pooled: Pool) -> dict[str, Any]:
     records = [record for entry in entries for record in entry.records]
     looks = variant_looks(records)
     labels = [entry.label for entry in entries]
+    measure = METRICS[entries[0].study.metric]
     differing = setting_differences(entries)
     # A plot tells rows apart by their variant: here each needs its study's name as well.
     named = [
@@ -108,7 +109,7 @@ def _content(entries: Sequence[Entry], pooled: Pool) -> dict[str, Any]:
         )
         for entry, _, alias in named
     ]
-    marks = {entry.label: fronts(entry.rows, entry.costs) for entry in entries}
+    marks = {entry.label: fronts(entry.rows, entry.costs, measure.sign) for entry in entries}
     return {
         "entries": entries,
         "labels": labels,
@@ -118,7 +119,7 @@ def _content(entries: Sequence[Entry], pooled: Pool) -> dict[str, Any]:
             ("setting", *labels), (("", (name, *values)) for name, values in differing)
         ),
         "results": Sheet.of(
-            ("variant", "study", *RESULTS),
+            ("variant", "study", *result_headings(measure)),
             (
                 (row.backbone, (row.variant, entry.label, *result_cells(row)))
                 for entry, row in _ordered(entries)
@@ -135,12 +136,14 @@ def _content(entries: Sequence[Entry], pooled: Pool) -> dict[str, Any]:
             ),
         ),
         "side_by_side": (
-            plots.effect_plot(aliases, named_records, named_looks) if comparisons(aliases) else ""
+            plots.effect_plot(aliases, named_records, named_looks, measure)
+            if comparisons(aliases)
+            else ""
         ),
-        "pooled": result_sheet(pooled.rows),
+        "pooled": result_sheet(pooled.rows, measure),
         "verdicts": verdict_sheet(pooled.rows),
         "effects": (
-            plots.effect_plot(pooled.rows, pooled.records, looks)
+            plots.effect_plot(pooled.rows, pooled.records, looks, measure)
             if comparisons(pooled.rows)
             else ""
         ),

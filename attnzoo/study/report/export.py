@@ -16,7 +16,7 @@ from attnzoo.study.report.drawing import kept_figures, pdf, standalone
 from attnzoo.study.report.latex import latex_table
 from attnzoo.study.report.report import content_of, safe_name
 from attnzoo.study.report.sentences import sentences
-from attnzoo.study.report.table import comparisons, study_rows
+from attnzoo.study.report.table import comparisons, study_summaries
 from attnzoo.study.runs import read_folder, write_atomically
 
 __all__ = ["export_study"]
@@ -49,7 +49,7 @@ def export_study(
         StudyError: no study is in `folder`.
     """
     study, records = read_folder(folder)
-    rows, costs = study_rows(study, records), read_costs(folder)
+    rows, costs = study_summaries(study, records), read_costs(folder)
     written = []
     for path, text in (
         (latex, lambda: latex_table(study, rows, costs)),
@@ -83,6 +83,7 @@ def study_json(study: Study, rows: Sequence[Summary], costs: Costs | None) -> st
         "study": study.name,
         "question": study.question,
         "settled": {
+            "metric": study.metric,
             "correction": study.correction,
             "difference_points": study.difference_points,
             "same_within": study.same_within,
@@ -120,6 +121,7 @@ def _variant(study: Study, row: Summary, costs: Costs | None) -> dict[str, Any]:
         "backbone": content.pop("backbone"),
         "variant": content.pop("variant"),
         "control": row.variant in study.control_titles,
+        "metric": study.metric,
         **{key: value for key, value in content.items() if key not in ("difference", "beyond")},
         **over,
         **dict(zip(COSTS, prices, strict=True)),

@@ -6,7 +6,7 @@ import re
 from collections.abc import Sequence
 
 from attnzoo.study.definition import Study
-from attnzoo.study.numbers import Costs, Difference, Summary
+from attnzoo.study.numbers import METRICS, Costs, Difference, Summary
 from attnzoo.study.report.drawing import short_name
 from attnzoo.study.report.table import CORRECTIONS, comparisons, small_p
 
@@ -56,6 +56,7 @@ def latex_table(study: Study, rows: Sequence[Summary], costs: Costs | None) -> s
         costs: what was measured.
     """
     lines = [(row, _cells(study, row, costs)) for row in rows]
+    headings = [escaped(METRICS[study.metric].heading) if h is None else h for h in HEADINGS]
     shown = [i for i in range(len(HEADINGS)) if any(cells[i] for _, cells in lines)]
     if len({cells[-1] for _, cells in lines}) == 1:  # said below
         shown.pop()
@@ -78,7 +79,7 @@ def latex_table(study: Study, rows: Sequence[Summary], costs: Costs | None) -> s
             r"\setlength{\tabcolsep}{4pt}",
             rf"\begin{{tabular}}{{l{'r' * (len(shown) - 1)}}}",
             r"\toprule",
-            f"{' & '.join(HEADINGS[i] for i in shown)} \\\\",
+            f"{' & '.join(headings[i] for i in shown)} \\\\",
             *body,
             r"\bottomrule",
             r"\end{tabular}",
@@ -97,7 +98,7 @@ HEADINGS = (
     "params (M)",
     "MACs (M)",
     "ms an image",
-    r"top-1 (\%)",
+    None,  # the metric
     r"$\Delta$ plain",
     "$p$",
     r"$\Delta$ control",
@@ -127,11 +128,11 @@ def _name(study: Study, variant: str) -> str:
 
 
 def _accuracy(row: Summary) -> str:
-    if row.top1 is None:
+    if row.score is None:
         return "diverged"
     spread = "" if row.deviation is None else rf" \pm {100 * row.deviation:.1f}"
     better = row.difference is not None and row.difference.verdict == "better"
-    return _math(f"{100 * row.top1:.1f}{spread}", bold=better)
+    return _math(f"{100 * row.score:.1f}{spread}", bold=better)
 
 
 def _difference(found: Difference | None) -> str:

@@ -37,10 +37,13 @@ def report_markdown(content: Mapping[str, Any], figures: Mapping[str, str]) -> s
         parts += ["## Verdicts", content["verdicts"].markdown(), words["verdicts"]]
         told = "\n".join(f"- **{verdict}**: {text}" for verdict, text in content["sentences"])
         parts += ["### In words", told]
+    if content["images"].groups:
+        parts += ["### Image by image", content["images"].markdown(), words["images"]]
     if content["across"]:
         parts += ["## Across backbones", content["across"].markdown(), *content["across_words"]]
         names = ["ranks", *(f"profiles-{i + 1}" for i, _ in enumerate(content["profiles"]))]
         parts += [_image(name, figures) for name in names]
+    parts += _answers(content, figures)
     if content["costs"].groups:
         parts += ["## Cost beside accuracy", content["costs"].markdown()]
         parts += [f"{name} measured on {where}." for name, where in content["measured"].items()]
@@ -65,6 +68,29 @@ def report_markdown(content: Mapping[str, Any], figures: Mapping[str, str]) -> s
     parts += ["## How to run it again", *_again(content["again"])]
     parts += [words["again"], f"written {content['written']}"]
     return _joined(parts)
+
+
+def _answers(content: Mapping[str, Any], figures: Mapping[str, str]) -> list[str]:
+    """What the networks answered, image by image."""
+    words, parts = content["words"], []
+    if content["measures"].groups:
+        parts += ["## Other measures", content["measures"].markdown(), words["measures"]]
+    if content["classes"].groups:
+        parts += ["## Classes", content["classes"].markdown(), words["classes"]]
+    if content["confusion"]:
+        parts += ["### Confusions", words["confusion"]]
+        names = [f"confusion-{variant}-{backbone}" for backbone, variant, _ in content["confusion"]]
+        parts += [_image(name, figures) for name in names]
+    if content["contrasts"]:
+        parts += ["### Images that set them apart", words["contrasts"]]
+    for i, sheet in enumerate(content["contrasts"]):
+        parts.append(
+            f"{sheet.backbone}: {sheet.right} has {sheet.count} right at all seeds that "
+            f"{sheet.wrong} has right at none."
+        )
+        told = ", ".join(f"{cell.label} ({cell.taken_for})" for cell in sheet.cells)
+        parts += _picture(f"contrasts-{i + 1}-{sheet.backbone}", told, figures)
+    return parts
 
 
 def comparison_markdown(content: Mapping[str, Any], figures: Mapping[str, str]) -> str:

@@ -13,7 +13,7 @@ from PIL import Image
 from attnzoo.study.runs import DataRecord, Record
 from attnzoo.train import MAPS, SavedMap, read_maps
 
-__all__ = ["MapCell", "MapGroup", "MapRow", "map_groups", "sample_strip", "strip"]
+__all__ = ["MapCell", "MapGroup", "MapRow", "map_groups", "sample_strip", "side_by_side", "strip"]
 
 SIDE = 96  # pixels of an overlay
 MOST_SITES = 8
@@ -126,15 +126,16 @@ def map_groups(
 
 def strip(row: MapRow) -> bytes:
     """The overlays of a variant side by side, JPEG; empty where it has none."""
-    return _side_by_side([cell.image for cells in row.emitters.values() for cell in cells])
+    return side_by_side([cell.image for cells in row.emitters.values() for cell in cells])
 
 
 def sample_strip(data: DataRecord) -> bytes:
     """The test pictures side by side, JPEG; empty where there is none."""
-    return _side_by_side([base64.b64decode(picture.png) for picture in data.pictures])
+    return side_by_side([base64.b64decode(picture.png) for picture in data.pictures])
 
 
-def _side_by_side(images: Sequence[bytes]) -> bytes:
+def side_by_side(images: Sequence[bytes]) -> bytes:
+    """Pictures in a row, JPEG; empty where there is none."""
     shown = [
         np.asarray(Image.open(io.BytesIO(image)).convert("RGB").resize((SIDE, SIDE)))
         for image in images

@@ -9,8 +9,10 @@ from typing import Any
 from attnzoo.study.numbers import (
     COST_LABELS,
     COST_UNITS,
+    METRICS,
     Costs,
     Difference,
+    Measure,
     Summary,
     cost_of,
     on_front,
@@ -24,15 +26,18 @@ from attnzoo.train import require
 __all__ = ["accuracy_plot", "cost_plot", "effect_plot", "learning_curves", "pareto_plot"]
 
 BACKBONE_MARKERS = "osD^vPXh"
+TOP1 = METRICS["top1"]
 ROW = 0.34  # inches, of a plot with a line a variant
 
 Looks = Mapping[str, Look]
 
 
-def effect_plot(rows: Sequence[Summary], records: Sequence[Record], looks: Looks) -> str:
+def effect_plot(
+    rows: Sequence[Summary], records: Sequence[Record], looks: Looks, measure: Measure = TOP1
+) -> str:
     """Every comparison: the mean paired difference, its 95% interval, and a dot a seed."""
     shown = comparisons(rows)
-    dots = [_seed_differences(records, row, difference) for row, difference in shown]
+    dots = [_seed_differences(records, row, difference, measure) for row, difference in shown]
     margin = _margin([difference for _, difference in shown])
     reach = max(_reach([difference for _, difference in shown], dots), 1.3 * margin)
     figure, axes = _lines([row for row, _ in shown])
@@ -59,7 +64,7 @@ def effect_plot(rows: Sequence[Summary], records: Sequence[Record], looks: Looks
         axes.axvspan(-margin, margin, color=INK, alpha=0.1, linewidth=0, zorder=0)
     axes.set_xlim(-reach * 1.03, reach * 1.03)
     band = f"; band: ±{margin:g}" if margin else ""
-    axes.set_xlabel(f"difference in test top-1, points{band}")
+    axes.set_xlabel(f"difference in {measure.told}, {measure.points}{measure.better}{band}")
     return svg(figure, "effects")
 
 
@@ -95,17 +100,17 @@ def _label(axes: Any, x: float, y: float, text: str, **style: Any) -> None:
 
 
 def _seed_differences(
-    records: Sequence[Record], row: Summary, difference: Difference
+    records: Sequence[Record], row: Summary, difference: Difference, measure: Measure = TOP1
 ) -> list[float]:
     """The points by which a variant differs from its baseline at each seed."""
-    top1 = {
-        (r.result.variant, r.result.seed): r.result.top1
+    scores = {
+        (r.result.variant, r.result.seed): measure.of(r.result)
         for r in records
         if r.result.backbone == row.backbone
     }
     pairs = (
-        (ours, top1.get((difference.baseline, seed)))
-        for (variant, seed), ours in top1.items()
+        (ours, scores.get((difference.baseline, seed)))
+        for (variant, seed), ours in scores.items()
         if variant == row.variant
     )
     return [100 * (a - b) for a, b in pairs if a is not None and b is not None]
@@ -142,38 +147,49 @@ def _interval(axes: Any, y: float, difference: Difference, look: Look, reach: fl
 
 
 def accuracy_plot(
-    rows: Sequence[Summary], records: Sequence[Record], looks: Looks, chance: float | None = None
+    rows: Sequence[Summary],
+    records: Sequence[Record],
+    looks: Looks,
+    chance: float | None = None,
+    measure: Measure = TOP1,
 ) -> str:
-    """Top-1 of every backbone and variant: a dot a seed, a bar at their mean."""
+    """The metric of every backbone and variant: a dot a seed, a bar at their mean."""
+    by_variant: dict[tuple[str, str], list[float]] = {}
+    for record in records:
+        value = measure.of(record.result)
+        if value is not None:
+            key = record.result.backbone, record.result.variant
+            by_variant.setdefault(key, []).append(100 * value)
+    reach = 100.0
+    if measure.lower:
+        reach = max((v for values in by_variant.values() for v in values), default=1.0) or 1.0
     figure, axes = _lines(rows)
-    for row, y in zip(rows, _places(axes, rows, 0.5), strict=True):
-        _label(axes, 0.5, y - 0.45, row.variant)
-        seeds = [
-            100 * record.result.top1
-            for record in records
-            if (record.result.backbone, record.result.variant) == (row.backbone, row.variant)
-            and record.result.top1 is not None
-        ]
-        if row.top1 is not None:
-            axes.barh(y, 100 * row.top1, height=0.4, color=looks[row.variant].colour, alpha=0.9)
-            told = f"{100 * row.top1:.1f}"
-            axes.text(max(seeds) + 2, y, told, va="center", color=INK, fontsize=8.5)
+    for row, y in zip(rows, _places(axes, rows, reach / 200), strict=True):
+        _label(axes, reach / 200, y - 0.45, row.variant)
+        seeds = by_variant.get((row.backbone, row.variant), [])
+        if row.score is not None:
+            axes.barh(y, 100 * row.score, height=0.4, color=looks[row.variant].colour, alpha=0.9)
+            told = f"{100 * row.score:.1f}"
+            axes.text(max(seeds) + reach / 50, y, told, va="center", color=INK, fontsize=8.5)
         if len(seeds) > 1:
             axes.plot(seeds, [y] * len(seeds), "o", markersize=3, color=INK, alpha=0.75)
-    if chance is not None:
+    dotted = ""
+    if chance is not None and measure.name == "top1":
         axes.axvline(100 * chance, color=INK, linewidth=0.8, linestyle=":")
-    axes.set_xlim(0, 110)
-    axes.set_xticks(range(0, 101, 20))
-    dotted = "" if chance is None else "; dotted: chance"
-    axes.set_xlabel(f"top-1 on test images, %{dotted}")
+        dotted = "; dotted: chance"
+    axes.set_xlim(0, 1.1 * reach)
+    if not measure.lower:
+        axes.set_xticks(range(0, 101, 20))
+    axes.set_xlabel(f"{measure.heading} on test images{measure.better}{dotted}")
     return svg(figure, "accuracy")
 
 
 def learning_curves(records: Sequence[Record], backbone: str, looks: Looks) -> str:
-    """Test top-1 after every epoch: the mean over seeds, in a band from the lowest to the highest.
+    """Test top-1 (or mAP, or loss) after every epoch: the mean over seeds, in a band of all seeds.
 
     The band has no assumption in it; an interval by Student's t would fill the plot with 3 seeds.
     """
+    column, told, scale = _curve(records)
     figure, axes = new_figure(3.6, 2.5, top=0.25)
     longest = 1
     for variant, look in looks.items():
@@ -182,8 +198,9 @@ def learning_curves(records: Sequence[Record], backbone: str, looks: Looks) -> s
             if (record.result.backbone, record.result.variant) != (backbone, variant):
                 continue
             for row in record.epochs:
-                if row["epoch"] is not None and row["test_top1"] is not None:
-                    by_epoch.setdefault(row["epoch"], []).append(100 * row["test_top1"])
+                value = row.get(column)
+                if row["epoch"] is not None and value is not None:
+                    by_epoch.setdefault(row["epoch"], []).append(scale * value)
         if not by_epoch:
             continue
         epochs = sorted(by_epoch)
@@ -203,7 +220,7 @@ def learning_curves(records: Sequence[Record], backbone: str, looks: Looks) -> s
         )
     axes.set_title(short_name(backbone), color=INK, fontsize=9, loc="left", fontweight="bold")
     axes.set_xlabel("epoch")
-    axes.set_ylabel("test top-1, %")
+    axes.set_ylabel(told)
     step = max(1, round(longest / 6))
     axes.set_xticks(range(step, longest + 1, step))
     axes.set_ylim(bottom=0)
@@ -211,24 +228,41 @@ def learning_curves(records: Sequence[Record], backbone: str, looks: Looks) -> s
     return svg(figure, f"curves-{backbone}")
 
 
+def _curve(records: Sequence[Record]) -> tuple[str, str, float]:
+    """What of an epoch is drawn: a column, its name at the axis, and what it is multiplied by."""
+    known = {name for r in records for row in r.epochs for name, x in row.items() if x is not None}
+    if "test_top1" not in known and "test_map" in known:
+        return "test_map", "test mAP, %", 100.0
+    if "test_top1" not in known and "test_loss" in known:
+        return "test_loss", "test loss", 1.0
+    return "test_top1", "test top-1, %", 100.0
+
+
 def pareto_plot(
-    rows: Sequence[Summary], backbone: str, cost: str, costs: Costs | None, looks: Looks
+    rows: Sequence[Summary],
+    backbone: str,
+    cost: str,
+    costs: Costs | None,
+    looks: Looks,
+    measure: Measure = TOP1,
 ) -> str:
-    """Top-1 of one backbone's variants against a cost; filled and joined: the front of the means.
+    """The metric of a backbone's variants against a cost; filled and joined: the front of means.
 
     Bars are the 95% interval of the mean and, of a latency, the quartiles. Empty where that cost
     was not measured.
     """
-    own = [row for row in rows if row.backbone == backbone and row.top1 is not None]
-    priced = [(row, cost_of(row, cost, costs), 100 * (row.top1 or 0)) for row in own]
-    points = [(row, price, top1) for row, price, top1 in priced if price is not None]
+    own = [row for row in rows if row.backbone == backbone and row.score is not None]
+    priced = [(row, cost_of(row, cost, costs), 100 * (row.score or 0)) for row in own]
+    points = [(row, price, score) for row, price, score in priced if price is not None]
     if not points:
         return ""
-    marks = on_front([(price, top1) for _, price, top1 in points])
+    marks = on_front([(price, measure.sign * score) for _, price, score in points])
     figure, axes = new_figure(2.8, 2.3)
-    front = sorted((price, top1) for (_, price, top1), on in zip(points, marks, strict=True) if on)
+    front = sorted(
+        (price, score) for (_, price, score), on in zip(points, marks, strict=True) if on
+    )
     axes.plot(*zip(*front, strict=True), color=INK, linewidth=0.9, alpha=0.6, zorder=1)
-    for (row, price, top1), on in zip(points, marks, strict=True):
+    for (row, price, score), on in zip(points, marks, strict=True):
         look = looks[row.variant]
         measured = costs.of(backbone, row.variant) if costs and cost == "latency" else None
         if row.low is not None and row.high is not None:
@@ -237,10 +271,10 @@ def pareto_plot(
             )
         if measured is not None:
             quartiles = [measured.latency.low / 1e3, measured.latency.high / 1e3]
-            axes.plot(quartiles, [top1, top1], color=look.colour, alpha=0.45)
+            axes.plot(quartiles, [score, score], color=look.colour, alpha=0.45)
         axes.plot(
             price,
-            top1,
+            score,
             look.marker,
             color=look.colour,
             markerfacecolor=look.colour if on else "none",
@@ -249,27 +283,29 @@ def pareto_plot(
             zorder=3,
         )
     axes.set_xlabel(COST_LABELS[cost])
-    axes.set_ylabel("test top-1, %")
+    axes.set_ylabel(f"test {measure.heading}{measure.better}")
     ticker, unit = require("matplotlib.ticker", "matplotlib"), COST_UNITS[cost]
     axes.xaxis.set_major_locator(ticker.MaxNLocator(4))
     axes.xaxis.set_major_formatter(ticker.EngFormatter(unit, sep=" " if unit else ""))
     axes.margins(x=0.12, y=0.12)
     bottom, top = axes.get_ylim()
-    axes.set_ylim(max(bottom, 0), min(top, 100))  # intervals may go on, accuracies don't
+    axes.set_ylim(
+        max(bottom, 0), top if measure.lower else min(top, 100)
+    )  # intervals may go on, accuracies don't
     axes.grid(color=GRID, linewidth=0.6)
     return svg(figure, f"pareto-{cost}-{backbone}")
 
 
-def cost_plot(rows: Sequence[Summary], looks: Looks) -> str:
-    """Top-1 against multiply-accumulates of several backbones: each has a marker of its own."""
-    rows = [row for row in rows if row.top1 is not None]
+def cost_plot(rows: Sequence[Summary], looks: Looks, measure: Measure = TOP1) -> str:
+    """The metric against MACs of several backbones: each has a marker of its own."""
+    rows = [row for row in rows if row.score is not None]
     backbones = list(dict.fromkeys(row.backbone for row in rows))
     figure, axes = new_figure(3.6, 2.6)
     for row in rows:
         marker = BACKBONE_MARKERS[backbones.index(row.backbone) % len(BACKBONE_MARKERS)]
         axes.plot(
             row.macs / 1e6,
-            100 * (row.top1 or 0),
+            100 * (row.score or 0),
             marker,
             color=looks[row.variant].colour,
             markersize=7,
@@ -281,10 +317,11 @@ def cost_plot(rows: Sequence[Summary], looks: Looks) -> str:
     )
     axes.margins(x=0.18, y=0.15)
     for backbone in backbones:
-        best = max((r for r in rows if r.backbone == backbone), key=lambda r: r.top1 or 0)
+        own = (r for r in rows if r.backbone == backbone)
+        best = max(own, key=lambda r: measure.sign * (r.score or 0))
         axes.annotate(
             short_name(backbone),
-            (best.macs / 1e6, 100 * (best.top1 or 0)),
+            (best.macs / 1e6, 100 * (best.score or 0)),
             xytext=(0, 7),
             textcoords="offset points",
             ha="center",
@@ -294,6 +331,6 @@ def cost_plot(rows: Sequence[Summary], looks: Looks) -> str:
     axes.xaxis.set_major_formatter(lambda value, _: f"{value:g}")
     axes.xaxis.set_minor_formatter(lambda value, _: "")
     axes.set_xlabel("million multiply-accumulates an image")
-    axes.set_ylabel("test top-1, %")
+    axes.set_ylabel(f"test {measure.heading}{measure.better}")
     axes.grid(color=GRID, linewidth=0.6)
     return svg(figure, "cost")

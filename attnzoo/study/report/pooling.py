@@ -9,8 +9,7 @@ from typing import Any
 
 from attnzoo.errors import StudyError
 from attnzoo.study.definition import Study
-from attnzoo.study.numbers import Costs, Rules, Summary, read_costs, summarise
-from attnzoo.study.report.table import study_rows
+from attnzoo.study.numbers import Costs, Rules, Summary, read_costs, study_summaries, summarise
 from attnzoo.study.runs import DataRecord, Record, read_data, read_folder
 
 __all__ = ["Entry", "Pool", "pool", "read_studies", "setting_differences"]
@@ -74,9 +73,12 @@ def read_studies(folders: Sequence[str | Path]) -> list[Entry]:
         if data is None or not records:
             found.append(f"{label}: no run is finished.")
             continue
-        rows = study_rows(study, records)
+        rows = study_summaries(study, records)
         entries.append(Entry(label, study, records, data, rows, read_costs(folder)))
     for entry in entries[1:]:
+        if entry.study.metric != entries[0].study.metric:
+            told = f"{entry.study.metric} and {entries[0].study.metric}"
+            found.append(f"{entry.label} and {entries[0].label}: verdicts are on {told}.")
         found += [
             f"{entry.label} and {entries[0].label}: {reason}"
             for reason in _other_images(entry.data, entries[0].data)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
@@ -11,15 +12,28 @@ from rich.table import Table
 
 from attnzoo.errors import StudyError
 from attnzoo.study.definition import Study
-from attnzoo.study.numbers import COST_UNITS, Costs, Summary, fronts, needed_runs, read_costs
+from attnzoo.study.numbers import (
+    COST_UNITS,
+    METRICS,
+    Contrasts,
+    Costs,
+    Summary,
+    fronts,
+    needed_runs,
+    read_answers,
+    read_contrasts,
+    read_costs,
+    study_summaries,
+)
 from attnzoo.study.report import plots
 from attnzoo.study.report.across import across, across_sheet, across_words
 from attnzoo.study.report.across_plots import profile_plots, rank_plot
+from attnzoo.study.report.answers import answers_content, measure_sheet
 from attnzoo.study.report.captions import captions, cost_notes
 from attnzoo.study.report.drawing import standalone
 from attnzoo.study.report.looks import glyph, variant_looks
 from attnzoo.study.report.markdown import report_markdown
-from attnzoo.study.report.overlays import map_groups, sample_strip, strip
+from attnzoo.study.report.overlays import map_groups, sample_strip, side_by_side, strip
 from attnzoo.study.report.provenance import provenance
 from attnzoo.study.report.sentences import sentences
 from attnzoo.study.report.sheets import LEAST, cost_sheet, result_sheet, verdict_sheet
@@ -28,7 +42,6 @@ from attnzoo.study.report.table import (
     comparisons_csv,
     results_csv,
     results_table,
-    study_rows,
 )
 from attnzoo.study.report.wording import capacity, caveats, failure_notes
 from attnzoo.study.runs import (
@@ -111,7 +124,10 @@ def content_of(folder: Path) -> dict[str, Any]:
     study, records = read_folder(folder)
     said = damages(folder, study, records)
     data, costs = _read(read_data, folder, said), _read(read_costs, folder, said)
-    content = _content(study, records, study_rows(study, records), data, costs)
+    rows = study_summaries(study, records)
+    content = _content(study, records, rows, data, costs)
+    pictures = _read(read_contrasts, folder, said) or Contrasts(pictures={})
+    content |= answers_content(study, rows, read_answers(records), pictures, data)
     failures = read_failures(folder, study.runs)
     content["stopped"] = [*content["stopped"], *failure_notes(failures.values()), *said]
     return content
@@ -186,13 +202,13 @@ def _content(
     backbones = list(dict.fromkeys(row.backbone for row in rows))
     finished = any(r.result.status == "finished" for r in records)
     trained = backbones if finished else []
-    looks = variant_looks(records)
+    looks, measure = variant_looks(records), METRICS[study.metric]
     chance = (data.chance or 1 / len(data.classes)) if data else None
-    marks = fronts(rows, costs)
+    marks = fronts(rows, costs, measure.sign)
     planned = len(needed_runs(study, (record.result for record in records)))
-    over = across(rows, records)
+    over = across(rows, records, measure)
     pareto = [
-        (name, [plots.pareto_plot(rows, name, cost, costs, looks) for cost in COST_UNITS])
+        (name, [plots.pareto_plot(rows, name, cost, costs, looks, measure) for cost in COST_UNITS])
         for name in trained
     ]
     sizes = {record.result.backbone: _size(record) for record in records}
@@ -210,17 +226,18 @@ def _content(
         "words": captions(study, data),
         "looks": looks,
         "sizes": {name: f"{size}×{size} pixels" for name, size in sizes.items()},
-        "results": result_sheet(rows),
+        "results": result_sheet(rows, measure),
         "verdicts": verdict_sheet(rows, study.correction),
+        "measures": measure_sheet(rows, records),
         "sentences": sentences(study, rows, costs),
         "costs": cost_sheet(rows, costs, marks),
         "measured": _measured_where(costs),
         "cost_notes": cost_notes(costs, backbones),
         "capacity": capacity(study, rows),
-        "effects": plots.effect_plot(rows, records, looks) if comparisons(rows) else "",
-        "accuracy": plots.accuracy_plot(rows, records, looks, chance) if finished else "",
+        "effects": plots.effect_plot(rows, records, looks, measure) if comparisons(rows) else "",
+        "accuracy": plots.accuracy_plot(rows, records, looks, chance, measure) if finished else "",
         "pareto": [(name, [plot for plot in shown if plot]) for name, shown in pareto],
-        "overview": plots.cost_plot(rows, looks) if len(trained) > 1 else "",
+        "overview": plots.cost_plot(rows, looks, measure) if len(trained) > 1 else "",
         "across": across_sheet(over) if over else None,
         "across_words": across_words(over) if over else [],
         "ranks": rank_plot(over, looks) if over else "",
@@ -258,6 +275,11 @@ def _figures(content: Mapping[str, Any]) -> dict[str, str | bytes]:
     for group in content["maps"]:
         for i, row in enumerate(group.rows):
             found[f"maps-{i + 1}-{group.backbone}"] = strip(row)
+    found |= {f"confusion-{v}-{b}": plot for b, v, plot in content["confusion"]}
+    for i, sheet in enumerate(content["contrasts"]):
+        found[f"contrasts-{i + 1}-{sheet.backbone}"] = side_by_side(
+            [base64.b64decode(cell.picture) for cell in sheet.cells]
+        )
     if content["data"]:
         found["data"] = sample_strip(content["data"])
     return {name: figure for name, figure in found.items() if figure}

@@ -6,7 +6,7 @@ import math
 from collections.abc import Sequence
 
 from attnzoo.study.definition import Study
-from attnzoo.study.numbers import Costs, Difference, Summary
+from attnzoo.study.numbers import METRICS, Costs, Difference, Rules, Summary
 from attnzoo.study.report.table import (
     CORRECTIONS,
     comparisons,
@@ -55,7 +55,10 @@ def _sentence(study: Study, row: Summary, found: Difference, count: int) -> str:
     if study.look_from is not None:
         ends = f"{study.look_from} to at most {len(study.seeds)}"
         looks = f" after each seed from {ends}, with alpha spending"
-    numbers.append(f"{_test(found)}{looks}, {_p(found.p)}, {_p(found.p_corrected)} after {over}")
+    test = _test(found)
+    if Rules.of(study).shared:
+        test = "paired t test with Nadeau and Bengio's correction, splits drawn anew at each seed"
+    numbers.append(f"{test}{looks}, {_p(found.p)}, {_p(found.p_corrected)} after {over}")
     if found.margin is not None:
         numbers.append(
             f"two one-sided t tests at ±{100 * found.margin:g}: {_p(found.p_same)}, "
@@ -64,9 +67,10 @@ def _sentence(study: Study, row: Summary, found: Difference, count: int) -> str:
     if found.effect is not None:
         ends = f"{number_text(found.effect_low)}, {number_text(found.effect_high)}"
         numbers.append(f"d_z = {number_text(found.effect)} [{ends}]")
+    measure = METRICS[study.metric]
     return (
         f"{row.backbone}, {row.variant} against {found.baseline}: "
-        f"{100 * found.mean:+.2f} points of top-1 ({'; '.join(numbers)})"
+        f"{100 * found.mean:+.2f} {measure.points} of {measure.told} ({'; '.join(numbers)})"
     )
 
 
@@ -92,7 +96,7 @@ def _more(study: Study, found: Difference) -> str:
         return ""
     if not found.deviation:
         return " All seeds differ equally, which tells nothing of their spread."
-    size = points_text(study.difference_points)
+    size = points_text(study.difference_points, METRICS[study.metric])
     said = _needed(found.more_seeds, more_seeds_text(found), f"see {size}")
     if found.margin is not None:
         margin = f"show that two are the same within ±{100 * found.margin:g}"

@@ -6,7 +6,16 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from attnzoo.study.definition import Correction
-from attnzoo.study.numbers import COST_UNITS, Costs, Difference, Spread, Summary, VariantCosts
+from attnzoo.study.numbers import (
+    COST_UNITS,
+    METRICS,
+    Costs,
+    Difference,
+    Measure,
+    Spread,
+    Summary,
+    VariantCosts,
+)
 from attnzoo.study.report.table import (
     SHORT,
     accuracy_text,
@@ -25,14 +34,16 @@ from attnzoo.study.report.table import (
 __all__ = [
     "COSTS",
     "LEAST",
-    "RESULTS",
     "Sheet",
     "cost_cells",
     "cost_sheet",
     "result_cells",
+    "result_headings",
     "result_sheet",
     "verdict_sheet",
 ]
+
+TOP1 = METRICS["top1"]
 
 STAR = "★"
 """On the Pareto front by that cost."""
@@ -80,17 +91,20 @@ def _cell(text: str) -> str:
     return " ".join(text.split("\n")).replace("|", "\\|")
 
 
-def result_sheet(rows: Sequence[Summary]) -> Sheet:
-    """Accuracy of every variant, and what it is over plain."""
+def result_sheet(rows: Sequence[Summary], measure: Measure = TOP1) -> Sheet:
+    """The metric of every variant, and what it is over plain."""
     lines = ((row.backbone, (row.variant, *result_cells(row))) for row in rows)
-    return Sheet.of(("variant", *RESULTS), lines)
+    return Sheet.of(("variant", *result_headings(measure)), lines)
 
 
-RESULTS = (*("top-1 %", "95%", "vs plain", "verdict", "more seeds", "mean γ", "seeds", "seconds"),)
+def result_headings(measure: Measure) -> tuple[str, ...]:
+    """Over the cells of `result_cells`."""
+    rest = ("95%", "vs plain", "verdict", "more seeds", "mean γ", "seeds", "seconds")
+    return (measure.heading, *rest)
 
 
 def result_cells(row: Summary) -> tuple[str, ...]:
-    """One line of the results, under the headings `RESULTS`."""
+    """One line of the results, under `result_headings`."""
     return (
         accuracy_text(row),
         interval_text(row.low, row.high),
@@ -126,7 +140,7 @@ def _judged(row: Summary, found: Difference) -> tuple[str, ...]:
         _both(p_text(found), p_same_text(found)),
         _chances(found),
         f"{found.p:.2g}",
-        f"{found.p_permutation:.2g}",
+        "" if found.p_permutation is None else f"{found.p_permutation:.2g}",
         str(found.seeds),
     )
 

@@ -10,7 +10,14 @@ from dataclasses import asdict, fields
 from rich.table import Table
 
 from attnzoo.study.definition import Study
-from attnzoo.study.numbers import MOST_SEEDS, Difference, Rules, Summary, summarise
+from attnzoo.study.numbers import (
+    METRICS,
+    MOST_SEEDS,
+    Difference,
+    Measure,
+    Summary,
+    study_summaries,
+)
 from attnzoo.study.runs import Record
 from attnzoo.train import RunResult
 
@@ -32,9 +39,10 @@ __all__ = [
     "results_csv",
     "results_table",
     "small_p",
-    "study_rows",
     "verdict_text",
 ]
+
+TOP1 = METRICS["top1"]
 
 CORRECTIONS = {"holm": "Holm's", "fdr": "Benjamini and Hochberg's"}
 """Whose each correction is."""
@@ -56,12 +64,6 @@ def results_csv(records: Sequence[Record]) -> str:
     return text.getvalue()
 
 
-def study_rows(study: Study, records: Iterable[Record]) -> list[Summary]:
-    """The study's summaries, with verdicts where seeds allow them."""
-    results = (record.result for record in records)
-    return summarise(results, study.controlled, Rules.of(study), study.baselines, study.seeds)
-
-
 def comparisons(rows: Iterable[Summary]) -> list[tuple[Summary, Difference]]:
     """Every comparison of the study: with plain, then with the control."""
     return [(row, d) for row in rows for d in (row.difference, row.beyond) if d is not None]
@@ -81,13 +83,13 @@ def comparisons_csv(rows: Iterable[Summary]) -> str:
 
 def results_table(study: Study, records: Sequence[Record]) -> Table:
     """One row per backbone and variant, for a terminal."""
-    rows = study_rows(study, records)
+    rows = study_summaries(study, records)
     judged = any(difference.verdict for _, difference in comparisons(rows))
     controlled = any(row.beyond for row in rows)
     table = Table(title=study.name, title_justify="left", header_style="bold")
     for name in ("backbone", "variant"):
         table.add_column(name, no_wrap=name == "backbone")
-    for name in ("seeds", "top-1 %", "vs plain"):
+    for name in ("seeds", METRICS[study.metric].heading, "vs plain"):
         table.add_column(name, justify="right")
     if judged:
         table.add_column(f"p ({SHORT[study.correction]})", justify="right")
@@ -134,11 +136,11 @@ def _beyond_text(difference: Difference | None) -> str:
 
 
 def accuracy_text(row: Summary) -> str:
-    """Mean top-1 in percent, with the standard deviation over seeds where there is one."""
-    if row.top1 is None:
+    """Mean in hundredths, with the standard deviation over seeds where there is one."""
+    if row.score is None:
         return "diverged"
     spread = f" ± {100 * row.deviation:.1f}" if row.deviation is not None else ""
-    return f"{100 * row.top1:.1f}{spread}"
+    return f"{100 * row.score:.1f}{spread}"
 
 
 def interval_text(low: float | None, high: float | None, sign: str = "") -> str:
@@ -180,9 +182,9 @@ def number_text(number: float | None) -> str:
     return f"{number:.2f}" if abs(number) < 10 else f"{number:.3g}"
 
 
-def points_text(points: float) -> str:
-    """A number of percentage points."""
-    return "1 point" if points == 1 else f"{points:g} points"
+def points_text(points: float, measure: Measure = TOP1) -> str:
+    """A number of hundredths of what is measured."""
+    return f"1 {measure.point}" if points == 1 else f"{points:g} {measure.points}"
 
 
 def verdict_text(difference: Difference | None) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 
 from attnzoo.study.definition import Study
-from attnzoo.study.numbers import Summary, sampling_error
+from attnzoo.study.numbers import METRICS, Rules, Summary, sampling_error
 from attnzoo.study.report.pooling import Entry, Pool
 from attnzoo.study.report.table import CORRECTIONS, comparisons, points_text
 from attnzoo.study.runs import DataRecord, Failure
@@ -66,8 +66,8 @@ def caveats(
                 "A seed at which a run diverged is no pair. What diverged is not called better, "
                 "however good its other seeds are."
             )
-    shown = [row.top1 for row in rows if row.top1 is not None]
-    if data and shown:
+    shown = [row.score for row in rows if row.score is not None]
+    if data and shown and study.metric == "top1" and not Rules.of(study).shared:
         worst = max(sampling_error(top1, data.test) for top1 in shown)
         said.append(
             f"There are {data.test} test images, so each accuracy is uncertain by about "
@@ -79,17 +79,35 @@ def caveats(
 def _settled(study: Study) -> list[str]:
     """What the study file settled about its verdicts beyond the usual."""
     said = []
+    if study.metric != "top1":
+        measure = METRICS[study.metric]
+        said.append(f"The study file settled that verdicts are on {measure.told}: {measure.what}.")
+    if Rules.of(study).shared:
+        folds = getattr(study.data, "folds", None)
+        how = f", in {folds} folds" if folds else ""
+        said.append(
+            f"Train and test images were drawn anew at each seed{how}, the same for all variants, "
+            "so verdicts are about other images of the kind as well. Such splits share images, and "
+            "differences hang together: all intervals and tests here take the variance of a mean "
+            "by 1/n + test images / training images, not 1/n (Nadeau and Bengio, 2003). There is "
+            "no d_z and no permutation test, which would take seeds for independent."
+        )
     if study.look_from is not None:
         said.append(
             f"Verdicts were looked at after each seed from {study.look_from} to "
             f"{len(study.seeds)}, and what was decided had no further runs: its seeds are those "
-            "of that look. The 5% are spent over the looks (Lan and DeMets, after O'Brien and "
-            "Fleming, with bounds of the t test), and p is the smallest level that would have "
-            "decided. What stops early stops where it looks large, so its mean and interval lean "
-            "away from 0 a little."
+            "of that look. "
+            + (
+                "What would hardly have been decided was given up, with no evidence. "
+                if study.same_within is None
+                else ""
+            )
+            + "The 5% are spent over the looks (Kim and DeMets, with bounds of the t test), and p "
+            "is the smallest level that would have decided. What stops early stops where it looks "
+            "large, so its mean and interval lean away from 0 a little."
         )
     if study.same_within is not None:
-        points = points_text(study.same_within)
+        points = points_text(study.same_within, METRICS[study.metric])
         said.append(
             f"The study file settled that variants within {points} of each other count as the "
             f"same. Same means shown to be: by two one-sided t tests at ±{points}, under the same "

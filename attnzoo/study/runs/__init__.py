@@ -28,12 +28,14 @@ from attnzoo.study.runs.record import (
     read_environment,
     read_run,
 )
+from attnzoo.study.runs.tracked import TRACKED, begin_tracking, run_tracking, tell_verdicts
 from attnzoo.study.runs.writing import write_atomically
 
 __all__ = [
     "DATA",
     "FIGURES",
     "STUDY",
+    "TRACKED",
     "DataRecord",
     "Engine",
     "Failure",
@@ -44,6 +46,7 @@ __all__ = [
     "RayCluster",
     "Record",
     "StudyBars",
+    "begin_tracking",
     "check_folder",
     "conduct",
     "damages",
@@ -62,10 +65,12 @@ __all__ = [
     "read_run",
     "remove",
     "run_folder",
+    "run_tracking",
     "same_study",
     "shares_of_gpus",
     "study_changes",
     "take",
+    "tell_verdicts",
     "write_atomically",
     "write_data",
     "write_study",

@@ -16,6 +16,7 @@ from attnzoo.train import (
     ImageData,
     RunBusyError,
     RunSpec,
+    Tracking,
     Watch,
     claimed,
     open_data,
@@ -45,12 +46,14 @@ class Job:
         folder: where it belongs.
         origin: whose git state is kept with it.
         failed: the failure that was known when the study began; None was none.
+        tracking: its group and tags in trackers.
     """
 
     run: RunSpec
     folder: Path
     origin: Path
     failed: str | None = None
+    tracking: Tracking | None = None
 
 
 def data_of(spec: DataSpec) -> ImageData:
@@ -93,7 +96,14 @@ def _do(job: Job, watch: Watch, opened: Callable[[DataSpec], ImageData]) -> Outc
         except Exception:
             told = traceback.format_exc()  # what comes later is in the run's log already
             raise
-        train(job.run, job.folder, data=data, watch=watch, repository=job.origin)
+        train(
+            job.run,
+            job.folder,
+            data=data,
+            watch=watch,
+            repository=job.origin,
+            tracking=job.tracking,
+        )
     except KeyboardInterrupt:
         raise
     except BaseException as error:  # a network may call sys.exit, too

@@ -3,11 +3,13 @@
 study.json              the study
 data.json               the data set's classes, counts and some pictures
 runs/<run>/             one finished run: run.json, metrics.csv, attention.safetensors,
-                        result.json
+                        predictions.npz, result.json
 runs/.<run>.partial/    a run in progress, or one that was interrupted or failed
 runs/.<run>.lock        claimed by the process that does the run
 results.csv             one row a run
 comparisons.csv         one row a comparison
+contrasts.json          test pictures that set variants apart
+tracked.json            the study's run in MLflow, where it logs there
 report.html, report.md, figures/
 .attnzoo.json           the names of what attnzoo wrote; nothing else is replaced or removed
 """

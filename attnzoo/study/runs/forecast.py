@@ -123,7 +123,7 @@ def _timed(run: RunSpec, data: ImageData, budget: float) -> float | None:
     takes whatever its images is told from what it takes for each by two sizes.
     """
     if data.shape != run.shape:
-        data = open_data(run.data, run.expected)
+        data = open_data(run.prepared)
     recipe = run.train
     images = min(
         recipe.batch_size, recipe.accumulate * max(2, math.ceil(SMALL / recipe.accumulate))

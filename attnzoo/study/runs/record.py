@@ -20,12 +20,14 @@ from attnzoo.checkpoint import NETWORK
 from attnzoo.train import (
     ENVIRONMENT,
     MAPS,
+    PREDICTIONS,
     RESULT,
     SPEC,
     RunResult,
     RunSpec,
     put_aside,
     read_maps,
+    read_predictions,
 )
 
 __all__ = [
@@ -38,10 +40,10 @@ __all__ = [
 ]
 
 METRICS = "metrics.csv"
-READ = (SPEC, RESULT, ENVIRONMENT, METRICS, MAPS)
+READ = (SPEC, RESULT, ENVIRONMENT, METRICS, MAPS, PREDICTIONS)
 FILES = (*READ, "log.txt", "checkpoint.pt", "failure.json")
 FOLDERS = ("tensorboard",)
-SHARES = ("top1", "top5")
+SHARES = ("top1", "top5", "balanced", "macro_f1", "calibration_error", "map", "f1")
 LENGTHS = ("seconds", "train_seconds", "images_per_second")
 COUNTS = ("parameters", "macs")
 UNREADABLE = (OSError, ValueError, TypeError, KeyError, EOFError, RecursionError, csv.Error)
@@ -154,7 +156,11 @@ def _read_once(folder: Path, stamps: tuple[tuple[int, ...], ...]) -> Record | st
             epochs = _epochs(folder / METRICS)
         except UNREADABLE:
             damaged.append(METRICS)
-    checks: dict[str, Callable[[Path], Any]] = {MAPS: read_maps, ENVIRONMENT: read_environment}
+    checks: dict[str, Callable[[Path], Any]] = {
+        MAPS: read_maps,
+        PREDICTIONS: read_predictions,
+        ENVIRONMENT: read_environment,
+    }
     for name, read in checks.items():
         if (folder / name).exists():
             try:
@@ -183,7 +189,8 @@ def _fault(spec: RunSpec, result: RunResult) -> str:
     said = (result.backbone, result.variant, result.seed)
     if said != (spec.backbone, spec.variant.title, spec.train.seed):
         return "it is that of another run"
-    if result.status == "finished" and result.top1 is None:
+    told = (result.top1, result.map, result.mae)
+    if result.status == "finished" and all(value is None for value in told):
         return "it is finished and has no top1"
     for names, least, most in (
         (SHARES, 0, 1),

@@ -11,9 +11,8 @@ from studies import STUDY, made_up, result
 
 from attnzoo.study import Rules, read_folder, summarise, write_report
 from attnzoo.study.definition import Study, parse_study
-from attnzoo.study.numbers import needed_runs
+from attnzoo.study.numbers import needed_runs, study_summaries
 from attnzoo.study.numbers.sequential import look_bounds
-from attnzoo.study.report.table import study_rows
 from attnzoo.train import RunResult, RunSpec
 
 CONTENT: dict[str, Any] = {
@@ -57,7 +56,7 @@ def test_what_is_decided_has_no_further_runs() -> None:
         name: sum(r.variant.title == name for r in done)
         for name in ("plain", "auto + se", "auto + eca")
     }
-    assert seeds["auto + se"] < seeds["auto + eca"] == seeds["plain"] == 12
+    assert 5 == seeds["auto + se"] <= seeds["auto + eca"] == seeds["plain"] < 12  # given up
     rows = summarise(results(study, done), rules=Rules.of(study), seeds=study.seeds)
     verdicts = {row.variant: row.difference.verdict for row in rows if row.difference}
     assert verdicts == {"auto + se": "better", "auto + eca": "no evidence"}
@@ -122,7 +121,7 @@ def test_decisions_err_in_five_percent_of_studies() -> None:
         difference = summarise(runs, rules=rules, seeds=list(seeds))[1].difference
         found += difference.verdict != "no evidence"
     assert found <= 33  # 99% of 400 at 5%
-    assert look_bounds(5, 10)[0] < 0.01
+    assert look_bounds(5, 10)[0] < 0.02
 
 
 def test_the_report_says_at_which_looks(tmp_path: Path) -> None:
@@ -137,4 +136,5 @@ def test_the_report_says_at_which_looks(tmp_path: Path) -> None:
     assert "after each seed from 5 to at most 12, with alpha spending" in text
     asked, records = read_folder(tmp_path)
     assert asked == study
-    assert {row.seeds for row in study_rows(asked, records)} > {12}
+    assert {row.seeds for row in study_summaries(asked, records)} < set(range(5, 12))
+    assert "would hardly have been decided was given up" in text

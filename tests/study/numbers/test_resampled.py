@@ -13,15 +13,15 @@ from attnzoo.study.numbers.resampled import resampled_p
 def test_the_variance_is_larger_by_the_share_of_the_test_images() -> None:
     values = np.array([0.03, 0.01, 0.06, -0.01, 0.02])
     t = values.mean() / np.sqrt(values.var(ddof=1) * (1 / 5 + 200 / 800))
-    assert float(resampled_p(values, train=800, test=200)) == pytest.approx(2 * stats.t.sf(t, 4))
-    assert resampled_p(values, 10**9, 1) == pytest.approx(paired_p(values), abs=1e-6)
+    assert float(resampled_p(values, 200 / 800)) == pytest.approx(2 * stats.t.sf(t, 4))
+    assert resampled_p(values, 1e-9) == pytest.approx(paired_p(values), abs=1e-6)
 
 
 def test_many_at_once_and_equal_ones() -> None:
     values = np.random.default_rng(0).normal(size=(4, 6))
     values[2] = 0.1
-    each = [float(resampled_p(row, 90, 10)) for row in values]
-    assert resampled_p(values, 90, 10) == pytest.approx(np.array(each))
+    each = [float(resampled_p(row, 10 / 90)) for row in values]
+    assert resampled_p(values, 10 / 90) == pytest.approx(np.array(each))
     assert each[2] == 1
 
 
@@ -54,5 +54,5 @@ def test_splits_of_real_images_find_too_much_without_it() -> None:
             values[study, split] = ours - theirs
     values -= values.mean()
     assert (paired_p(values) <= 0.05).mean() > 0.1
-    wrong = (resampled_p(values, train, test) <= 0.05).sum()
+    wrong = (resampled_p(values, test / train) <= 0.05).sum()
     assert wrong <= stats.binom.ppf(0.995, studies, 0.05)

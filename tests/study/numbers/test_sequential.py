@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
+from attnzoo.study.numbers.futility import futile, futility_bounds
 from attnzoo.study.numbers.inference import paired_p
 from attnzoo.study.numbers.sequential import look_bounds, sequential_p, sequential_same_p
 
@@ -36,7 +37,7 @@ def test_bounds_of_normal_values_would_find_too_much() -> None:
     nodes, weights = np.polynomial.legendre.leggauss(201)
     bounds, spent, before = [], 0.0, None
     for n in range(5, 21):
-        due = 2 * stats.norm.sf(stats.norm.isf(0.025) / np.sqrt(n / 20))
+        due = 0.05 * (n / 20) ** 1.5
         grid = np.linspace(0, 8, 4001) * np.sqrt(n)
         if before is None:
             beyond = 2 * stats.norm.sf(grid / np.sqrt(n))
@@ -56,10 +57,8 @@ def test_bounds_of_normal_values_would_find_too_much() -> None:
     assert found > 0.05 + 2 * np.sqrt(0.05 / len(NULL))
 
 
-def test_with_many_seeds_they_are_those_of_lan_and_demets() -> None:
-    """The last bound: 1.96 with one look, and with many near the 2.2414 of Brownian motion."""
-    last = stats.norm.isf(look_bounds(5, 60, 0.05)[-1] / 2)
-    assert 2.21 < last < 2.2414
+def test_the_first_look_spends_its_share_and_one_look_all() -> None:
+    assert look_bounds(5, 20, 0.05)[0] == pytest.approx(0.05 * (5 / 20) ** 1.5, rel=0.005)
     assert stats.norm.isf(look_bounds(20, 20, 0.05)[0] / 2) == pytest.approx(1.95996, abs=2e-4)
 
 
@@ -91,14 +90,33 @@ def test_the_same_is_said_wrongly_in_five_percent(margin: float) -> None:
 
 
 def test_fewer_seeds_than_at_once() -> None:
-    """Where twenty seeds at once have 80% power, looking takes less than 0.8 of them."""
-    effect = 0.6604  # by the noncentral t distribution
-    fixed = (paired_p(NULL + effect) <= 0.05).mean()
-    assert fixed == pytest.approx(0.8, abs=0.01)
-    decided = p_at_each_look(NULL + effect, 5) <= look_bounds(5, 20, 0.05)
-    seeds = np.where(decided.any(1), 5 + decided.argmax(1), 20)
-    assert seeds.mean() < 0.8 * 20
-    assert decided.any(1).mean() > 0.74
+    """Looks and giving up take some 0.8 of the seeds that have the same power at once."""
+    effect, fixed = 0.7493, 15.6
+    first, gone = _ends(NULL + effect)
+    power = (first < gone).mean()
+    assert power == pytest.approx(0.788, abs=0.015)
+    at_once = [(paired_p(NULL[:, :n] + effect) <= 0.05).mean() for n in (15, 16)]
+    assert at_once[0] + 0.6 * (at_once[1] - at_once[0]) == pytest.approx(power, abs=0.01)
+    assert 5 + np.minimum(first, gone).clip(max=15).mean() < 0.81 * fixed
+    assert 5 + np.minimum(*_ends(NULL)).clip(max=15).mean() < 0.7 * fixed  # if there is nothing
+
+
+def _ends(values: np.ndarray) -> list[np.ndarray]:
+    p = p_at_each_look(values, 5)
+    ends = (p <= look_bounds(5, 20, 0.05), p > futility_bounds(5, 20, 0.05))
+    return [np.where(end.any(1), end.argmax(1), 99) for end in ends]
+
+
+def test_what_is_given_up_was_not_decided_before() -> None:
+    decided, gone = _ends(NULL[:2000])
+    p = p_at_each_look(NULL[:2000], 5)
+    any_gone = (p > futility_bounds(5, 20, 0.05)).any(1)
+    hits = (p <= look_bounds(5, 20, 0.05)).any(1)
+    expected = any_gone & ~(hits & (decided < gone))
+    assert (futile(NULL[:2000], 5, 20, 0.05) == expected).all()
+    later = np.array([futile(NULL[:2000, :n], 5, 20, 0.05) for n in range(5, 21)])
+    assert (np.diff(later.astype(int), axis=0) >= 0).all()  # it stays so
+    assert not futile(NULL[0, :4], 5, 20, 0.05)
 
 
 def test_equal_differences_decide_nothing() -> None:

@@ -50,7 +50,7 @@ def test_summaries() -> None:
         ]
     )
     assert (plain.plain, plain.seeds, plain.difference) == (True, 2, None)
-    assert plain.top1 == pytest.approx(0.6)
+    assert plain.score == pytest.approx(0.6)
     assert plain.deviation == pytest.approx(math.sqrt(0.02))
     assert se.difference.mean == pytest.approx(0.15)
     assert (se.added_parameters, se.added_macs, se.sites, se.gamma) == (100, 50, 3, 0.25)
@@ -59,10 +59,10 @@ def test_summaries() -> None:
 
 def test_a_diverged_seed_is_counted_and_left_out_of_the_mean() -> None:
     _, se = summarise([result("plain", 0, 0.5), result("se", 0, None), result("se", 1, 0.4)])
-    assert (se.seeds, se.diverged, se.top1, se.deviation) == (1, 1, 0.4, None)
+    assert (se.seeds, se.diverged, se.score, se.deviation) == (1, 1, 0.4, None)
     assert se.difference is None
     lone = summarise([result("se", 0, None)])[0]
-    assert (lone.top1, lone.added_parameters) == (None, None)
+    assert (lone.score, lone.added_parameters) == (None, None)
 
 
 def test_sampling_error_is_binomial() -> None:
@@ -163,7 +163,7 @@ def test_what_is_no_number_is_no_pair() -> None:
 def test_the_mean_of_a_variant_has_an_interval() -> None:
     row = summarise(study(plain=PLAIN))[0]
     half = student.ppf(0.975, 4) * row.deviation / math.sqrt(5)
-    assert (row.low, row.high) == pytest.approx((row.top1 - half, row.top1 + half))
+    assert (row.low, row.high) == pytest.approx((row.score - half, row.score + half))
 
 
 def test_of_several_plain_networks_each_variant_has_its_own() -> None:

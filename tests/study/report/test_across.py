@@ -11,9 +11,8 @@ import pytest
 from studies import STUDY, made_up
 
 from attnzoo.study import read_folder, write_report
-from attnzoo.study.numbers import improvement
+from attnzoo.study.numbers import improvement, study_summaries
 from attnzoo.study.report.across import Across, across, across_sheet
-from attnzoo.study.report.table import study_rows
 from attnzoo.train import RunSpec
 
 NETS = [f"torchvision/{name}" for name in ("resnet18", "resnet34", "vgg11", "vgg13", "alexnet")]
@@ -47,7 +46,7 @@ def many(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def found(folder: Path) -> Across | None:
     asked, records = read_folder(folder)
-    return across(study_rows(asked, records), records)
+    return across(study_summaries(asked, records), records)
 
 
 def test_variants_are_ranked_over_backbones(many: Path) -> None:

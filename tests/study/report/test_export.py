@@ -12,7 +12,7 @@ from studies import STUDY, made_up
 
 from attnzoo.cli import main
 from attnzoo.study import Rules, export_study, read_folder, write_results
-from attnzoo.study.report.table import study_rows
+from attnzoo.study.numbers import study_summaries
 from attnzoo.train import RunSpec
 
 CONTENT = {
@@ -46,11 +46,11 @@ def rows_of(path: Path) -> list[dict[str, str]]:
 def test_a_spreadsheet_has_numbers(folder: Path, tmp_path: Path) -> None:
     (path,) = export_study(folder, csv=tmp_path / "new" / "table.csv")
     study, records = read_folder(folder)
-    rows = study_rows(study, records)
+    rows = study_summaries(study, records)
     told = rows_of(path)
     assert [entry["variant"] for entry in told] == [row.variant for row in rows]
     for entry, row in zip(told, rows, strict=True):
-        assert float(entry["top1"]) == row.top1
+        assert float(entry["score"]) == row.score
         assert float(entry["deviation"]) == row.deviation
         assert entry["control"] == str("conv" in row.variant)
         if row.difference:
@@ -72,7 +72,7 @@ def test_a_program_reads_everything(folder: Path, tmp_path: Path) -> None:
     (path,) = export_study(folder, json=tmp_path / "study.json")
     told = json.loads(path.read_text())
     study, records = read_folder(folder)
-    rows = study_rows(study, records)
+    rows = study_summaries(study, records)
     assert told["settled"]["same_within"] == 1
     assert len(told["variants"]) == len(rows) == 6
     assert len(told["comparisons"]) == len(told["sentences"]) == 6

@@ -19,7 +19,8 @@ def test_the_report_in_markdown(done: Path) -> None:
     text = (done / "report.md").read_text()
     assert text.startswith("# tiny &lt;study>\n\nDoes attention help a tiny net?\n")
     tables = re.findall(r"(?:^\|.*\n)+", text, re.MULTILINE)
-    assert [table.count("\n") for table in tables] == [4, 3, 4]  # results, verdicts, costs
+    assert [table.count("\n") for table in tables] == [4, 3, 3, 4, 11, 4]
+    # results, verdicts, images, measures, classes, costs
     for table in tables:
         assert len({line.count("|") for line in table.splitlines()}) == 1
     assert "- **no evidence**: training:tiny_net, pre-pool + se against plain: " in text

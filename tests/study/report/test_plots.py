@@ -108,5 +108,5 @@ def test_curves_are_of_the_epochs_that_were_tested() -> None:
 
 def test_chance_is_a_dotted_line() -> None:
     told = texts(plots.accuracy_plot(ROWS, STUDY, LOOKS, 0.1))
-    assert "top-1 on test images, %; dotted: chance" in told
+    assert "top-1 % on test images; dotted: chance" in told
     assert {"52.0", "62.0", "70.3", "70.0"} <= set(told)

@@ -18,7 +18,7 @@ from training import make_folder
 
 from attnzoo.errors import StudyError
 from attnzoo.study import read_folder, run_study, study_table, write_report
-from attnzoo.study.report.table import study_rows
+from attnzoo.study.numbers import study_summaries
 from attnzoo.study.report.wording import capacity
 from attnzoo.study.runs.failures import note_failure
 from attnzoo.train import Watch
@@ -41,7 +41,8 @@ def test_the_report_shows_numbers_plots_and_pictures(done: Path) -> None:
     net = "training:tiny_net"
     costs = ("parameters", "MACs", "latency", "memory")
     fronts = [f"pareto-{cost}-{net}" for cost in costs]
-    assert page.drawings == ["effects", "accuracy", *fronts, f"curves-{net}"]
+    confusions = [f"confusion-{variant}-{net}" for variant in ("plain", "pre-pool + se")]
+    assert page.drawings == ["effects", "accuracy", *confusions, *fronts, f"curves-{net}"]
     assert page.tags.count("img") == 9  # eight of the data, one above the attention maps
     assert "Does attention help a tiny net?" in page.text
     assert "95% interval" in page.text
@@ -213,12 +214,12 @@ def test_a_study_that_was_not_measured_says_so(tmp_path: Path, done: Path) -> No
     page = Page(write_report(folder).read_text())
     assert "Latency, throughput and memory were not measured." in page.text
     assert "images/s" not in page.cells
-    assert len(page.drawings) == 5  # the fronts of latency and memory are missing
+    assert len(page.drawings) == 7  # the fronts of latency and memory are missing
 
 
 def test_controls_of_another_size_are_pointed_out(mapped: Path) -> None:
     study, records = read_folder(mapped)
-    (told,) = capacity(study, study_rows(study, records))
+    (told,) = capacity(study, study_summaries(study, records))
     assert told == (
         "training:tiny_net, pre-pool + eca: the control 'control: pre-pool + conv like eca' "
         "has +33 parameters against +11, so it is larger than the attention."
