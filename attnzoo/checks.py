@@ -1,4 +1,4 @@
-"""Argument checks that name the argument, the value received and what is allowed."""
+"""Argument checks that name the argument, the value received and what is allowed; and wording."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ __all__ = [
     "check_keywords",
     "check_number",
     "closest",
+    "counted",
     "did_you_mean",
     "keyword_options",
 ]
@@ -29,6 +30,11 @@ def did_you_mean(name: str, known: Iterable[str]) -> str:
     """`" Did you mean 'x' or 'y'?"`, or an empty string when nothing is near."""
     names = [repr(near) for near in closest(name, known)]
     return f" Did you mean {' or '.join(names)}?" if names else ""
+
+
+def counted(number: int, noun: str, plural: str = "") -> str:
+    """`"1 site"`, `"2,000 sites"`; `plural` where it is not the noun and an s."""
+    return f"{number:,} {noun if number == 1 else plural or f'{noun}s'}"
 
 
 def check_int(

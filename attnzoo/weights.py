@@ -16,6 +16,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
+from attnzoo.checks import counted
 from attnzoo.errors import CheckpointError
 from attnzoo.hosts import Attended, Attention, Replaced
 
@@ -68,7 +69,7 @@ class LoadReport:
         return not (self.missing or self.unexpected or self.mismatched)
 
     def __str__(self) -> str:
-        lines = [f"{self.loaded} tensors transferred{self.origin}."]
+        lines = [f"{counted(self.loaded, 'tensor')} transferred{self.origin}."]
         for title, keys in (
             ("missing from the state dict", self.missing),
             ("not in the model", self.unexpected),

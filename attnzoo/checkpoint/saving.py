@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from attnzoo.backbones import NetworkRecipe
 from attnzoo.checkpoint.header import What, read_header, sites_of, write_header
 from attnzoo.checkpoint.tensor_files import read_tensors, write_tensors
-from attnzoo.checks import check_choice
+from attnzoo.checks import check_choice, counted
 from attnzoo.errors import AttnzooError, CheckpointError, NotWrappedError
 from attnzoo.hosts import Attention, get_module
 from attnzoo.surgery import Recipe, carry_out, make_plan, operations, unwrap
@@ -63,13 +63,13 @@ class Checkpoint:
 
     def __repr__(self) -> str:
         wraps = "; ".join(
-            f"{where or '(root)'}: {recipe}, {len(sites)} sites"
+            f"{where or '(root)'}: {recipe}, {counted(len(sites), 'site')}"
             for where, recipe, sites in self.recipes
         )
         count = sum(tensor.numel() for tensor in self.tensors.values())
         return (
-            f"Checkpoint({self.what} of {self.model}: {wraps}; {len(self.tensors)} tensors, "
-            f"{count:,} values)"
+            f"Checkpoint({self.what} of {self.model}: {wraps}; "
+            f"{counted(len(self.tensors), 'tensor')}, {counted(count, 'value')})"
         )
 
 

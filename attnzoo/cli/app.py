@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import sys
 import threading
 import time
@@ -287,6 +288,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """
     if "" not in sys.path:
         sys.path.append("")  # the module of `package.module:function` may be in this folder
+    if arguments is None and signal.getsignal(signal.SIGTERM) is signal.SIG_DFL:
+        signal.signal(signal.SIGTERM, _terminate)
     try:
         code = app.meta(sys.argv[1:] if arguments is None else list(arguments)) or FINISHED
         sys.stdout.flush()
@@ -297,6 +300,18 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if arguments is None:
         _leave_threads(code)
     return code
+
+
+def _terminate(number: int, _: object) -> None:
+    """SIGTERM ends a command at once, as ever, but not without a word.
+
+    Trainings and studies, which end their step first, have handlers of their own. Nothing is
+    raised here: it would come out of the middle of torch's import, as something else.
+    """
+    if is_first_process():
+        os.write(2, b"error: interrupted by SIGTERM.\n")
+    signal.signal(number, signal.SIG_DFL)
+    os.kill(os.getpid(), number)
 
 
 def _leave_threads(code: int) -> None:

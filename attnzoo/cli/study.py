@@ -12,6 +12,7 @@ from rich.box import SIMPLE as HORIZONTALS
 from rich.console import Console
 from rich.table import Table
 
+from attnzoo.checks import counted
 from attnzoo.cli.console import (
     megas,
     progress_console,
@@ -129,10 +130,12 @@ def ablate(
         more = [f"… and {failed - FAILURES_SHOWN} more"] if failed > FAILURES_SHOWN else []
         listed = "\n".join([*shown, *more])
         raise AttnzooError(
-            f"{failed} of {runs} runs failed; the same command tries them again.\n{listed}"
+            f"{failed} of {counted(runs, 'run')} failed; the same command tries again.\n{listed}"
         )
     if not outcome.repeated:
-        result_console().print(f"All {runs} runs were done already.")
+        result_console().print(
+            "The one run was done already." if runs == 1 else f"All {runs} runs were done already."
+        )
 
 
 def report(
@@ -285,15 +288,19 @@ def _show_plan(study: Study, folder: Path, workers: int | None) -> None:
         "right",
     )
     runs, missing = len(records), sum(record is None for record in records.values())
-    title = f"{study.name}: {runs} runs, {missing} of them to do"
+    title = f"{study.name}: {counted(runs, 'run')}, {missing} of them to do"
     show_table(title, columns, rows)
     console = result_console()
     console.print()
     for line in changed:
         console.print(f"{line}: its runs are done anew.", soft_wrap=True)
     if missing:
-        side = f", {_seconds(left / workers)} with {workers} workers at best" if workers else ""
-        but = f", and {unknown} runs of unknown length" if unknown else ""
+        side = (
+            f", {_seconds(left / workers)} with {counted(workers, 'worker')} at best"
+            if workers
+            else ""
+        )
+        but = f", and {counted(unknown, 'run')} of unknown length" if unknown else ""
         console.print(f"About {_seconds(left)} one after another{side}{but}.")
     for how, text in LEGEND.items():
         if how in {time.how for time in times}:

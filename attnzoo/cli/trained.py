@@ -10,6 +10,7 @@ from typing import Annotated, Any, Literal
 
 from cyclopts import Group, Parameter
 
+from attnzoo.checks import counted
 from attnzoo.cli.console import result_console, show_json, show_table, working
 from attnzoo.cli.options import Json, UsageError, parse_options
 from attnzoo.errors import OptionError
@@ -142,7 +143,7 @@ def predict(
         rows = list(said) if out is None else []
         count = 0 if out is None else write_predictions(said, network.classes, out)
     if out is not None:
-        result_console().print(f"{count} pictures: {out}", soft_wrap=True)
+        result_console().print(f"{counted(count, 'picture')}: {out}", soft_wrap=True)
         return
     show_table(
         f"{run}",
@@ -163,7 +164,9 @@ def maps(
 
         found = find_pictures(_some(pictures))
         sheet, *overlays = write_maps(open_network(run), found, out)
-    result_console().print(f"{len(overlays)} overlays: {out}\nAll at once: {sheet}", soft_wrap=True)
+    result_console().print(
+        f"{counted(len(overlays), 'overlay')}: {out}\nAll at once: {sheet}", soft_wrap=True
+    )
 
 
 def export(

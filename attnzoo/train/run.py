@@ -18,6 +18,7 @@ from torch import nn
 
 from attnzoo.backbones import NetworkRecipe
 from attnzoo.checkpoint import NETWORK, save
+from attnzoo.checks import counted
 from attnzoo.costs import cost
 from attnzoo.errors import OptionError
 from attnzoo.surgery import attention_modules, recipes
@@ -33,7 +34,7 @@ from attnzoo.train.loop import FitResult, fit, score
 from attnzoo.train.opened import open_data, unchecked
 from attnzoo.train.saved_maps import MAPS, save_maps
 from attnzoo.train.spec import RunResult, RunSpec, policy_title
-from attnzoo.train.start import Start, build
+from attnzoo.train.start import Start, build, fed_by_data
 from attnzoo.train.state import CHECKPOINT
 from attnzoo.train.watch import Watch
 
@@ -239,7 +240,8 @@ def _do(
     if fabric.is_global_zero:
         for line in _opening(run, data, start):
             watch.remark(line)
-    price = cost(model, data.shape)
+    with fed_by_data(data.shape):
+        price = cost(model, data.shape)
     fitted = fit(
         model,
         data,
@@ -334,7 +336,7 @@ def _summary(run: RunSpec, result: RunResult) -> str:
     if result.status == "diverged":
         return f"{_title(run)}: stopped, {result.message}"
     return (
-        f"{_title(run)}: top-1 {100 * (result.top1 or 0):.1f}%, {result.sites} sites, "
+        f"{_title(run)}: top-1 {100 * (result.top1 or 0):.1f}%, {counted(result.sites, 'site')}, "
         f"{_count_text(result.parameters)} parameters, {result.seconds:.0f} s"
     )
 
