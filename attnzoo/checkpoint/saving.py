@@ -25,6 +25,7 @@ __all__ = ["NETWORK", "Checkpoint", "load", "rebuild", "save"]
 NETWORK = "network.safetensors"
 """In a run's folder: the trained network, whole."""
 
+SHOWN = 4  # runs that a message lists
 WEIGHTS = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
 """Tensors of these types are loaded into one another; others only into their own."""
 
@@ -197,12 +198,20 @@ def rebuild(checkpoint: Checkpoint) -> nn.Module:
 
 def _network_in(folder: Path) -> Path:
     path = folder / NETWORK
-    if not path.is_file():
-        raise CheckpointError(
-            f"{folder} holds no {NETWORK}: it is no run's folder, or the run kept its attention "
-            f"alone. Train with keep: all (--keep all)."
-        )
-    return path
+    if path.is_file():
+        return path
+    inside = (
+        place.parent for level in ("", "runs/") for place in folder.glob(f"{level}*/{NETWORK}")
+    )
+    runs = sorted(map(str, inside))
+    if runs:  # it is that of a study, or of several runs
+        shown = ", ".join(runs[:SHOWN]) + (", …" if len(runs) > SHOWN else "")
+        raise CheckpointError(f"{folder} is no run's folder, but holds some. Name one: {shown}.")
+    raise CheckpointError(
+        f"{folder} holds no {NETWORK}: it is no run's folder, or the run kept its attention alone. "
+        f"Train with keep: all (--keep all). A study's runs keep their attention alone unless its "
+        f"file has keep: all or keep: best."
+    )
 
 
 def _attention_state(model: nn.Module) -> dict[str, Any]:

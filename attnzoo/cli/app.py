@@ -157,6 +157,7 @@ app.command(
 )
 app.command(
     "attnzoo.cli.study:report",
+    usage="Usage: attnzoo report FOLDER [OTHERS…] [OPTIONS]",
     group=TRAIN,
     sort_key=7,
     help="""Write a study's report and tables anew from its folder, or compare several studies.
@@ -184,6 +185,7 @@ app.command(
 )
 app.command(
     "attnzoo.cli.trained:predict",
+    usage="Usage: attnzoo predict RUN PICTURES… [OPTIONS]",
     group=USE,
     sort_key=9,
     help="""Say what is on pictures, by the network that a run kept.
@@ -194,6 +196,7 @@ app.command(
 )
 app.command(
     "attnzoo.cli.trained:maps",
+    usage="Usage: attnzoo maps RUN PICTURES… [OPTIONS]",
     group=USE,
     sort_key=10,
     help="""Show what the attention of a run's network looks at, on pictures.
