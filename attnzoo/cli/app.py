@@ -160,13 +160,15 @@ app.command(
     usage="Usage: attnzoo report FOLDER [OTHERS…] [OPTIONS]",
     group=TRAIN,
     sort_key=7,
-    help="""Write a study's report and tables anew from its folder, or compare several studies.
+    help="""Write a study's report and tables anew from its folder, or compare several.
 
-    A comparison shows what differs between the studies, their results side by side, and the runs
-    that are alike but for the seed pooled.""",
+    A comparison of studies shows what differs between them, their results side by side, and the
+    runs that are alike but for the seed pooled. Runs of `attnzoo train`, or folders of them, are
+    shown side by side with the settings in which they differ.""",
     help_epilogue=_examples(
         "attnzoo report runs/quickstart",
         "attnzoo report runs/first runs/second --out runs/both",
+        "attnzoo report runs/<run> runs/<other-run>",
     ),
 )
 app.command(

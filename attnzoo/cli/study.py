@@ -21,6 +21,7 @@ from attnzoo.cli.console import (
     working,
 )
 from attnzoo.cli.options import UsageError, given_path
+from attnzoo.cli.runs import show_runs
 from attnzoo.errors import AttnzooError
 
 if TYPE_CHECKING:
@@ -139,9 +140,13 @@ def ablate(
 
 
 def report(
-    folder: Annotated[Path, Parameter(help="A folder that `attnzoo ablate` wrote.")],
+    folder: Annotated[
+        Path, Parameter(help="A folder that `attnzoo ablate` wrote, or a run of `attnzoo train`.")
+    ],
     /,
-    *others: Annotated[Path, Parameter(help="Other ones, to compare with.")],
+    *others: Annotated[
+        Path, Parameter(metavar="OTHERS", help="Other ones of the same kind, to compare with.")
+    ],
     out: Annotated[
         Path | None,
         Parameter(
@@ -173,9 +178,13 @@ def report(
         Parameter(metavar="DIR", help="Also write every plot as PDF and as SVG.", group=FILES),
     ] = None,
 ) -> None:
-    """Write the tables and the report of a study anew, or compare several studies on one page."""
+    """Write the report of a study anew, or compare several studies, or runs of `attnzoo train`."""
     files = {"latex": latex, "csv": csv, "json": json, "figures": figures}
     asked = [f"--{name}" for name, path in files.items() if path is not None]
+    if not any((place / "study.json").exists() for place in (folder, *others)):
+        asked += [] if out is None else ["--out"]
+        show_runs([folder, *others], csv, [name for name in asked if name != "--csv"])
+        return
     if others and asked:
         raise UsageError(f"{', '.join(asked)}: of one study alone, not of a comparison.")
     if not others:

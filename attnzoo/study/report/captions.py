@@ -8,6 +8,7 @@ from attnzoo.study.definition import Study
 from attnzoo.study.numbers import Costs
 from attnzoo.study.report.table import SHORT, points_text
 from attnzoo.study.runs import DataRecord
+from attnzoo.train import OwnData, TimmData, TorchvisionData
 
 __all__ = ["captions", "cost_notes"]
 
@@ -82,13 +83,22 @@ def captions(study: Study, data: DataRecord | None) -> dict[str, str]:
             "other digits. Test digits are never seen in training, nor are their fragments. Some "
             "test images, as the network sees them:"
             if study.data.name == "cluttered-digits"
-            else f"Images from a folder{classes}. Some test images, as the network sees them:"
+            else f"{_data_text(study)}{classes}. Some test images, as the network sees them:"
         ),
         "again": (
             "Runs that are done are not repeated; on a CPU with the same versions the numbers "
             "come out the same."
         ),
     }
+
+
+def _data_text(study: Study) -> str:
+    data = study.data
+    if isinstance(data, TorchvisionData | TimmData):
+        return f"{data.name}'s {data.dataset}" if data.dataset else "Images from a folder"
+    if isinstance(data, OwnData):
+        return f"What {data.function} returns"
+    return f"Images from a {data.name}"
 
 
 def _same(study: Study) -> str:

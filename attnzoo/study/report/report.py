@@ -15,6 +15,7 @@ from attnzoo.study.numbers import COST_UNITS, Costs, Summary, fronts, needed_run
 from attnzoo.study.report import plots
 from attnzoo.study.report.across import across, across_sheet, across_words
 from attnzoo.study.report.across_plots import profile_plots, rank_plot
+from attnzoo.study.report.beginnings import beginnings
 from attnzoo.study.report.captions import captions, cost_notes
 from attnzoo.study.report.drawing import standalone
 from attnzoo.study.report.looks import glyph, variant_looks
@@ -213,6 +214,7 @@ def _content(
         "results": result_sheet(rows),
         "verdicts": verdict_sheet(rows, study.correction),
         "sentences": sentences(study, rows, costs),
+        "beginnings": beginnings(records, len(data.classes) if data else None),
         "costs": cost_sheet(rows, costs, marks),
         "measured": _measured_where(costs),
         "cost_notes": cost_notes(costs, backbones),
