@@ -131,7 +131,8 @@ def ablate(
         more = [f"… and {failed - FAILURES_SHOWN} more"] if failed > FAILURES_SHOWN else []
         listed = "\n".join([*shown, *more])
         raise AttnzooError(
-            f"{failed} of {counted(runs, 'run')} failed; the same command tries again.\n{listed}"
+            f"{failed} of {counted(runs, 'run')} failed; the same command tries them again."
+            f"\n{listed}"
         )
     if not outcome.repeated:
         result_console().print(

@@ -22,7 +22,7 @@ def captions(study: Study, data: DataRecord | None) -> dict[str, str]:
     return {
         "results": (
             f"top-1: share of test images that are right after the last epoch{spread}. "
-            + ("95%: interval of that mean. " if several else "")
+            + ("95%: interval of that mean, cut at 0 and 100. " if several else "")
             + "vs plain: percentage points over the same backbone without attention. "
             + (f"more seeds: how many it would take to see {size} with 80% chance. " * several)
             + "mean γ: how far attention has been let in; it starts at 0, where the network "

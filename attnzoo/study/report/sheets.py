@@ -93,7 +93,7 @@ def result_cells(row: Summary) -> tuple[str, ...]:
     """One line of the results, under the headings `RESULTS`."""
     return (
         accuracy_text(row),
-        interval_text(row.low, row.high),
+        interval_text(*_possible(row.low, row.high)),
         "" if row.plain else difference_text(row.difference),
         verdict_text(row.difference),
         more_seeds_text(row.difference),
@@ -101,6 +101,11 @@ def result_cells(row: Summary) -> tuple[str, ...]:
         str(row.seeds) + (f" (+{row.diverged} diverged)" if row.diverged else ""),
         f"{row.seconds:.0f}",
     )
+
+
+def _possible(low: float | None, high: float | None) -> tuple[float | None, float | None]:
+    """An interval of an accuracy without what no accuracy can be: from few seeds it is wide."""
+    return (None if low is None else max(low, 0.0)), (None if high is None else min(high, 1.0))
 
 
 def verdict_sheet(rows: Sequence[Summary], correction: Correction = "holm") -> Sheet:
