@@ -278,13 +278,18 @@ def _pairs(flag: str, given: tuple[str, ...]) -> dict[str, str]:
     return {name: value for name, _, value in pairs}
 
 
+def _weights(note: str) -> str:
+    """The first line of what the run said of them: the rest was said when it began."""
+    return note.partition("\n")[0].removeprefix("weights: ") or "fresh"
+
+
 def _show(result: Any, folder: Path) -> None:
     show_facts(
         {
             "backbone": result.backbone,
             "variant": result.variant,
             "seed": str(result.seed),
-            "weights": result.weights_note or "fresh",
+            "weights": _weights(result.weights_note),
             "top-1": "" if result.top1 is None else f"{100 * result.top1:.1f}%",
             "top-5": "" if result.top5 is None else f"{100 * result.top5:.1f}%",
             "balanced": "" if result.balanced is None else f"{100 * result.balanced:.1f}%",
@@ -293,7 +298,8 @@ def _show(result: Any, folder: Path) -> None:
             "parameters": f"{result.parameters:,}",
             "MMACs": megas(result.macs),
             "mean |γ|": "" if result.gamma is None else f"{result.gamma:.4f}",
-            "seconds": f"{result.seconds:.1f} ({result.images_per_second:.0f} images/s)",
+            "seconds": f"{result.seconds:.1f}"
+            + (f" ({result.images_per_second:.0f} images/s)" if result.epochs else ""),
             "kept": result.kept or "the attention alone",
             "folder": str(folder),
         }

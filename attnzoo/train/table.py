@@ -29,7 +29,8 @@ def read_table(path: str | Path, test_share: float, seed: int) -> tuple[list[str
         seed: of that draw.
 
     Raises:
-        DataError: the file cannot be read, a column or a split is missing, or a label is empty.
+        DataError: the file cannot be read, a column, a split or a picture is missing, or a label is
+            empty.
     """
     path = Path(path).expanduser()
     try:
@@ -66,6 +67,13 @@ def read_table(path: str | Path, test_share: float, seed: int) -> tuple[list[str
             raise DataError(f"{owner} has no picture to {split} on of: {', '.join(gone[:10])}.")
     if len(classes) < 2:
         raise DataError(f"{owner} has one class, {classes[0]!r}; two are needed.")
+    missing = [n for n, row in enumerate(rows, 2) if not (path.parent / row["path"]).is_file()]
+    if missing:
+        first = rows[missing[0] - 2]["path"]
+        raise DataError(
+            f"{owner}, line {missing[0]}: there is no file {first!r} in {str(path.parent)!r}. "
+            f"{len(missing)} of {len(rows)} pictures are missing; paths are relative to the table."
+        )
     return classes, files
 
 
