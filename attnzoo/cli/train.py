@@ -27,7 +27,7 @@ from attnzoo.cli.options import (
     parse_options,
 )
 from attnzoo.errors import AttnzooError, OptionError
-from attnzoo.train import TrainRecipe
+from attnzoo.train import PictureOptions, TrainRecipe
 
 __all__ = ["train"]
 
@@ -37,6 +37,16 @@ RUN = Group("Run", sort_key=5)
 DIGITS = "cluttered-digits"
 LIBRARIES = ("torchvision", "timm")
 PAIRS = {"unfreeze": "EPOCH=PATH"}  # fields of a recipe that are mappings, and how a flag has them
+
+
+def _picture_options() -> str:
+    """All options of pictures, with their defaults."""
+    told = []
+    for name, field in PictureOptions.model_fields.items():
+        value = field.default
+        text = ",".join(map(str, value)) if isinstance(value, tuple) else str(value)
+        told.append(f"`{name}`" if value is None else f"`{name}={text}`")
+    return ", ".join(told)
 
 
 def _recipe_flags() -> type:
@@ -108,7 +118,8 @@ def train(
     data_option: Annotated[
         tuple[str, ...],
         Parameter(
-            help="An option of the data, such as `train=500` or `test=200` (images).",
+            help="An option of the data, such as `train=500` or `test=200` (images). Of pictures: "
+            f"{_picture_options()}.",
             metavar="NAME=VALUE",
             group=DATA,
             show_default=False,

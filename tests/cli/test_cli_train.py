@@ -216,4 +216,6 @@ def test_help_of_train_explains_every_flag(run):
     for name in TrainRecipe.model_fields:
         assert f"--{name.replace('_', '-')} " in out
     assert "By default 0.001." in out
+    for option in ("crop_scale=0.6,1.0", "hflip=0.5", "test_crop", "channels=3"):
+        assert option in "".join(out.replace("│", "").split())
     assert cli_train.RecipeFlags() == cli_train.NOTHING_GIVEN
