@@ -7,6 +7,7 @@ import io
 import json
 import re
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -18,6 +19,7 @@ from training import make_folder
 
 from attnzoo.errors import StudyError
 from attnzoo.study import read_folder, run_study, study_table, write_report
+from attnzoo.study.report.sheets import result_cells
 from attnzoo.study.report.table import study_rows
 from attnzoo.study.report.wording import capacity
 from attnzoo.study.runs.failures import note_failure
@@ -47,6 +49,14 @@ def test_the_report_shows_numbers_plots_and_pictures(done: Path) -> None:
     assert "95% interval" in page.text
     assert "policy: pre-pool, block: se" in page.text
     assert "torch " in page.text
+
+
+def test_intervals_of_accuracies_are_possible_ones(done: Path) -> None:
+    """Of two seeds that differ, Student's interval goes far beyond 0 and 100."""
+    (row, *_) = study_rows(*read_folder(done))
+    assert result_cells(replace(row, low=-2.9, high=4.1))[1] == "[0.0, 100.0]"
+    assert result_cells(replace(row, low=0.25, high=0.5))[1] == "[25.0, 50.0]"
+    assert result_cells(replace(row, low=None, high=None))[1] == ""
 
 
 def test_names_are_escaped(done: Path) -> None:
