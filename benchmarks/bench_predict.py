@@ -36,6 +36,7 @@ INPUT = {
     **{"size": SIZE, "mean": [0.5] * 3, "std": [0.5] * 3, "channels": 3},
     **{"interpolation": "bicubic", "test_crop": 0.875},
 }
+NETWORKS = ("resnet18", "tf_efficientnet_lite0")  # others of timm: name them
 WANTED = 0.95
 
 
@@ -89,7 +90,7 @@ def main() -> int:
     worst = float("inf")
     with tempfile.TemporaryDirectory() as place:
         draw_pictures(Path(place))
-        for name in ("resnet18", "tf_efficientnet_lite0"):
+        for name in sys.argv[1:] or NETWORKS:
             model = attnzoo.wrap(timm.create_model(name, num_classes=len(CLASSES)), "auto", "se")
             recipe = NetworkRecipe(f"timm/{name}", size=SIZE, classes=CLASSES, input=INPUT)
             theirs, alike = copy.deepcopy(model).eval(), copy.deepcopy(model).eval()
