@@ -30,8 +30,11 @@ def main() -> None:
     run = partial(subprocess.run, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     seconds = in_turns({name: partial(run, argv) for name, argv in PROCESSES.items()}, ROUNDS)
     for name, taken in seconds.items():
-        middle, low, high = ratio(taken, seconds[TORCH])
-        print(f"{name:26}{summary(taken)}  / {TORCH}: {middle:.3f} ({low:.3f} to {high:.3f})")
+        beside = ""
+        if name != TORCH:
+            middle, low, high = ratio(taken, seconds[TORCH])
+            beside = f"  / {TORCH}: {middle:.3f} ({low:.3f} to {high:.3f})"
+        print(f"{name:26}{summary(taken)}{beside}")
 
 
 if __name__ == "__main__":

@@ -16,8 +16,8 @@ FILES = sorted(PACKAGE.rglob("*.py"))
 
 #: Modules beside the rooms: the doors, what everyone stands on, what is done with attended models.
 AT_THE_ROOT = {
-    *("__init__", "__main__", "api", "errors", "checks", "registry", "backbones"),
-    *("checkpoint", "costs", "maps", "tuning", "weights", "shrinking", "reference"),
+    *("__init__", "__main__", "api", "errors", "checks", "costs", "maps", "tuning", "weights"),
+    *("shrinking", "reference"),
 }
 
 
@@ -44,6 +44,17 @@ def test_no_import_goes_past_a_face():
 def test_only_doors_and_ground_stand_beside_the_rooms():
     assert {file.stem for file in PACKAGE.glob("*.py")} <= AT_THE_ROOT
     assert {file.stem for file in (PACKAGE / "study").glob("*.py")} == {"__init__", "engine"}
+
+
+def test_every_room_says_what_comes_in_and_what_goes_out():
+    rooms = [face.parent for face in PACKAGE.glob("*/__init__.py")]
+    rooms += [face.parent for face in PACKAGE.glob("study/*/__init__.py")]
+    assert rooms
+    for room in rooms:
+        lines = (room / "README.md").read_text("utf-8").splitlines()
+        assert lines[0].startswith(f"# {room.name}: ")
+        assert len(lines) <= 15
+        assert any(line.startswith("Never here: ") for line in lines)
 
 
 @pytest.mark.parametrize(("folder", "most"), [("attnzoo", 360), ("tests", 600)])

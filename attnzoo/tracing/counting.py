@@ -8,7 +8,6 @@ from typing import Any
 from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
-from torch.utils.flop_counter import FlopCounterMode
 
 from attnzoo.tracing.meta_ops import FastShapes
 from attnzoo.tracing.on_meta import meta_forward
@@ -34,6 +33,8 @@ class Count:
 
 def count(model: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Count:
     """Count one forward pass in eval mode; no arithmetic is done and no memory taken."""
+    from torch.utils.flop_counter import FlopCounterMode  # not above: it loads Triton
+
     flops, made = FlopCounterMode(display=False), _Bytes()
     twin = Twin(model)
     meta_forward(twin.root, args, kwargs, (FastShapes(), flops, made), grad=True)

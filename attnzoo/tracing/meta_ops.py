@@ -72,6 +72,18 @@ def _binary(x: Tensor, y: Any, *_: Any) -> Tensor | None:
     return _empty([b if a == 1 else a for a, b in zip(x.shape, y.shape, strict=True)], x)
 
 
+def _equal(x: Tensor, y: Any) -> Tensor | None:
+    return torch.empty(x.shape, dtype=torch.bool, device="meta") if x.is_contiguous() else None
+
+
+def _where(condition: Tensor, x: Tensor, y: Tensor) -> Tensor | None:
+    """A number here and there in a map."""
+    number = x.ndim == 0 < y.ndim and y.is_floating_point() and not x.is_complex()
+    sizes = zip(reversed(condition.shape), reversed(y.shape), strict=False)
+    within = condition.ndim <= y.ndim and all(size in (1, whole) for size, whole in sizes)
+    return _same(y) if number and within and y.is_contiguous() else None
+
+
 def _divide(x: Tensor, y: Any, *_: Any) -> Tensor | None:
     return _binary(x, y) if x.is_floating_point() else None
 
@@ -80,6 +92,13 @@ def _binary_in_place(x: Tensor, y: Any, *_: Any) -> Tensor | None:
     if isinstance(y, Tensor) and (x.shape != y.shape or x.dtype != y.dtype):
         return None
     return x
+
+
+def _binary_into(x: Tensor, y: Tensor, *, out: Tensor) -> Tensor | None:
+    scaled = y.ndim == 0 < x.ndim and x.is_floating_point() and not y.is_complex()
+    result = x if scaled else _binary(x, y)
+    fits = result is not None and result.shape == out.shape and result.dtype == out.dtype
+    return out if fits else None
 
 
 def _addcmul(x: Tensor, y: Tensor, z: Tensor, *, value: Any = 1) -> Tensor | None:
@@ -176,6 +195,7 @@ _UNARY = "relu gelu silu sigmoid hardtanh hardswish hardsigmoid leaky_relu elu m
 _UNARY_IN_PLACE = "relu_ silu_ sigmoid_ hardtanh_ hardswish_ hardsigmoid_ leaky_relu_ elu_ mish_"
 
 #: Overload → function of the same arguments that returns empty results or None.
+#: Some (`rsub`, those with `out=`) are not frequent, but asked of torch load its compiler.
 SHAPE_RULES: dict[Any, Callable[..., Any]] = {
     aten.convolution.default: _convolution,
     aten.native_batch_norm.default: _batch_norm,
@@ -187,6 +207,10 @@ SHAPE_RULES: dict[Any, Callable[..., Any]] = {
     aten.mean.dim: _mean,
     **{getattr(aten, name).Tensor: _binary for name in ("add", "sub", "mul")},
     aten.div.Tensor: _divide,
+    aten.rsub.Scalar: _binary,
+    aten.eq.Scalar: _equal,
+    aten.where.self: _where,
+    **{getattr(aten, name).out: _binary_into for name in ("add", "sub", "mul")},
     **{getattr(aten, name).Tensor: _binary_in_place for name in ("add_", "sub_", "mul_", "div_")},
     **{getattr(aten, name).default: _floating for name in _UNARY.split()},
     **{getattr(aten, name).default: _itself for name in _UNARY_IN_PLACE.split()},
@@ -194,7 +218,9 @@ SHAPE_RULES: dict[Any, Callable[..., Any]] = {
 
 
 #: The rules that know keywords.
-_TAKE_KEYWORDS = frozenset({aten.addcmul.default, aten.empty.memory_format})
+_TAKE_KEYWORDS = frozenset(
+    {aten.addcmul.default, aten.empty.memory_format, aten.add.out, aten.sub.out, aten.mul.out}
+)
 
 
 class _UnknownLayoutError(Exception):

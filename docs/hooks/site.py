@@ -49,8 +49,8 @@ DIRECTIVE = re.compile(
 CHANNELS, SIZE = 256, 56
 # In the order of what a model goes through, then of what is done with it.
 ROOMS = (
-    *("backbones", "tracing", "structure", "policies", "surgery", "hosts", "blocks", "kernels"),
-    *("train", "trained"),
+    *("tracing", "structure", "policies", "surgery", "hosts", "registry", "blocks", "kernels"),
+    *("checkpoint", "backbones", "train", "trained"),
     *("study", "study/definition", "study/runs", "study/numbers", "study/report"),
     *("sweep", "cli", "testing"),
 )

@@ -228,6 +228,34 @@ def test_addcmul(x: Any, y: Any, z: Any) -> None:
         _agrees(aten.addcmul.default, _meta(x), _meta(y), _meta(z))
 
 
+@given(x=maps, y=maps)
+def test_into_another(x: Any, y: Any) -> None:
+    for name in ("add", "sub", "mul"):
+        func = getattr(aten, name).out
+        rule = SHAPE_RULES[func]
+        for other in (_meta((1, x[1], 1, 1)), _meta(()), torch.tensor(2.0)):
+            out = _meta(x)
+            assert rule(_meta(x), other, out=out) is out
+            assert func(_meta(x), other, out=out).shape == torch.Size(x)
+        assert rule(_meta(x), _meta(()), out=_meta((*x[:3], x[3] + 1))) is None
+        assert rule(_meta(x), _meta(()), out=_meta(x, torch.float64)) is None
+        if y != x:
+            assert rule(_meta(x), _meta(y), out=_meta(x)) is None or all(
+                a in (1, b) for a, b in zip(y, x, strict=True)
+            )
+
+
+@given(x=maps)
+def test_from_a_number_and_beside_one(x: Any) -> None:
+    assert _agrees(aten.rsub.Scalar, _meta(x), 1)
+    assert _agrees(aten.eq.Scalar, _meta(x), 0)
+    assert SHAPE_RULES[aten.eq.Scalar](_meta(x, torch.int64), 0).dtype is torch.bool
+    shut = _meta((), torch.bool)
+    assert _agrees(aten.where.self, shut, _meta((), torch.int64), _meta(x))
+    wider = _meta((*x[:3], x[3] + 1), torch.bool)
+    assert SHAPE_RULES[aten.where.self](wider, _meta(()), _meta(x)) is None
+
+
 @given(x=maps, dims=st.lists(st.integers(-5, 4), max_size=3, unique=True), keepdim=st.booleans())
 def test_mean(x: Any, dims: list[int], keepdim: bool) -> None:
     try:
@@ -257,7 +285,8 @@ def test_empty(dtype: torch.dtype) -> None:
 def test_every_rule_is_tested() -> None:
     named = {
         "convolution", "cat", "native_batch_norm", "native_layer_norm", "addmm", "addcmul", "mean",
-        "empty", "add", "sub", "mul", "div", "add_", "sub_", "mul_", "div_", *unary.split(),
+        "empty", "rsub", "eq", "where", "add", "sub", "mul", "div", "add_", "sub_", "mul_", "div_",
+        *unary.split(),
         "relu_", "silu_", "sigmoid_", "hardtanh_", "hardswish_", "hardsigmoid_", "leaky_relu_",
         "elu_", "mish_",
     }  # fmt: skip
