@@ -14,7 +14,7 @@ export DISABLE_MKDOCS_2_WARNING := true
 .DEFAULT_GOAL := help
 COUNT ?= 1000
 SEED ?= 0
-.PHONY: help setup demo test fuzz lint format docs serve bench bench-start bench-blocks bench-memory bench-gates bench-train bench-study bench-verdicts bench-gpu test-gpu sweep clean
+.PHONY: help setup demo test fuzz lint format docs serve bench bench-start bench-blocks bench-memory bench-gates bench-predict bench-train bench-study bench-verdicts bench-gpu test-gpu sweep clean
 
 help: ## list the commands
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1|\2/p' Makefile | column -t -s '|' 2>/dev/null \
@@ -72,6 +72,9 @@ bench-memory: setup ## count what a training step keeps for its backward pass, b
 
 bench-gates: $(VENV)/.installed-bench ## time attention alone beside another build, whose folder is BEFORE
 	$(BIN)/python benchmarks/bench_gates.py $(BEFORE)
+
+bench-predict: setup ## time predictions beside a bare loop over timm's loader
+	$(BIN)/python benchmarks/bench_predict.py
 
 bench-train: setup ## time the training loop beside one written by hand
 	$(BIN)/python benchmarks/bench_train.py

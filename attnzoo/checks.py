@@ -1,4 +1,4 @@
-"""Argument checks that name the argument, the value received and what is allowed."""
+"""Argument checks that name the argument, the value received and what is allowed; and wording."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ __all__ = [
     "check_number",
     "check_writable",
     "closest",
+    "counted",
     "did_you_mean",
     "keyword_options",
     "shortened",
@@ -40,6 +41,11 @@ def shortened(value: object) -> str:
     except ValueError:
         return "(an integer of thousands of digits)"
     return text if len(text) <= 80 else f"{text[:79]}…"
+
+
+def counted(number: int, noun: str, plural: str = "") -> str:
+    """`"1 site"`, `"2,000 sites"`; `plural` where it is not the noun and an s."""
+    return f"{number:,} {noun if number == 1 else plural or f'{noun}s'}"
 
 
 def check_int(

@@ -45,7 +45,19 @@ class SiteError(AttnzooError, ValueError):
 
 
 class TraceError(AttnzooError, RuntimeError):
-    """The forward pass of the model could not be followed."""
+    """The forward pass of the model could not be followed.
+
+    Attributes:
+        found: what went wrong.
+        advice: what to do about it from Python; elsewhere it is something else.
+    """
+
+    def __init__(self, found: str = "", advice: str = "") -> None:
+        super().__init__(f"{found}\n{advice}" if advice else found)
+        self.found, self.advice = found, advice
+
+    def __reduce__(self) -> tuple[type[TraceError], tuple[str, str]]:
+        return type(self), (self.found, self.advice)
 
 
 class UnsupportedModelError(AttnzooError, TypeError):

@@ -13,10 +13,10 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
+from attnzoo.checks import counted
 from attnzoo.errors import CheckpointError
 from attnzoo.hosts import Attended, Attention, PlainNames, Replaced, bare, cut_like
 
@@ -74,7 +74,7 @@ class LoadReport:
         return not (self.missing or self.unexpected or self.mismatched)
 
     def __str__(self) -> str:
-        lines = [f"{self.loaded} tensors transferred{self.origin}."]
+        lines = [f"{counted(self.loaded, 'tensor')} transferred{self.origin}."]
         for title, keys in (
             ("missing from the state dict", self.missing),
             ("not in the model", self.unexpected),
@@ -145,16 +145,16 @@ def _read(path: Path) -> Any:
         if path.suffix == ".safetensors":
             return load_file(path)
         return torch.load(path, map_location="cpu", weights_only=True)
-    except (pickle.UnpicklingError, SafetensorError, RuntimeError, EOFError, OSError) as error:
-        reason = str(error).partition("\n")[0]
-        pickled = "weights_only" in str(error).lower() or isinstance(error, pickle.UnpicklingError)
-        hint = (
-            " It holds more than tensors, or a whole network, and reading it could run any code. "
-            "Where it comes from a source that you trust, save its state_dict() by itself."
-            if pickled
-            else ""
-        )
-        raise CheckpointError(f"{str(path)!r} cannot be read as weights: {reason}{hint}") from error
+    except Exception as error:  # bytes that are no weights are taken for anything
+        reason = str(error).partition("\n")[0] or type(error).__name__
+        # torch's own advice is to read it without the check.
+        if "weights_only" in str(error) or isinstance(error, pickle.UnpicklingError):
+            reason = (
+                "it holds more than tensors, or a whole network, and reading it could run any "
+                "code. Where it comes from a source that you trust, save its state_dict() by "
+                "itself."
+            )
+        raise CheckpointError(f"{str(path)!r} cannot be read as weights: {reason}") from error
 
 
 def _is_state_dict(value: Any) -> bool:

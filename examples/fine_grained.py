@@ -15,15 +15,14 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import torch
-from timm.data import create_transform
 from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.utils.data import DataLoader
 from torchvision import datasets
 
 import attnzoo
-from attnzoo.backbones import NetworkRecipe, create_backbone, head_of
-from attnzoo.train import ClutteredDigits
+from attnzoo.backbones import NetworkRecipe, create_backbone, head_of, input_options
+from attnzoo.train import ClutteredDigits, PictureOptions
 
 Batches = Iterator[tuple[Tensor, Tensor]]
 
@@ -35,7 +34,7 @@ def digits(split: str, args: argparse.Namespace, clutter: int = 4) -> Batches:
 
 
 def folder(split: str, args: argparse.Namespace) -> Batches:
-    transform = create_transform(args.size, is_training=split == "train")
+    transform = prepared.transform(training=split == "train")
     images = datasets.ImageFolder(args.data / split, transform)
     while True:
         yield from DataLoader(images, args.batch, shuffle=split == "train")
@@ -75,6 +74,9 @@ folders = sorted(entry.name for entry in (args.data / "train").iterdir()) if arg
 names = tuple(folders) or tuple(map(str, range(10)))
 classes = len(names)
 weights = "DEFAULT" if args.pretrained else None
+# Mean, standard deviation and so on are what the weights expect.
+expected = input_options(f"timm/{args.model}", weights, {})
+prepared = PictureOptions(size=args.size).filled(expected)
 network = create_backbone(f"timm/{args.model}", weights=weights, num_classes=classes)
 if not args.data:
     groups = attnzoo.param_groups(network, lr=1e-3)
@@ -96,9 +98,16 @@ groups = attnzoo.param_groups(network, lr=3e-4, weight_decay=0.05, attention_lr_
 train(network.train(), source("train", args), args.steps, groups)
 report("everything learned")
 
-# The whole network, and how it is built: attnzoo.trained.open_network has it again, anywhere.
+# The whole network, how it is built and how pictures are prepared for it, so that it can be used
+# anywhere: attnzoo predict network.safetensors PICTURES, or attnzoo.trained.open_network.
+told = {"size", "mean", "std", "interpolation", "test_crop"}
 recipe = NetworkRecipe(
-    f"timm/{args.model}", num_classes=classes, replaced=True, size=args.size, classes=names
+    f"timm/{args.model}",
+    num_classes=classes,
+    replaced=True,
+    size=args.size,
+    classes=names,
+    input=prepared.model_dump(mode="json", include=told) if args.data else {},
 )
 attnzoo.save(network, "network.safetensors", what="all", network=recipe)
 print("network.safetensors:", *attnzoo.recipes(network))

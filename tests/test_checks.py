@@ -10,6 +10,7 @@ from attnzoo.checks import (
     check_keywords,
     check_number,
     closest,
+    counted,
     did_you_mean,
     keyword_options,
 )
@@ -21,6 +22,11 @@ def test_check_int_takes_only_integers(value: object) -> None:
     with pytest.raises(OptionError) as caught:
         check_int("block 'x'", "width", value)
     assert str(caught.value) == f"block 'x': width={value!r} must be an integer."
+
+
+def test_one_is_singular() -> None:
+    told = [counted(0, "run"), counted(1, "run"), counted(2000, "class", "classes")]
+    assert told == ["0 runs", "1 run", "2,000 classes"]
 
 
 def test_check_int_bounds_and_parity() -> None:

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import inspect
+import pickle
 
 import pytest
 
 from attnzoo import errors
-from attnzoo.errors import AttnzooError, OptionError, UnknownNameError
+from attnzoo.errors import AttnzooError, OptionError, TraceError, UnknownNameError
 
 ERRORS = [getattr(errors, name) for name in errors.__all__]
 
@@ -25,6 +26,14 @@ def test_each_error_is_ours_and_a_builtin(error: type[Exception]) -> None:
     assert set(builtins) - {Exception, BaseException, object}
     assert error.__doc__
     assert str(error("what was asked\nwhat is possible")) == "what was asked\nwhat is possible"
+
+
+def test_what_a_trace_failed_by_stands_apart_from_the_advice() -> None:
+    error = TraceError("it failed", "Pass example=…")
+    again = pickle.loads(pickle.dumps(error))
+    assert str(again) == str(error) == "it failed\nPass example=…"
+    assert (again.found, again.advice) == ("it failed", "Pass example=…")
+    assert str(TraceError("it failed")) == "it failed"
 
 
 def test_option_errors_are_caught_as_type_and_as_value_errors() -> None:

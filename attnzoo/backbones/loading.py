@@ -60,6 +60,8 @@ class TrainedWeights:
             + (f"; its head {head} of {self.head_classes} classes replaced" * self.replaced)
             + "."
         ]
+        if 2 * report.loaded < self.total:
+            lines.append("Most do not fit: these may be the weights of another network.")
         return "\n".join([*lines, *str(report).split("\n")[1:]])
 
 

@@ -16,7 +16,7 @@ from attnzoo.checkpoint.fingerprint import fingerprint, warn_of_another
 from attnzoo.checkpoint.header import What, read_header, sites_of, write_header
 from attnzoo.checkpoint.state import first_names, plain_state
 from attnzoo.checkpoint.tensor_files import read_tensors, write_tensors
-from attnzoo.checks import check_choice
+from attnzoo.checks import check_choice, counted
 from attnzoo.errors import AttnzooError, CheckpointError, NotWrappedError, OptionError
 from attnzoo.hosts import (
     PlainNames,
@@ -34,6 +34,7 @@ __all__ = ["NETWORK", "Checkpoint", "load", "rebuild", "save"]
 NETWORK = "network.safetensors"
 """In a run's folder: the trained network, whole."""
 
+SHOWN = 4  # runs that a message lists
 WEIGHTS = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
 """Tensors of these types are loaded into one another; others only into their own."""
 
@@ -75,13 +76,13 @@ class Checkpoint:
 
     def __repr__(self) -> str:
         wraps = "; ".join(
-            f"{where or '(root)'}: {recipe}, {len(sites)} sites"
+            f"{where or '(root)'}: {recipe}, {counted(len(sites), 'site')}"
             for where, recipe, sites in self.recipes
         )
         count = sum(tensor.numel() for tensor in self.tensors.values())
         return (
-            f"Checkpoint({self.what} of {self.model}: {wraps}; {len(self.tensors)} tensors, "
-            f"{count:,} values)"
+            f"Checkpoint({self.what} of {self.model}: {wraps}; "
+            f"{counted(len(self.tensors), 'tensor')}, {counted(count, 'value')})"
         )
 
 
@@ -252,12 +253,20 @@ def rebuild(checkpoint: Checkpoint) -> nn.Module:
 
 def _network_in(folder: Path) -> Path:
     path = folder / NETWORK
-    if not path.is_file():
-        raise CheckpointError(
-            f"{folder} holds no {NETWORK}: it is no run's folder, or the run kept its attention "
-            f"alone. Train with keep: all (--keep all)."
-        )
-    return path
+    if path.is_file():
+        return path
+    inside = (
+        place.parent for level in ("", "runs/") for place in folder.glob(f"{level}*/{NETWORK}")
+    )
+    runs = sorted(map(str, inside))
+    if runs:  # it is that of a study, or of several runs
+        shown = ", ".join(runs[:SHOWN]) + (", …" if len(runs) > SHOWN else "")
+        raise CheckpointError(f"{folder} is no run's folder, but holds some. Name one: {shown}.")
+    raise CheckpointError(
+        f"{folder} holds no {NETWORK}: it is no run's folder, or the run kept its attention alone. "
+        f"Train with keep: all (--keep all). A study's runs keep their attention alone unless its "
+        f"file has keep: all or keep: best."
+    )
 
 
 def _wrap_again(model: nn.Module, checkpoint: Checkpoint, example: Any = None) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import sys
 import threading
 import time
@@ -156,15 +157,18 @@ app.command(
 )
 app.command(
     "attnzoo.cli.study:report",
+    usage="Usage: attnzoo report FOLDER [OTHERS…] [OPTIONS]",
     group=TRAIN,
     sort_key=7,
-    help="""Write a study's report and tables anew from its folder, or compare several studies.
+    help="""Write a study's report and tables anew from its folder, or compare several.
 
-    A comparison shows what differs between the studies, their results side by side, and the runs
-    that are alike but for the seed pooled.""",
+    A comparison of studies shows what differs between them, their results side by side, and the
+    runs that are alike but for the seed pooled. Runs of `attnzoo train`, or folders of them, are
+    shown side by side with the settings in which they differ.""",
     help_epilogue=_examples(
         "attnzoo report runs/quickstart",
         "attnzoo report runs/first runs/second --out runs/both",
+        "attnzoo report runs/<run> runs/<other-run>",
     ),
 )
 app.command(
@@ -183,6 +187,7 @@ app.command(
 )
 app.command(
     "attnzoo.cli.trained:predict",
+    usage="Usage: attnzoo predict RUN PICTURES… [OPTIONS]",
     group=USE,
     sort_key=9,
     help="""Say what is on pictures, by the network that a run kept.
@@ -193,6 +198,7 @@ app.command(
 )
 app.command(
     "attnzoo.cli.trained:maps",
+    usage="Usage: attnzoo maps RUN PICTURES… [OPTIONS]",
     group=USE,
     sort_key=10,
     help="""Show what the attention of a run's network looks at, on pictures.
@@ -287,6 +293,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """
     if "" not in sys.path:
         sys.path.append("")  # the module of `package.module:function` may be in this folder
+    if arguments is None and signal.getsignal(signal.SIGTERM) is signal.SIG_DFL:
+        signal.signal(signal.SIGTERM, _terminate)
     try:
         code = app.meta(sys.argv[1:] if arguments is None else list(arguments)) or FINISHED
         sys.stdout.flush()
@@ -297,6 +305,18 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if arguments is None:
         _leave_threads(code)
     return code
+
+
+def _terminate(number: int, _: object) -> None:
+    """SIGTERM ends a command at once, as ever, but not without a word.
+
+    Trainings and studies, which end their step first, have handlers of their own. Nothing is
+    raised here: it would come out of the middle of torch's import, as something else.
+    """
+    if is_first_process():
+        os.write(2, b"error: interrupted by SIGTERM.\n")
+    signal.signal(number, signal.SIG_DFL)
+    os.kill(os.getpid(), number)
 
 
 def _leave_threads(code: int) -> None:

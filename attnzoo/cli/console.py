@@ -60,7 +60,7 @@ def show_table(title: str, columns: dict[str, str], rows: list[list[str]], total
         rows: the cells.
         total: a last row, set apart.
     """
-    table = Table(title=title, title_justify="left", title_style="bold", box=None, pad_edge=False)
+    table = Table(box=None, pad_edge=False)
     for heading, kind in columns.items():
         table.add_column(
             heading,
@@ -79,6 +79,8 @@ def show_table(title: str, columns: dict[str, str], rows: list[list[str]], total
     if console.measure(table, options=unlimited).maximum > console.width:
         table.padding = (0, 1, 0, 0)
     with console.capture() as captured:
+        # Not as the table's own, which would be broken at its width.
+        console.print(Text(title, style="bold"), soft_wrap=True)
         console.print(table)
     # rich fills lines up with spaces, which are in the way where the text is pasted
     sys.stdout.write("".join(f"{line.rstrip()}\n" for line in captured.get().splitlines()))

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from attnzoo.cli.console import working
 from attnzoo.cli.options import Attention, Network
-from attnzoo.errors import AttnzooError
+from attnzoo.errors import AttnzooError, TraceError
 
 if TYPE_CHECKING:
     from torch import nn
@@ -16,6 +16,11 @@ if TYPE_CHECKING:
     from attnzoo.surgery import Plan
 
 __all__ = ["build", "make_plan"]
+
+ADVICE = (
+    "Say what an image is: --input-size 3x64x64. For a network that takes something else, "
+    "attnzoo.plan(model, example=…) in Python."
+)
 
 
 def build(backbone: str, options: Mapping[str, Any]) -> nn.Module:
@@ -35,6 +40,8 @@ def explained(owner: str) -> Generator[None]:
     """What a network of the user's raises, in a line and as an error of ours."""
     try:
         yield
+    except TraceError as error:
+        raise TraceError(error.found, ADVICE) from error
     except AttnzooError:
         raise
     except (Exception, SystemExit) as error:

@@ -12,6 +12,7 @@ from rich.box import SIMPLE as HORIZONTALS
 from rich.console import Console
 from rich.table import Table
 
+from attnzoo.checks import counted
 from attnzoo.cli.console import (
     megas,
     progress_console,
@@ -20,6 +21,7 @@ from attnzoo.cli.console import (
     working,
 )
 from attnzoo.cli.options import UsageError, given_path
+from attnzoo.cli.runs import show_runs
 from attnzoo.errors import AttnzooError
 
 if TYPE_CHECKING:
@@ -129,16 +131,23 @@ def ablate(
         more = [f"… and {failed - FAILURES_SHOWN} more"] if failed > FAILURES_SHOWN else []
         listed = "\n".join([*shown, *more])
         raise AttnzooError(
-            f"{failed} of {runs} runs failed; the same command tries them again.\n{listed}"
+            f"{failed} of {counted(runs, 'run')} failed; the same command tries them again."
+            f"\n{listed}"
         )
     if not outcome.repeated:
-        result_console().print(f"All {runs} runs were done already.")
+        result_console().print(
+            "The one run was done already." if runs == 1 else f"All {runs} runs were done already."
+        )
 
 
 def report(
-    folder: Annotated[Path, Parameter(help="A folder that `attnzoo ablate` wrote.")],
+    folder: Annotated[
+        Path, Parameter(help="A folder that `attnzoo ablate` wrote, or a run of `attnzoo train`.")
+    ],
     /,
-    *others: Annotated[Path, Parameter(help="Other ones, to compare with.")],
+    *others: Annotated[
+        Path, Parameter(metavar="OTHERS", help="Other ones of the same kind, to compare with.")
+    ],
     out: Annotated[
         Path | None,
         Parameter(
@@ -170,9 +179,13 @@ def report(
         Parameter(metavar="DIR", help="Also write every plot as PDF and as SVG.", group=FILES),
     ] = None,
 ) -> None:
-    """Write the tables and the report of a study anew, or compare several studies on one page."""
+    """Write the report of a study anew, or compare several studies, or runs of `attnzoo train`."""
     files = {"latex": latex, "csv": csv, "json": json, "figures": figures}
     asked = [f"--{name}" for name, path in files.items() if path is not None]
+    if not any((place / "study.json").exists() for place in (folder, *others)):
+        asked += [] if out is None else ["--out"]
+        show_runs([folder, *others], csv, [name for name in asked if name != "--csv"])
+        return
     if others and asked:
         raise UsageError(f"{', '.join(asked)}: of one study alone, not of a comparison.")
     if not others:
@@ -285,15 +298,19 @@ def _show_plan(study: Study, folder: Path, workers: int | None) -> None:
         "right",
     )
     runs, missing = len(records), sum(record is None for record in records.values())
-    title = f"{study.name}: {runs} runs, {missing} of them to do"
+    title = f"{study.name}: {counted(runs, 'run')}, {missing} of them to do"
     show_table(title, columns, rows)
     console = result_console()
     console.print()
     for line in changed:
         console.print(f"{line}: its runs are done anew.", soft_wrap=True)
     if missing:
-        side = f", {_seconds(left / workers)} with {workers} workers at best" if workers else ""
-        but = f", and {unknown} runs of unknown length" if unknown else ""
+        side = (
+            f", {_seconds(left / workers)} with {counted(workers, 'worker')} at best"
+            if workers
+            else ""
+        )
+        but = f", and {counted(unknown, 'run')} of unknown length" if unknown else ""
         console.print(f"About {_seconds(left)} one after another{side}{but}.")
     for how, text in LEGEND.items():
         if how in {time.how for time in times}:

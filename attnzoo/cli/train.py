@@ -27,7 +27,7 @@ from attnzoo.cli.options import (
     parse_options,
 )
 from attnzoo.errors import AttnzooError, OptionError
-from attnzoo.train import TrainRecipe
+from attnzoo.train import PictureOptions, TrainRecipe
 
 __all__ = ["train"]
 
@@ -37,6 +37,16 @@ RUN = Group("Run", sort_key=5)
 DIGITS = "cluttered-digits"
 LIBRARIES = ("torchvision", "timm")
 PAIRS = {"unfreeze": "EPOCH=PATH"}  # fields of a recipe that are mappings, and how a flag has them
+
+
+def _picture_options() -> str:
+    """All options of pictures, with their defaults."""
+    told = []
+    for name, field in PictureOptions.model_fields.items():
+        value = field.default
+        text = ",".join(map(str, value)) if isinstance(value, tuple) else str(value)
+        told.append(f"`{name}`" if value is None else f"`{name}={text}`")
+    return ", ".join(told)
 
 
 def _recipe_flags() -> type:
@@ -108,7 +118,8 @@ def train(
     data_option: Annotated[
         tuple[str, ...],
         Parameter(
-            help="An option of the data, such as `train=500` or `test=200` (images).",
+            help="An option of the data, such as `train=500` or `test=200` (images). Of pictures: "
+            f"{_picture_options()}.",
             metavar="NAME=VALUE",
             group=DATA,
             show_default=False,
@@ -278,13 +289,18 @@ def _pairs(flag: str, given: tuple[str, ...]) -> dict[str, str]:
     return {name: value for name, _, value in pairs}
 
 
+def _weights(note: str) -> str:
+    """The first line of what the run said of them: the rest was said when it began."""
+    return note.partition("\n")[0].removeprefix("weights: ") or "fresh"
+
+
 def _show(result: Any, folder: Path) -> None:
     show_facts(
         {
             "backbone": result.backbone,
             "variant": result.variant,
             "seed": str(result.seed),
-            "weights": result.weights_note or "fresh",
+            "weights": _weights(result.weights_note),
             "top-1": "" if result.top1 is None else f"{100 * result.top1:.1f}%",
             "top-5": "" if result.top5 is None else f"{100 * result.top5:.1f}%",
             "balanced": "" if result.balanced is None else f"{100 * result.balanced:.1f}%",
@@ -293,7 +309,8 @@ def _show(result: Any, folder: Path) -> None:
             "parameters": f"{result.parameters:,}",
             "MMACs": megas(result.macs),
             "mean |γ|": "" if result.gamma is None else f"{result.gamma:.4f}",
-            "seconds": f"{result.seconds:.1f} ({result.images_per_second:.0f} images/s)",
+            "seconds": f"{result.seconds:.1f}"
+            + (f" ({result.images_per_second:.0f} images/s)" if result.epochs else ""),
             "kept": result.kept or "the attention alone",
             "folder": str(folder),
         }

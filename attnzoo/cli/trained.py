@@ -10,9 +10,10 @@ from typing import Annotated, Any, Literal
 
 from cyclopts import Group, Parameter
 
-from attnzoo.cli.console import result_console, show_json, show_table, working
-from attnzoo.cli.options import Json, UsageError, parse_options
-from attnzoo.errors import OptionError
+from attnzoo.checks import counted
+from attnzoo.cli.console import progress_console, result_console, show_json, show_table, working
+from attnzoo.cli.options import Json, UsageError, given_path, parse_options
+from attnzoo.errors import DataError, OptionError
 
 __all__ = ["evaluate", "export", "maps", "predict"]
 
@@ -67,6 +68,8 @@ def evaluate(
 
         network = open_network(run)
         images = _test_data(network, data, changed)
+        for line in [] if data or changed else _changed(network, images):
+            progress_console().print(line, soft_wrap=True)
         found = test(network, images, batch_size=batch_size, device=device)
     if json:
         show_json(found.to_dict())
@@ -104,7 +107,20 @@ def _test_data(network: Any, folder: Path | None, changed: Mapping[str, Any]) ->
             "the file does not tell on what it was trained; name a folder of images by --data, or "
             "give the run's folder."
         )
-    return open_data({**network.run.drawn.model_dump(), **changed}, expected)
+    try:
+        return open_data({**network.run.drawn.model_dump(), **changed}, expected)
+    except DataError as error:
+        raise DataError(f"{error} Where they are elsewhere now, say so by --data.") from error
+
+
+def _changed(network: Any, images: Any) -> list[str]:
+    """What there is to say where the run was not tested on these pictures."""
+    from attnzoo.train import changes, data_digest
+
+    full = getattr(network.run.data, "digest", "") == "full"
+    known = {key: told for key, told in network.run.digests.items() if key == "data"}
+    lines = changes(known, {"data": data_digest(images, full=full)})
+    return [f"{line}: the run was trained and tested on others." for line in lines]
 
 
 EXPECTED = ("size", "mean", "std", "interpolation", "test_crop")
@@ -123,6 +139,7 @@ def predict(
         Parameter(
             metavar="FILE",
             help="A CSV file for the predictions; without it they are printed.",
+            converter=given_path,
         ),
     ] = None,
     batch_size: Batch = 64,
@@ -137,12 +154,14 @@ def predict(
         from attnzoo.trained import predict as say
 
         found = find_pictures(_some(pictures))
+        if out is not None and out.is_dir():
+            raise UsageError(f"--out {out} is a folder; name a CSV file.")
         network = open_network(run)
         said = say(network, found, batch_size=batch_size, workers=workers, device=device)
         rows = list(said) if out is None else []
         count = 0 if out is None else write_predictions(said, network.classes, out)
     if out is not None:
-        result_console().print(f"{count} pictures: {out}", soft_wrap=True)
+        result_console().print(f"{counted(count, 'picture')}: {out}", soft_wrap=True)
         return
     show_table(
         f"{run}",
@@ -155,7 +174,9 @@ def maps(
     run: Run,
     /,
     *pictures: Pictures,
-    out: Annotated[Path, Parameter(metavar="DIR", help="A folder for the overlays.")],
+    out: Annotated[
+        Path, Parameter(metavar="DIR", help="A folder for the overlays.", converter=given_path)
+    ] = Path("maps"),
 ) -> None:
     """Show what a network's attention looks at, on pictures."""
     with working("Looking"):
@@ -163,7 +184,9 @@ def maps(
 
         found = find_pictures(_some(pictures))
         sheet, *overlays = write_maps(open_network(run), found, out)
-    result_console().print(f"{len(overlays)} overlays: {out}\nAll at once: {sheet}", soft_wrap=True)
+    result_console().print(
+        f"{counted(len(overlays), 'overlay')}: {out}\nAll at once: {sheet}", soft_wrap=True
+    )
 
 
 def export(
@@ -175,7 +198,12 @@ def export(
         Parameter(help="ONNX, `torch.export`'s, or traced TorchScript."),
     ] = "onnx",
     out: Annotated[
-        Path | None, Parameter(metavar="FILE", help="By default `network.<suffix>` in the run.")
+        Path | None,
+        Parameter(
+            metavar="FILE",
+            help="By default `network.onnx` (`.pt2`, `.pt`) in the run.",
+            converter=given_path,
+        ),
     ] = None,
 ) -> None:
     """Write a trained network for other programs, checked beside the model."""

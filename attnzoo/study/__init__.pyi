@@ -12,11 +12,15 @@ from .numbers import Rules as Rules
 from .numbers import Summary as Summary
 from .numbers import paired_difference as paired_difference
 from .numbers import summarise as summarise
+from .report import SideBySide as SideBySide
 from .report import export_study as export_study
+from .report import runs_in as runs_in
+from .report import side_by_side as side_by_side
 from .report import study_table as study_table
 from .report import write_comparison as write_comparison
 from .report import write_report as write_report
 from .report import write_results as write_results
+from .report import write_runs as write_runs
 from .runs import Failure as Failure
 from .runs import Record as Record
 from .runs import read_folder as read_folder

@@ -15,7 +15,7 @@ from typing import Any, Literal
 import torch
 from rich.console import Console
 
-from attnzoo.checks import check_choice, check_int
+from attnzoo.checks import check_choice, check_int, counted
 from attnzoo.errors import OptionError, StudyError
 from attnzoo.study.definition import Study, check_study, load_study, parse_study
 from attnzoo.study.numbers import (
@@ -92,7 +92,7 @@ class StudyOutcome:
 
     def __repr__(self) -> str:
         return (
-            f"StudyOutcome({str(self.folder)!r}: {len(self.records)} runs finished, "
+            f"StudyOutcome({str(self.folder)!r}: {counted(len(self.records), 'run')} finished, "
             f"{self.repeated} of them by this call; {len(self.failures)} failed; "
             f"report: {str(self.report)!r})"
         )

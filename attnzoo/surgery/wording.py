@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
+from attnzoo.checks import counted
 from attnzoo.registry import POLICIES
 from attnzoo.structure import PARTS
 
@@ -28,7 +29,7 @@ def table(plan: Plan) -> str:
     """The sites with their costs, by part where there are several, and what was left out."""
     body = [_cells(row) for row in plan.rows]
     total = (
-        f"{len(plan.sites)} sites",
+        counted(len(plan.sites), "site"),
         *("",) * 4,
         f"{plan.parameters:,}",
         f"{plan.macs / 1e6:.2f}",
@@ -74,7 +75,7 @@ def _left_out(plan: Plan) -> list[str]:
 
 def described(plan: Plan) -> str:
     """The places in words, by part and stage, and why each is one."""
-    places = f"{len(plan.sites)} place" + "s" * (len(plan.sites) > 1)
+    places = counted(len(plan.sites), "place")
     lines = [f"{plan.trace.model} has {places} for {plan.recipe.block}."]
     for asked, call in zip(plan.asked, plan.recipe.policies, strict=True):
         if asked != call.name:

@@ -96,9 +96,9 @@ def follow(
             return None, error
         raise TraceError(
             f"the forward pass of {type(model).__name__} failed on {describe(args, kwargs)}: "
-            f"{type(error).__name__}: {error}\n"
-            f"Pass example=…: an input size such as (3, 64, 64), a tensor, or a tuple or dict "
-            f"of the arguments that the model takes."
+            f"{type(error).__name__}: {error}",
+            "Pass example=…: an input size such as (3, 64, 64), a tensor, or a tuple or dict "
+            "of the arguments that the model takes.",
         ) from error
 
 

@@ -133,7 +133,7 @@ def fit(
         watch.resume(session.updates)
         records.write(session.progress.rows)
     with catching_stops() as stop:
-        result = _Loop(session, keeper, records, watch, stop, best).run()
+        result = _Loop(session, keeper, records, watch, stop, name, best).run()
     session.finish()
     if first and checkpoint is not None and not leave_checkpoint:
         checkpoint.unlink(missing_ok=True)
@@ -174,9 +174,11 @@ class _Loop:
         records: Records,
         watch: Watch,
         stop: Stop,
+        name: str,
         best: str | Path | None = None,
     ) -> None:
         self.session = session
+        self.name = name
         self.keeper = keeper
         self.records = records
         self.watch = watch
@@ -254,9 +256,10 @@ class _Loop:
         guess = math.log(self.session.classes)
         if loss > FAR * guess + 1 and self.session.task == "classes":
             self.watch.say(
-                f"The first loss is {loss:.1f}; a guess among {self.session.classes} classes has "
-                f"{guess:.1f}. The head starts far too large, or the images are not scaled as the "
-                f"network expects."
+                f"{self.name}: the first loss is {loss:.1f}; a guess among {self.session.classes} "
+                f"classes has {guess:.1f}. The head starts far too large, as torchvision and timm "
+                f"draw it for EfficientNets with fresh weights and training gets over; or the "
+                f"images are not scaled as the network expects."
             )
 
     def _test(self) -> None:

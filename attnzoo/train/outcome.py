@@ -9,6 +9,7 @@ import torch
 from torch import nn
 
 from attnzoo.checkpoint import NETWORK
+from attnzoo.checks import counted
 from attnzoo.surgery import attention_modules, recipes
 from attnzoo.train.data import ImageData
 from attnzoo.train.environment import package_versions
@@ -102,7 +103,7 @@ def summary(run: RunSpec, result: RunResult) -> str:
     if result.mae is not None:
         told = f"mean absolute error {result.mae:.4g}"
     return (
-        f"{title(run)}: {told}, {result.sites} sites, "
+        f"{title(run)}: {told}, {counted(result.sites, 'site')}, "
         f"{_count_text(result.parameters)} parameters, {result.seconds:.0f} s"
     )
 

@@ -32,7 +32,7 @@ from attnzoo.train.outcome import result_of, summary, title
 from attnzoo.train.predictions import PREDICTIONS, Predictions, save_predictions
 from attnzoo.train.saved_maps import MAPS, save_maps
 from attnzoo.train.spec import RunResult, RunSpec
-from attnzoo.train.start import Start, build
+from attnzoo.train.start import Start, build, fed_by_data
 from attnzoo.train.state import CHECKPOINT
 from attnzoo.train.tracking import Tracking
 from attnzoo.train.watch import Watch
@@ -253,7 +253,8 @@ def _do(
     if fabric.is_global_zero:
         for line in _opening(run, data, start):
             watch.remark(line)
-    price = cost(model, data.shape)
+    with fed_by_data(data.shape):
+        price = cost(model, data.shape)
     fitted = fit(
         model,
         data,

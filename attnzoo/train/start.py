@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Generator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,10 +12,11 @@ from torch import nn
 
 from attnzoo.api import wrap
 from attnzoo.backbones import Built, NetworkRecipe, TrainedWeights, build_backbone
+from attnzoo.errors import TraceError
 from attnzoo.train.spec import RunSpec, policy_argument
 from attnzoo.weights import digest_of
 
-__all__ = ["Start", "build"]
+__all__ = ["Start", "build", "fed_by_data"]
 
 
 @dataclass(frozen=True)
@@ -36,21 +39,39 @@ def build(run: RunSpec, classes: int) -> Start:
     """The run's network as it begins.
 
     The backbone is built first, from the seed alone, so that every variant starts from the same.
+
+    Raises:
+        AttnzooError: it cannot be built, does not take the images, or has no place for attention.
     """
     torch.manual_seed(run.train.seed)
-    built = _backbone(run, classes)
-    fingerprint = digest_of(built.model.state_dict())
-    variant = run.variant
-    if variant.policy is not None:
-        wrap(
-            built.model,
-            policy_argument(variant.policy),
-            variant.block,
-            start=variant.start,
-            example=run.shape,
-            **variant.options,
-        )
+    with fed_by_data(run.shape):
+        built = _backbone(run, classes)
+        fingerprint = digest_of(built.model.state_dict())
+        variant = run.variant
+        if variant.policy is not None:
+            wrap(
+                built.model,
+                policy_argument(variant.policy),
+                variant.block,
+                start=variant.start,
+                example=run.shape,
+                **variant.options,
+            )
     return Start(built.model, fingerprint, built.trained, built.recipe)
+
+
+@contextmanager
+def fed_by_data(shape: tuple[int, int, int]) -> Generator[None]:
+    """A network that does not take images of the data is told by what the data can be told."""
+    try:
+        yield
+    except TraceError as error:
+        channels, *sides = shape
+        raise TraceError(
+            error.found,
+            f"The data make images of {channels}×{'×'.join(map(str, sides))}; their option size, "
+            f"and for pictures channels, makes others.",
+        ) from error
 
 
 def _backbone(run: RunSpec, classes: int) -> Built:

@@ -29,7 +29,8 @@ def read_table(path: str | Path, test_share: float, seed: int) -> tuple[list[str
         seed: of that draw.
 
     Raises:
-        DataError: the file cannot be read, a column or a split is missing, or a label is empty.
+        DataError: the file cannot be read, a column, a split or a picture is missing, or a label is
+            empty.
     """
     owner, path, columns, rows = read_rows(path)
     classes = sorted({row["label"] for row in rows})
@@ -100,6 +101,13 @@ def read_rows(
     if without or not rows:
         where = f"line {without[0]} has no path or no label" if without else "it has no rows"
         raise DataError(f"{owner}: {where}.")
+    missing = [n for n, row in enumerate(rows, 2) if not (path.parent / row["path"]).is_file()]
+    if missing:
+        first = rows[missing[0] - 2]["path"]
+        raise DataError(
+            f"{owner}, line {missing[0]}: there is no file {first!r} in {str(path.parent)!r}. "
+            f"{len(missing)} of {len(rows)} pictures are missing; paths are relative to the table."
+        )
     return owner, path, columns, rows
 
 

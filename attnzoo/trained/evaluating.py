@@ -9,8 +9,9 @@ import numpy as np
 import torch
 from torch.nn import functional as F
 
+from attnzoo.checks import check_int
 from attnzoo.errors import DataError
-from attnzoo.train import ImageData, TrainRecipe, launch
+from attnzoo.train import ImageData, TrainRecipe, launch, parse
 from attnzoo.trained.opening import TrainedNetwork
 
 __all__ = ["Evaluation", "evaluate"]
@@ -103,15 +104,16 @@ def evaluate(
 
     Raises:
         DataError: the data have other classes than the network.
+        OptionError: an argument is wrong, or the device is not here.
     """
+    check_int("evaluate", "batch_size", batch_size, minimum=1)
     classes = network.classes or tuple(data.classes)
     if tuple(data.classes) != classes:
         raise DataError(
             f"the network was trained for {len(classes)} classes ({_some(classes)}), the data have "
             f"{len(data.classes)} ({_some(data.classes)}). They must be the same, in their order."
         )
-    recipe = TrainRecipe.model_validate({"device": device, "batch_size": batch_size})
-    fabric = launch(recipe)
+    fabric = launch(parse(TrainRecipe, {"device": device}, "evaluate"))
     model = network.model.eval().to(fabric.device).to(memory_format=torch.channels_last)
     confusion = np.zeros((len(classes), len(classes)), dtype=np.int64)
     loss, among, count = 0.0, 0, 0

@@ -15,7 +15,7 @@ from timm.layers import AvgPool2dSame, Conv2dSame
 from torch import Tensor, nn
 
 from attnzoo.checks import check_choice
-from attnzoo.errors import AttnzooError, UnsupportedModelError
+from attnzoo.errors import AttnzooError, OptionError, UnsupportedModelError
 from attnzoo.train import require
 from attnzoo.trained.opening import TrainedNetwork
 
@@ -67,6 +67,7 @@ def export(
         format: `"onnx"`, `"pt2"` (`torch.export`), or `"torchscript"` (traced).
 
     Raises:
+        OptionError: `path` is a folder.
         MissingExtraError: ONNX is asked for, and its packages are not installed.
         UnsupportedModelError: it cannot be exported so, or computes something else.
 
@@ -74,6 +75,8 @@ def export(
     """
     check_choice("export", "format", format, FORMATS)
     path = Path(path)
+    if path.is_dir():
+        raise OptionError(f"export: {path} is a folder; name the file to write.")
     model = network.model.cpu().eval().to(memory_format=torch.contiguous_format)
     write = {"onnx": _onnx, "pt2": _pt2, "torchscript": _torchscript}[format]
     partial = path.with_name(f".{path.stem}.partial{SUFFIXES[format]}")

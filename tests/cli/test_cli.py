@@ -120,6 +120,18 @@ def test_ctrl_c_exits_with_130(run, monkeypatch):
     assert run("plan", VGG) == (130, "", "error: interrupted.\n")
 
 
+def test_sigterm_while_it_starts_leaves_a_word():
+    """As the system ends a program, so that whoever started it sees which signal it was."""
+    code = (
+        "import os, signal, sys; sys.argv = ['attnzoo', 'policies', '--json']\n"
+        "import attnzoo.cli.app as cli\n"
+        "cli._leave_threads = lambda code: os.kill(os.getpid(), signal.SIGTERM)\n"
+        "cli.main()"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert (done.returncode, done.stderr) == (-15, "error: interrupted by SIGTERM.\n")
+
+
 def test_a_reader_that_goes_away_is_no_traceback(monkeypatch, tmp_path):
     class Gone:
         encoding = "utf-8"

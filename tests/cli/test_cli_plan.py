@@ -160,3 +160,10 @@ def test_plan_groups_by_part_and_says_why_and_draws(ok, tmp_path):
     assert "stage-end: after the last feature map of every resolution level" in out
     assert "not seen: head.classification_head.conv: it is called 5 times" in out.replace("\n", " ")
     assert "neck" in picture.read_text("utf-8")
+
+
+def test_images_that_a_network_does_not_take_are_told_by_the_flag(run):
+    code, out, err = run("plan", VGG, "--input-size", "1x64x64")
+    assert (code, out) == (1, "")
+    assert "Say what an image is: --input-size 3x64x64." in err
+    assert "Pass example=" not in err

@@ -201,6 +201,15 @@ def test_what_is_wrong_with_a_run_is_told(run, folder, content, flags, code, sai
     assert said in done[2]
 
 
+def test_a_network_that_does_not_take_the_images_is_told_by_options_of_the_data(run, folder):
+    """And not by an argument of a function in Python."""
+    flags = ("--plain", "--backbone-option", "in_chans=1", *QUICK)
+    code, _, err = run("train", "timm/test_resnet", *flags)
+    assert code == 1
+    assert "example=" not in err
+    assert "The data make images of 3×16×16; their option size, and for pictures channels" in err
+
+
 def test_a_missing_extra_is_named(run, monkeypatch):
     def missing(*_, **__):
         raise MissingExtraError("scikit-learn … pip install 'attnzoo[study]'")
@@ -216,4 +225,6 @@ def test_help_of_train_explains_every_flag(run):
     for name in TrainRecipe.model_fields:
         assert f"--{name.replace('_', '-')} " in out
     assert "By default 0.001." in out
+    for option in ("crop_scale=0.6,1.0", "hflip=0.5", "test_crop", "channels=3"):
+        assert option in "".join(out.replace("│", "").split())
     assert cli_train.RecipeFlags() == cli_train.NOTHING_GIVEN

@@ -18,6 +18,7 @@ from PIL import Image
 from places import ROOT
 
 import attnzoo
+from attnzoo.cli import main
 
 EXAMPLES = ROOT / "examples"
 
@@ -78,6 +79,12 @@ def test_fine_grained_on_a_folder(
         "--data", "colours", "--size", "32", *options,
     )  # fmt: skip
     assert "mbconv × local" in printed
+    assert main(["predict", "network.safetensors", "colours/test"]) == 0
+    lines = capsys.readouterr().out.splitlines()[2:]
+    assert [line.split()[0] for line in lines] == [
+        *(f"colours/test/{colour}/{i}.png" for colour in ("green", "red") for i in range(2)),
+    ]
+    assert {line.split()[1] for line in lines} <= {"green", "red"}
 
 
 def test_detection(

@@ -78,6 +78,15 @@ def test_what_is_wrong_with_a_table(columns: str, row: str, says: str, tmp_path:
     assert says in str(caught.value)
 
 
+def test_a_picture_that_is_not_there_is_told_with_its_line(pictures: Path) -> None:
+    rows = [f"{path},{label}" for path, label in names(pictures)]
+    path = table(pictures, "path,label", *rows[:3], "all/cat/nowhere.png,cat", *rows[3:])
+    with pytest.raises(
+        DataError, match=r"line 5: there is no file 'all/cat/nowhere.png' in .*1 of"
+    ):
+        open_data({"name": "table", "root": path})
+
+
 def test_a_share_that_cannot_be_drawn() -> None:
     with pytest.raises(DataError, match=r"a share of 0.2 cannot be drawn"):
         draw_share("this", [0, 0, 0, 1], 0.2, 0)

@@ -11,7 +11,7 @@ from collections.abc import Hashable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, get_args
 
-from attnzoo.checks import did_you_mean
+from attnzoo.checks import counted, did_you_mean
 from attnzoo.errors import StudyError
 from attnzoo.study.definition.controls import CONTROLS, ControlName, with_baselines
 from attnzoo.study.definition.entries import MOST_RUNS, items_of, read_variants, shown
@@ -145,7 +145,7 @@ def _name_faults(name: Any) -> list[str]:
 
 def _refuse(found: Sequence[str], source: Source) -> None:
     found = [source.locate(fault) for fault in dict.fromkeys(found)]
-    count = "1 fault" if len(found) == 1 else f"{len(found)} faults"
+    count = counted(len(found), "fault")
     raise StudyError(f"{source.name}: {count}.\n" + "\n".join(f"- {fault}" for fault in found))
 
 

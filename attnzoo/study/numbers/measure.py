@@ -21,6 +21,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from attnzoo.checks import counted
 from attnzoo.errors import AttnzooError, StudyError
 from attnzoo.study.definition import Study
 from attnzoo.study.numbers.costs import (
@@ -93,8 +94,9 @@ def _by_backbone(study: Study) -> dict[str, list[RunSpec]]:
 
 
 def _key(runs: Sequence[RunSpec]) -> str:
+    """Of the device and what runs depend on; not of where their files are."""
     where = [_device_text(runs[0]), torch.__version__]
-    told = json.dumps([*where, *(run.model_dump(mode="json") for run in runs)])
+    told = json.dumps([*where, *(run.identity for run in runs)])
     return hashlib.sha256(told.encode()).hexdigest()[:16]
 
 
@@ -245,4 +247,4 @@ def _device_text(run: RunSpec) -> str:
         return f"no {run.train.device} here"
     if device.type == "cuda":
         return torch.cuda.get_device_name(device)
-    return f"{device.type}, {torch.get_num_threads()} threads"
+    return f"{device.type}, {counted(torch.get_num_threads(), 'thread')}"

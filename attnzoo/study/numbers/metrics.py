@@ -35,6 +35,11 @@ class Measure:
     lower: bool = False
 
     @property
+    def is_share(self) -> bool:
+        """Whether it lies between 0 and 1."""
+        return self.point == "point" and self.name != "r2"  # which may be negative
+
+    @property
     def sign(self) -> int:
         """By which more is better."""
         return -1 if self.lower else 1

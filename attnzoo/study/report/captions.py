@@ -8,6 +8,7 @@ from attnzoo.study.definition import Study
 from attnzoo.study.numbers import METRICS, Costs
 from attnzoo.study.report.table import SHORT, points_text
 from attnzoo.study.runs import DataRecord
+from attnzoo.train import OwnData, TimmData, TorchvisionData
 
 __all__ = ["captions", "cost_notes"]
 
@@ -18,6 +19,7 @@ def captions(study: Study, data: DataRecord | None) -> dict[str, str]:
     measure = METRICS[study.metric]
     size = points_text(study.difference_points, measure)
     spread = f", mean ± standard deviation over {len(study.seeds)} seeds" if several else ""
+    cut = ", cut at 0 and 100" if measure.is_share else ""
     told = "" if measure.point == "point" else f", in {measure.points},"
     curve = {"map": "mAP", "f1": "mAP", "mae": "The loss", "r2": "The loss"}.get(
         measure.name, "Top-1"
@@ -26,7 +28,7 @@ def captions(study: Study, data: DataRecord | None) -> dict[str, str]:
     return {
         "results": (
             f"{measure.told}: {measure.what}, after the last epoch{spread}. "
-            + ("95%: interval of that mean. " if several else "")
+            + (f"95%: interval of that mean{cut}. " if several else "")
             + f"vs plain: {measure.points} over the same backbone without attention. "
             + (f"more seeds: how many it would take to see {size} with 80% chance. " * several)
             + "mean γ: how far attention has been let in; it starts at 0, where the network "
@@ -88,7 +90,7 @@ def captions(study: Study, data: DataRecord | None) -> dict[str, str]:
             "other digits. Test digits are never seen in training, nor are their fragments. Some "
             "test images, as the network sees them:"
             if study.data.name == "cluttered-digits"
-            else f"Images from a folder{classes}. Some test images, as the network sees them:"
+            else f"{_data_text(study)}{classes}. Some test images, as the network sees them:"
         ),
         "measures": (
             "Means over seeds. balanced: mean over the classes of the share of their images that "
@@ -127,6 +129,15 @@ def captions(study: Study, data: DataRecord | None) -> dict[str, str]:
             "come out the same."
         ),
     }
+
+
+def _data_text(study: Study) -> str:
+    data = study.data
+    if isinstance(data, TorchvisionData | TimmData):
+        return f"{data.name}'s {data.dataset}" if data.dataset else "Images from a folder"
+    if isinstance(data, OwnData):
+        return f"What {data.function} returns"
+    return f"Images from a {data.name}"
 
 
 def _same(study: Study) -> str:

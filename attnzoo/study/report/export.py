@@ -12,12 +12,13 @@ from typing import Any
 
 from attnzoo.study.definition import Study
 from attnzoo.study.numbers import Costs, Summary, read_costs
+from attnzoo.study.report.beginnings import beginnings
 from attnzoo.study.report.drawing import kept_figures, pdf, standalone
 from attnzoo.study.report.latex import latex_table
 from attnzoo.study.report.report import content_of, safe_name
 from attnzoo.study.report.sentences import sentences
 from attnzoo.study.report.table import comparisons, study_summaries
-from attnzoo.study.runs import read_folder, write_atomically
+from attnzoo.study.runs import Record, read_data, read_folder, write_atomically
 
 __all__ = ["export_study"]
 
@@ -54,7 +55,7 @@ def export_study(
     for path, text in (
         (latex, lambda: latex_table(study, rows, costs)),
         (csv, lambda: variants_csv(study, rows, costs)),
-        (json, lambda: study_json(study, rows, costs)),
+        (json, lambda: study_json(study, rows, costs, _began(folder, records))),
     ):
         if path is not None:
             path = Path(path)
@@ -77,8 +78,10 @@ def variants_csv(study: Study, rows: Sequence[Summary], costs: Costs | None) -> 
     return text.getvalue()
 
 
-def study_json(study: Study, rows: Sequence[Summary], costs: Costs | None) -> str:
-    """The study's settings, variants and comparisons."""
+def study_json(
+    study: Study, rows: Sequence[Summary], costs: Costs | None, began: Sequence[str] = ()
+) -> str:
+    """The study's settings, variants and comparisons, and what its networks began with."""
     content = {
         "study": study.name,
         "question": study.question,
@@ -95,8 +98,14 @@ def study_json(study: Study, rows: Sequence[Summary], costs: Costs | None) -> st
             for row, found in comparisons(rows)
         ],
         "sentences": [text for _, text in sentences(study, rows, costs)],
+        "beginnings": began,
     }
     return json.dumps(content, indent=2, ensure_ascii=False) + "\n"
+
+
+def _began(folder: str | Path, records: Sequence[Record]) -> list[str]:
+    data = read_data(Path(folder))
+    return beginnings(records, len(data.classes) if data else None)
 
 
 def _variant(study: Study, row: Summary, costs: Costs | None) -> dict[str, Any]:

@@ -62,6 +62,8 @@ def report_markdown(content: Mapping[str, Any], figures: Mapping[str, str]) -> s
     if content["maps"]:
         parts += ["## Attention maps", words["maps"]]
         parts += [part for group in content["maps"] for part in _maps(group, figures)]
+    if content["beginnings"]:
+        parts += ["## What the networks began with", _list(content["beginnings"])]
     if "data" in figures:
         labels = ", ".join(_line(picture.label) for picture in content["data"].pictures)
         parts += ["## The data", words["data"], _image("data", figures), labels]

@@ -27,6 +27,7 @@ __all__ = ["accuracy_plot", "cost_plot", "effect_plot", "learning_curves", "pare
 
 BACKBONE_MARKERS = "osD^vPXh"
 TOP1 = METRICS["top1"]
+SPREAD = 4  # times as many multiply-accumulates, from which their axis is logarithmic
 ROW = 0.34  # inches, of a plot with a line a variant
 
 Looks = Mapping[str, Look]
@@ -311,20 +312,26 @@ def cost_plot(rows: Sequence[Summary], looks: Looks, measure: Measure = TOP1) ->
             markersize=7,
             alpha=0.85,
         )
-    axes.set_xscale("log")
-    axes.xaxis.set_major_locator(
-        require("matplotlib.ticker", "matplotlib").LogLocator(subs=(1, 2, 5))
-    )
+    ticker = require("matplotlib.ticker", "matplotlib")
+    least, most = (end(row.macs for row in rows) for end in (min, max))
+    if most > SPREAD * least:
+        axes.set_xscale("log")
+        axes.xaxis.set_major_locator(ticker.LogLocator(subs=(1, 2, 5)))
+    else:  # ticks of a logarithmic axis would run into each other
+        axes.xaxis.set_major_locator(ticker.MaxNLocator(4))
     axes.margins(x=0.18, y=0.15)
     for backbone in backbones:
         own = (r for r in rows if r.backbone == backbone)
         best = max(own, key=lambda r: measure.sign * (r.score or 0))
+        at = (best.macs / 1e6, 100 * (best.score or 0))
+        across = axes.transAxes.inverted().transform(axes.transData.transform(at))[0]
         axes.annotate(
             short_name(backbone),
-            (best.macs / 1e6, 100 * (best.score or 0)),
+            at,
             xytext=(0, 7),
             textcoords="offset points",
-            ha="center",
+            # From the point inwards, for names are long and must not lie across the axis.
+            ha="left" if across < 1 / 3 else "right" if across > 2 / 3 else "center",
             color=INK,
             fontsize=8,
         )

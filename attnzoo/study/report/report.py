@@ -29,6 +29,7 @@ from attnzoo.study.report import plots
 from attnzoo.study.report.across import across, across_sheet, across_words
 from attnzoo.study.report.across_plots import profile_plots, rank_plot
 from attnzoo.study.report.answers import answers_content, measure_sheet
+from attnzoo.study.report.beginnings import beginnings
 from attnzoo.study.report.captions import captions, cost_notes
 from attnzoo.study.report.drawing import standalone
 from attnzoo.study.report.looks import glyph, variant_looks
@@ -230,6 +231,7 @@ def _content(
         "verdicts": verdict_sheet(rows, study.correction),
         "measures": measure_sheet(rows, records),
         "sentences": sentences(study, rows, costs),
+        "beginnings": beginnings(records, len(data.classes) if data else None),
         "costs": cost_sheet(rows, costs, marks),
         "measured": _measured_where(costs),
         "cost_notes": cost_notes(costs, backbones),

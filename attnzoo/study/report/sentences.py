@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
+from attnzoo.checks import counted
 from attnzoo.study.definition import Study
 from attnzoo.study.numbers import METRICS, Costs, Difference, Rules, Summary
 from attnzoo.study.report.table import (
@@ -50,7 +51,7 @@ def _sentence(study: Study, row: Summary, found: Difference, count: int) -> str:
     if found.low is not None and found.high is not None:
         ends = f"{100 * found.low:+.2f}, {100 * found.high:+.2f}"
         numbers.insert(0, f"95% CI [{ends}]")
-    over = f"{CORRECTIONS[study.correction]} correction over {_counted(count)}"
+    over = f"{CORRECTIONS[study.correction]} correction over {counted(count, 'comparison')}"
     looks = ""
     if study.look_from is not None:
         ends = f"{study.look_from} to at most {len(study.seeds)}"
@@ -72,10 +73,6 @@ def _sentence(study: Study, row: Summary, found: Difference, count: int) -> str:
         f"{row.backbone}, {row.variant} against {found.baseline}: "
         f"{100 * found.mean:+.2f} {measure.points} of {measure.told} ({'; '.join(numbers)})"
     )
-
-
-def _counted(count: int) -> str:
-    return "1 comparison" if count == 1 else f"{count} comparisons"
 
 
 def _test(found: Difference) -> str:

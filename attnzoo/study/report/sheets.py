@@ -93,7 +93,7 @@ def _cell(text: str) -> str:
 
 def result_sheet(rows: Sequence[Summary], measure: Measure = TOP1) -> Sheet:
     """The metric of every variant, and what it is over plain."""
-    lines = ((row.backbone, (row.variant, *result_cells(row))) for row in rows)
+    lines = ((row.backbone, (row.variant, *result_cells(row, measure))) for row in rows)
     return Sheet.of(("variant", *result_headings(measure)), lines)
 
 
@@ -103,11 +103,11 @@ def result_headings(measure: Measure) -> tuple[str, ...]:
     return (measure.heading, *rest)
 
 
-def result_cells(row: Summary) -> tuple[str, ...]:
+def result_cells(row: Summary, measure: Measure = TOP1) -> tuple[str, ...]:
     """One line of the results, under `result_headings`."""
     return (
         accuracy_text(row),
-        interval_text(row.low, row.high),
+        interval_text(*_possible(row.low, row.high, measure)),
         "" if row.plain else difference_text(row.difference),
         verdict_text(row.difference),
         more_seeds_text(row.difference),
@@ -115,6 +115,15 @@ def result_cells(row: Summary) -> tuple[str, ...]:
         str(row.seeds) + (f" (+{row.diverged} diverged)" if row.diverged else ""),
         f"{row.seconds:.0f}",
     )
+
+
+def _possible(
+    low: float | None, high: float | None, measure: Measure
+) -> tuple[float | None, float | None]:
+    """An interval of a share without what no share can be: from few seeds it is wide."""
+    if not measure.is_share:
+        return low, high
+    return (None if low is None else max(low, 0.0)), (None if high is None else min(high, 1.0))
 
 
 def verdict_sheet(rows: Sequence[Summary], correction: Correction = "holm") -> Sheet:

@@ -23,6 +23,7 @@ import os
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
+import numpy as np
 from PIL import Image
 
 from attnzoo.errors import StudyError
@@ -36,6 +37,7 @@ __all__ = [
     "DATA",
     "DataRecord",
     "damages",
+    "described",
     "finished_runs",
     "read_data",
     "read_folder",
@@ -66,6 +68,12 @@ class DataRecord(Config):
         png: str
         box: tuple[int, int, int, int] | None = None
 
+        @property
+        def pixels(self) -> np.ndarray:
+            """`(S, S, 3)` uint8."""
+            with Image.open(io.BytesIO(base64.b64decode(self.png))) as image:
+                return np.asarray(image.convert("RGB"))
+
     classes: list[str]
     train: int
     test: int
@@ -89,6 +97,11 @@ def same_study(folder: Path, study: Study) -> bool:
 
 def write_data(folder: Path, data: ImageData, pictures: int = 8) -> None:
     """Leave a description of the data in the study's folder."""
+    write_atomically(folder / DATA, described(data, pictures).model_dump_json())
+
+
+def described(data: ImageData, pictures: int = 8) -> DataRecord:
+    """What there is to tell of the data, with some of their test images."""
     shown = []
     for index in range(min(pictures, len(data.test))):
         sample = data.sample(index)
@@ -102,14 +115,13 @@ def write_data(folder: Path, data: ImageData, pictures: int = 8) -> None:
                 box=sample.box,
             )
         )
-    record = DataRecord(
+    return DataRecord(
         classes=data.classes,
         train=len(data.train),
         test=len(data.test),
         chance=data.chance,
         pictures=shown,
     )
-    write_atomically(folder / DATA, record.model_dump_json())
 
 
 def read_data(folder: Path) -> DataRecord | None:
@@ -124,8 +136,7 @@ def read_data(folder: Path) -> DataRecord | None:
     try:
         found = DataRecord.model_validate_json(path.read_text(encoding="utf-8"))
         for picture in found.pictures:
-            with Image.open(io.BytesIO(base64.b64decode(picture.png))) as image:
-                image.load()
+            assert picture.pixels.size
     except Exception as error:  # image decoders raise whatever they come upon
         raise StudyError(
             f"{path} is damaged ({type(error).__name__}); `attnzoo ablate` writes it anew."

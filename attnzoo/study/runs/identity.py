@@ -5,19 +5,32 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+import numpy as np
+import torch
+
 from attnzoo.errors import AttnzooError, DataError, StudyError
 from attnzoo.study.definition import Study, digest_keys
 from attnzoo.study.runs.attempt import data_of
-from attnzoo.study.runs.folder import read_data, read_folder, run_folder
-from attnzoo.study.runs.record import is_finished
+from attnzoo.study.runs.folder import (
+    DataRecord,
+    described,
+    read_data,
+    read_folder,
+    run_folder,
+)
+from attnzoo.study.runs.record import is_finished, read_run
 from attnzoo.train import (
     CODE,
     DATA,
+    RESULT,
     WEIGHTS,
     DataSpec,
     ImageData,
+    RunSpec,
+    Variant,
     backbone_digests,
     block_defaults,
+    build,
     changes,
     claimed,
     data_digest,
@@ -25,6 +38,8 @@ from attnzoo.train import (
 )
 
 __all__ = ["first_data", "identified_study", "study_changes"]
+
+ROUNDING = 1.0  # mean difference of pixels, of 255, that another version of Pillow may make
 
 
 def identified_study(study: Study, folder: Path) -> Study:
@@ -59,7 +74,7 @@ def identified_study(study: Study, folder: Path) -> Study:
             raise
         return told
     told = _with(study, {key: value for key, value in found.items() if value})
-    _adopt(study, told, folder, data)
+    _adopt(told, folder, data)
     return told
 
 
@@ -78,7 +93,11 @@ def study_changes(folder: Path, study: Study) -> list[str]:
     before = _before(folder)
     if before is None:
         return []
-    return changes(_of_blocks(before, former=True) | before.digests, study.digests)
+    if before.digests or not study.digests:
+        return changes(_of_blocks(before, former=True) | before.digests, study.digests)
+    if not any(_old_place(folder, run) for run in study.runs):
+        return []  # they were taken over
+    return _differences(study, folder, data_of(unchecked(study.data_of(study.backbones[0]))))
 
 
 def _of_blocks(study: Study, *, former: bool = False) -> dict[str, str]:
@@ -98,19 +117,70 @@ def _before(folder: Path) -> Study | None:
         return None
 
 
-def _adopt(study: Study, told: Study, folder: Path, data: ImageData) -> None:
-    """Take over runs that were done before there were digests, on as many pictures as now."""
+def _adopt(told: Study, folder: Path, data: ImageData) -> None:
+    """Take over runs that were done before there were digests, where nothing seems to differ."""
     before = _before(folder)
     if before is None or before.digests or not told.digests:
         return
-    seen = read_data(folder)
-    if seen is None or (seen.train, seen.test) != (len(data.train), len(data.test)):
+    old = {run.id: place for run in told.runs if (place := _old_place(folder, run))}
+    if not old or _differences(told, folder, data):
         return
     for run in told.runs:
-        old = run.before_digests
-        if old is None:
-            continue
-        place, new = run_folder(folder, old), run_folder(folder, run)
-        if (place / "result.json").is_file() and not new.exists():
+        if run.id in old and not (new := run_folder(folder, run)).exists():
             with claimed(new):
-                os.replace(place, new)
+                os.replace(old[run.id], new)
+
+
+def _old_place(folder: Path, run: RunSpec) -> Path | None:
+    """Where the run was left when there were no digests; None where it was not."""
+    old = run.before_digests
+    place = None if old is None else run_folder(folder, old)
+    return place if place is not None and (place / RESULT).is_file() else None
+
+
+def _differences(told: Study, folder: Path, data: ImageData) -> list[str]:
+    """What runs without digests show to be other than now, a line a thing.
+
+    They were on as many pictures of the same classes, some of which a study's folder holds, and
+    their backbones began with the same weights. More than that cannot be known of them.
+    """
+    said = []
+    before, now = read_data(folder), described(data)
+    if before is None or not _alike(before, now):
+        counts = "unknown" if before is None else f"{before.train} train, {before.test} test"
+        said.append(
+            f"the pictures changed: {counts} before, {now.train} train, {now.test} test now"
+        )
+    seen = set()
+    for run in told.runs:
+        place = _old_place(folder, run)
+        if place is None or run.backbone in seen:
+            continue
+        seen.add(run.backbone)
+        record = read_run(place, run)
+        if record is not None and not _begins_alike(
+            run, record.result.backbone_hash, len(now.classes)
+        ):
+            said.append(f"the first weights of {run.backbone} at seed {run.train.seed} changed")
+    return said
+
+
+def _alike(before: DataRecord, now: DataRecord) -> bool:
+    """Whether what is told of two sets of pictures is the same, up to a rounding of pixels."""
+    for key in ("classes", "train", "test"):
+        if getattr(before, key) != getattr(now, key):
+            return False
+    return all(
+        (a.label, a.size) == (b.label, b.size)
+        and np.abs(a.pixels.astype(int) - b.pixels).mean() <= ROUNDING
+        for a, b in zip(before.pictures, now.pictures, strict=False)
+    )
+
+
+def _begins_alike(run: RunSpec, fingerprint: str, classes: int) -> bool:
+    plain = run.model_copy(update={"variant": Variant()})
+    try:
+        with torch.random.fork_rng(devices=[]):
+            return build(plain, classes).fingerprint == fingerprint
+    except Exception:  # whoever checks the study says so, together with all else
+        return True

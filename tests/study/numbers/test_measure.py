@@ -16,6 +16,7 @@ from attnzoo.study import parse_study
 from attnzoo.study.numbers import measure
 from attnzoo.study.numbers.costs import BackboneCosts, Costs, read_costs
 from attnzoo.study.numbers.measure import is_measured, measure_costs, saved_bytes
+from attnzoo.train import RunSpec
 
 STUDY: dict[str, Any] = {
     "name": "costs",
@@ -187,3 +188,16 @@ def test_a_damaged_file_is_named(tmp_path: Path) -> None:
     (tmp_path / "costs.json").write_text("{")
     with pytest.raises(StudyError, match=r"costs\.json is damaged; `attnzoo ablate` measures anew"):
         read_costs(tmp_path)
+
+
+def test_what_was_measured_counts_wherever_the_pictures_are() -> None:
+    def key(root: str, size: int = 32) -> str:
+        content = {
+            "backbone": "timm/test_resnet",
+            "data": {"name": "folder", "root": root, "size": size},
+            "digests": {"data": "16 train, 16 test (12ab)"},
+        }
+        return measure._key([RunSpec.model_validate(content)])
+
+    assert key("/here/pictures") == key("/there/pictures")
+    assert key("/here/pictures", 64) != key("/here/pictures")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import re
 from dataclasses import replace
 from pathlib import Path
@@ -12,7 +13,7 @@ from studies import result
 
 from attnzoo.study.numbers.stats import summarise
 from attnzoo.study.report import plots
-from attnzoo.study.report.drawing import standalone
+from attnzoo.study.report.drawing import kept_figures, standalone
 from attnzoo.study.report.looks import variant_looks
 from attnzoo.study.runs.record import Record
 from attnzoo.train import RunSpec
@@ -84,6 +85,29 @@ def test_all_backbones_are_in_the_overview() -> None:
     told = texts(plots.cost_plot(ROWS, LOOKS))
     assert {"net18", "other"} <= set(told)
     assert "million multiply-accumulates an image" in told
+
+
+@pytest.mark.parametrize("step", [10_000, 400_000_000])
+def test_numbers_and_names_of_the_overview_are_apart(step: int) -> None:
+    """Whether the backbones' costs are close or far, nothing lies on anything else as drawn."""
+    rows = [replace(row, macs=31_340_000 + step * i) for i, row in enumerate(ROWS)]
+    with kept_figures() as kept:
+        plots.cost_plot(rows, LOOKS)
+    ((figure, _),) = kept.values()
+    figure.canvas.draw()
+    (axes,) = figure.axes
+    inside = axes.get_xlim()
+    ticks = [
+        tick.get_window_extent()
+        for tick in axes.get_xticklabels()
+        if tick.get_text() and inside[0] <= tick.get_position()[0] <= inside[1]
+    ]
+    ticks.sort(key=lambda box: box.x0)
+    assert len(ticks) >= 2
+    assert all(other.x0 - one.x1 > 10 for one, other in itertools.pairwise(ticks))
+    assert len(axes.texts) == 2
+    for name in axes.texts:
+        assert name.get_window_extent().x0 > axes.get_window_extent().x0
 
 
 def test_a_front_needs_its_cost() -> None:

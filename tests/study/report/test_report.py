@@ -7,6 +7,7 @@ import io
 import json
 import re
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -19,6 +20,7 @@ from training import make_folder
 from attnzoo.errors import StudyError
 from attnzoo.study import read_folder, run_study, study_table, write_report
 from attnzoo.study.numbers import study_summaries
+from attnzoo.study.report.sheets import result_cells
 from attnzoo.study.report.wording import capacity
 from attnzoo.study.runs.failures import note_failure
 from attnzoo.train import Watch
@@ -48,6 +50,14 @@ def test_the_report_shows_numbers_plots_and_pictures(done: Path) -> None:
     assert "95% interval" in page.text
     assert "policy: pre-pool, block: se" in page.text
     assert "torch " in page.text
+
+
+def test_intervals_of_accuracies_are_possible_ones(done: Path) -> None:
+    """Of two seeds that differ, Student's interval goes far beyond 0 and 100."""
+    (row, *_) = study_summaries(*read_folder(done))
+    assert result_cells(replace(row, low=-2.9, high=4.1))[1] == "[0.0, 100.0]"
+    assert result_cells(replace(row, low=0.25, high=0.5))[1] == "[25.0, 50.0]"
+    assert result_cells(replace(row, low=None, high=None))[1] == ""
 
 
 def test_names_are_escaped(done: Path) -> None:
@@ -202,7 +212,7 @@ def test_costs_stand_beside_accuracy(done: Path) -> None:
     page = Page((done / "report.html").read_text())
     assert {"ms an image", "over plain", "images/s", "kept, MB"} <= set(page.cells)
     assert "peak, MB" not in page.cells  # no CUDA here
-    assert re.search(r"cpu, \d+ threads, 3 turns, and 3 of batches of 16, 20", page.text)
+    assert re.search(r"cpu, \d+ threads?, 3 turns, and 3 of batches of 16, 20", page.text)
     # The plain network is the cheapest by every count.
     plain = page.text[page.text.index("Cost beside accuracy") :].split("pre-pool + se")[0]
     assert plain.count("★") >= 2

@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 import timm
 import yaml
+from PIL import Image
 from safetensors.torch import save_file
 from studies import Log
 from training import make_folder
@@ -157,8 +158,8 @@ def test_changed_weights_are_noticed_wherever_they_are(place: Path) -> None:
     assert "the weights of timm/test_resnet changed" in said[0]
 
 
-def test_runs_from_before_there_were_digests_still_count(place: Path) -> None:
-    """As they were left then: told apart by everything, the path of the pictures included."""
+def as_before_digests(place: Path) -> None:
+    """Leave the study as it was left then: told apart by everything, the paths included."""
     folder = place / "runs" / "s"
     study = load_study(place / "s.yaml")
     _, records = read_folder(folder)
@@ -171,9 +172,31 @@ def test_runs_from_before_there_were_digests_still_count(place: Path) -> None:
     (folder / "study.json").write_text(old_study.model_dump_json(indent=2))
     assert "digests" not in (folder / "study.json").read_text()
     assert len(read_folder(folder)[1]) == 4
+
+
+def test_runs_from_before_there_were_digests_still_count(place: Path) -> None:
+    as_before_digests(place)
     assert done(place) == (0, [])
     (place / "pictures" / "test" / "cat" / "0.png").unlink()
     assert done(place)[0] == 4
+
+
+@pytest.mark.parametrize("change", ["pictures", "code"])
+def test_runs_from_before_there_were_digests_do_not_count_for_others(
+    change: str, place: Path
+) -> None:
+    """As many pictures of the same classes are not the same pictures."""
+    as_before_digests(place)
+    if change == "pictures":
+        for path in (place / "pictures").rglob("*.png"):
+            Image.new("RGB", (12, 10), "red").save(path)
+        said = "the pictures changed: 16 train, 16 test before, 16 train, 16 test now"
+    else:
+        code = place / "identitynet.py"
+        code.write_text(NET.replace("WIDTH = 4", "WIDTH = 16"))
+        said = "the first weights of identitynet:net at seed 0 changed"
+    assert done(place) == (4, [f"{said}: its runs are done anew."])
+    assert done(place) == (0, [])
 
 
 def test_without_its_data_a_finished_study_is_still_finished(place: Path) -> None:
