@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import warnings
 from typing import Any
 
 from torch import nn
 
 from attnzoo.hosts import Start
 from attnzoo.policies import PolicyLike
-from attnzoo.surgery import Plan, Recipe, carry_out, make_plan, parse_recipe
+from attnzoo.surgery import Plan, Recipe, carry_out, cut_short, make_plan, parse_recipe, sharing
 from attnzoo.tracing import undisturbed
 
 __all__ = ["plan", "wrap"]
@@ -22,6 +23,8 @@ def plan(
     *,
     start: Start = "identity",
     example: Any = None,
+    strict: bool = False,
+    shared: bool = False,
     **block_options: Any,
 ) -> Plan:
     """What `wrap` with the same arguments would do. Changes nothing; print it for a table.
@@ -38,7 +41,8 @@ def plan(
         >>> plan.parameters
         232365
     """
-    return make_plan(model, parse_recipe(policy, block, start, block_options), example)
+    recipe = parse_recipe(policy, block, start, block_options)
+    return make_plan(model, sharing(recipe) if shared else recipe, example, strict=strict)
 
 
 @undisturbed
@@ -49,6 +53,8 @@ def wrap(
     *,
     start: Start = "identity",
     example: Any = None,
+    strict: bool = False,
+    shared: bool = False,
     **block_options: Any,
 ) -> nn.Module:
     """Put attention blocks into a model, at the places a policy names.
@@ -57,8 +63,8 @@ def wrap(
         model: any convolutional network, on any device, in any mode. Changed in place.
         policy: name of a policy, a pair `(name, options)`, a list of these, or a `Recipe` (which
             then brings block, options and start). Besides its own options every policy takes the
-            filters `stages`, `include`, `exclude`, `min_channels`, `max_resolution`, `every` and
-            `occupied`.
+            filters `stages`, `include`, `exclude`, `min_channels`, `max_resolution`, `every`,
+            `occupied` and `shared`.
         block: name of a block. See `list_blocks`.
         start: `"identity"`: `y = x + γ·(block(x) − x)` with γ zero at first, per channel, so that
             the model computes bit for bit what it did before. `"neutral"`: the same without γ, by
@@ -67,6 +73,12 @@ def wrap(
         example: what to trace the model with: an input size `(C, H, W)`, a tensor, or a tuple or
             dict of arguments. Without it the model's own default is taken: timm's `default_cfg`,
             the size of torchvision's weights, else 224 × 224.
+        strict: whether to refuse a model whose forward pass cannot be followed to its end, because
+            values decide how it goes on. Otherwise places are looked for up to there; where layers
+            would run later, there is a warning.
+        shared: whether one block may act at all calls of a module that runs several times, as the
+            trunk of a Siamese network, a head for all levels or a loop over time. The same as the
+            filter of that name for each policy. Otherwise such places are left out.
         **block_options: options of the block.
 
     Returns:
@@ -77,7 +89,8 @@ def wrap(
         OptionError: an option is unknown or out of range.
         NoSitesError: the policy finds no place; the message says why and which policies do.
         SiteError: a place cannot take a block: shared, called twice, occupied.
-        TraceError: the forward pass failed on the example.
+        TraceError: the forward pass failed on the example, or, with `strict`, could not be
+            followed to its end.
         UnsupportedModelError: the model is compiled, scripted, or set up for parallel training.
         SurgeryError: the model did not run as planned afterwards.
 
@@ -89,4 +102,8 @@ def wrap(
         >>> list(attnzoo.attention_modules(model))[:2]
         ['layer1.0.attn.block', 'layer1.1.attn.block']
     """
-    return carry_out(make_plan(model, parse_recipe(policy, block, start, block_options), example))
+    recipe = parse_recipe(policy, block, start, block_options)
+    made = make_plan(model, sharing(recipe) if shared else recipe, example, strict=strict)
+    if made.trace.never_run:
+        warnings.warn(cut_short(made.trace), stacklevel=3)
+    return carry_out(made)

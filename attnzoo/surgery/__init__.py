@@ -4,9 +4,10 @@ from attnzoo.surgery.fusing import fuse, unfuse
 from attnzoo.surgery.operate import build_block
 from attnzoo.surgery.plan import Plan, PlannedSite, carry_out
 from attnzoo.surgery.planning import make_plan
-from attnzoo.surgery.recipe import Recipe, parse_recipe
+from attnzoo.surgery.recipe import Recipe, parse_recipe, sharing
 from attnzoo.surgery.record import Operation, attention_modules, operations, recipes
 from attnzoo.surgery.removal import unwrap
+from attnzoo.surgery.wording import cut_short
 
 __all__ = [
     "Operation",
@@ -16,11 +17,13 @@ __all__ = [
     "attention_modules",
     "build_block",
     "carry_out",
+    "cut_short",
     "fuse",
     "make_plan",
     "operations",
     "parse_recipe",
     "recipes",
+    "sharing",
     "unfuse",
     "unwrap",
 ]

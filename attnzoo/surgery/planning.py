@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from attnzoo.errors import SiteError
+from attnzoo.errors import SiteError, TraceError
 from attnzoo.policies import Selection, select
 from attnzoo.registry import BLOCKS, BlockSpec
 from attnzoo.surgery.blind import where_channels_differ
@@ -16,6 +16,7 @@ from attnzoo.surgery.mechanism import choose_edit, is_occupied
 from attnzoo.surgery.operate import build_block
 from attnzoo.surgery.plan import Plan
 from attnzoo.surgery.recipe import Recipe
+from attnzoo.surgery.wording import cut_short
 from attnzoo.tracing import (
     FastShapes,
     Site,
@@ -33,8 +34,16 @@ __all__ = ["make_plan"]
 _KEPT: set[tuple[Any, str, tuple[int, ...]]] = set()
 
 
-def make_plan(model: nn.Module, recipe: Recipe, example: Any = None) -> Plan:
+def make_plan(
+    model: nn.Module, recipe: Recipe, example: Any = None, *, strict: bool = False
+) -> Plan:
     """Resolve a recipe on a model, without changing it.
+
+    Args:
+        model: read, not changed.
+        recipe: what is asked for.
+        example: what to trace the model with.
+        strict: whether to refuse a model whose forward pass can't be followed to its end.
 
     Raises:
         NoSitesError: a policy finds no place.
@@ -43,6 +52,11 @@ def make_plan(model: nn.Module, recipe: Recipe, example: Any = None) -> Plan:
         TraceError, UnsupportedModelError: see `attnzoo.tracing.probe.probe`.
     """
     trace = probe(model, example)
+    if strict and trace.stopped:
+        raise TraceError(
+            f"strict=True: {cut_short(trace)} Without strict=True, places are looked for up to "
+            f"there."
+        )
     selections = []
     for call in recipe.policies:
         answer()

@@ -9,10 +9,12 @@ from attnzoo.tracing.on_meta import meta_forward
 from attnzoo.tracing.parts import Call, Op, Value, qualname
 from attnzoo.tracing.probe import checked_modules, follow, on_example, probe
 from attnzoo.tracing.recorder import shapes_of
+from attnzoo.tracing.rounds import first_round
 from attnzoo.tracing.sites import Site, Skipped, Where
 from attnzoo.tracing.trace import LEVEL_RATIO, Trace
 from attnzoo.tracing.twin import Twin
 from attnzoo.tracing.undisturbed import undisturbed
+from attnzoo.tracing.values import Values
 
 __all__ = [
     "LEVEL_RATIO",
@@ -26,11 +28,13 @@ __all__ = [
     "Trace",
     "Twin",
     "Value",
+    "Values",
     "Where",
     "answer",
     "checked_modules",
     "count",
     "default_input_size",
+    "first_round",
     "follow",
     "held",
     "layout_of",
