@@ -37,7 +37,8 @@ def first_round(trace: Trace) -> Trace | None:
     values = trace.values[: max(made, *(i for i, v in enumerate(trace.values) if v.op < 0)) + 1]
     users = {value: tuple(op for op in ops if op < cut) for value, ops in trace._users.items()}
     users = {value: ops for value, ops in users.items() if ops}
-    unread = (i for i, value in enumerate(values) if 0 <= value.op < cut and i not in users)
+    made_here = (i for i, value in enumerate(values) if 0 <= value.op < cut and i not in users)
+    unread = [i for i in made_here if values[i].layout[2].is_floating_point]  # not a pool's indices
     return replace(
         trace,
         values=values,

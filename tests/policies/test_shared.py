@@ -21,7 +21,7 @@ IMAGE = (3, 32, 32)
 #: Network, example, policy, and the places with the calls at each.
 CASES: list[tuple[type[nn.Module], Any, Any, list[tuple[str, int]]]] = [
     (Detector, SIZE, "auto", [("trunk.0.0", 1), ("head", 3), ("trunk.1.0", 1), ("trunk.2.0", 1)]),
-    (Distance, PAIR, "auto", [("a.2", 2), ("b.2", 2)]),
+    (Distance, PAIR, "auto", [("b.3", 2)]),
     (Steps, IMAGE, "auto", [("c", 3), ("d", 3)]),
     (Steps, IMAGE, ("match", {"type": "Conv2d", "shared": True}), [("c", 3), ("d", 3)]),
 ]
