@@ -1,5 +1,6 @@
 """One forward pass, written down: a model and an example in, a `Trace` out."""
 
+from attnzoo.tracing.axes import STACKED
 from attnzoo.tracing.counting import Count, count
 from attnzoo.tracing.draws import own_draws
 from attnzoo.tracing.example import default_input_size, model_dtype, resolve_example
@@ -18,6 +19,7 @@ from attnzoo.tracing.values import Values
 
 __all__ = [
     "LEVEL_RATIO",
+    "STACKED",
     "Call",
     "Count",
     "FastShapes",

@@ -21,6 +21,8 @@ from attnzoo.tracing.ahead import paths_ahead
 from attnzoo.tracing.example import (
     default_input_size,
     describe,
+    is_volume,
+    model_dtype,
     published_input_size,
     resolve_example,
 )
@@ -72,7 +74,10 @@ def probe(model: nn.Module, example: Any = None) -> Trace:
 def on_example(
     model: nn.Module, example: Any, run: Callable[[tuple[Any, ...], dict[str, Any]], Seen]
 ) -> Seen:
-    """`run` on the example; where the model's own default fails, on the size it publishes."""
+    """`run` on the example; where that fails, on another reading of it.
+
+    That is, of the model's own default, the size it publishes.
+    """
     try:
         return run(*resolve_example(model, example))
     except TraceError:
@@ -80,6 +85,9 @@ def on_example(
         if example is None and published_input_size(model) != default_input_size(model):
             with contextlib.suppress(TraceError):
                 return run(*resolve_example(model, published_input_size(model)))
+        if is_volume(model, example):  # images, after all, whose channels it takes for frames
+            with contextlib.suppress(TraceError):
+                return run((torch.empty(example, dtype=model_dtype(model), device="meta"),), {})
         raise
 
 
