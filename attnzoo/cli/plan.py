@@ -97,6 +97,8 @@ def plan(
         result_console().print(f"{policy}: {reason}")
     for place in made.skipped:
         result_console().print(f"left out: {place}")
+    for place in made.half_blind:
+        result_console().print(f"half blind: {place}")
     for what in made.unseen:
         result_console().print(f"not seen: {what}")
     for what in made.assumed:

@@ -81,8 +81,19 @@ def _end_of(trace: Trace, level: list[Unit]) -> StageEnd:
     blocks = [unit for unit in level if unit.is_block]
     blocks = [unit for unit in level if unit.is_block or _gates_one_of(trace, unit, blocks)]
     alone = [unit for unit in blocks or level if _stands_alone(trace, unit)]
+    alone = (alone if blocks else _before_the_fork(trace, alone)) or alone
     call = called_once(trace, (alone or blocks or level)[-1].call)
     return StageEnd(call, "after", call.outputs[0])
+
+
+def _before_the_fork(trace: Trace, level: list[Unit]) -> list[Unit]:
+    """Of the coarsest level's layers, those before a neck goes up again and a head goes on."""
+    sets = ancestors(trace)
+    if not risen_values(trace) or any(unit.output.height > _bottom(trace) for unit in level):
+        return []
+    values = [unit.call.outputs[0] for unit in level]
+    lone = [v for v in values if not all(sets[max(v, w)] >> min(v, w) & 1 for w in values)]
+    return [unit for unit in level if unit.call.outputs[0] not in lone] if lone else []
 
 
 def _last_join(trace: Trace, level: list[Unit]) -> int | None:

@@ -69,6 +69,7 @@ class Plan:
         sites: the places found, in forward order.
         edits: how attention gets to each of them.
         skipped: places that a policy looked at and could not use.
+        half_blind: places where part of the block sees the same for every image.
         named_by: the policy that named each site.
         asked: the policy names as asked for (`auto` not resolved).
     """
@@ -82,6 +83,7 @@ class Plan:
     named_by: tuple[str, ...]
     asked: tuple[str, ...]
     example: Any = field(repr=False)
+    half_blind: tuple[Skipped, ...] = ()
 
     @undisturbed
     def apply(self) -> nn.Module:
@@ -199,6 +201,7 @@ class Plan:
                 for row, part, policy in zip(self.rows, self.parts, self.named_by, strict=True)
             ],
             "skipped": [{"path": s.path, "reason": s.reason} for s in self.skipped],
+            "half_blind": [{"path": s.path, "reason": s.reason} for s in self.half_blind],
             "unseen": list(self.unseen),
             "assumed": list(self.assumed),
             "parameters": self.parameters,

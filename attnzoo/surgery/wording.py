@@ -84,6 +84,7 @@ def _aligned(row: Iterable[str], widths: list[int]) -> str:
 
 def _left_out(plan: Plan) -> list[str]:
     lines = [f"left out: {place}" for place in plan.skipped]
+    lines += [f"half blind: {place}" for place in plan.half_blind]
     lines += [f"not seen: {what}" for what in plan.unseen]
     return lines + [f"assumed: {what}" for what in plan.assumed]
 

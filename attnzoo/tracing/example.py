@@ -31,8 +31,9 @@ def resolve_example(
     Args:
         model: asked for its own input size, number of channels and dtype.
         example: None (the model's default); an input size, `(C, H, W)`, `(N, C, H, W)` or, of a
-            video, `(N, C, D, H, W)` or `(C, D, H, W)`; a tensor; a list of images (one argument, as torchvision's
-            detectors take it); a tuple of positional arguments; or a dict of keyword arguments.
+            video or volume, `(N, C, D, H, W)` or `(C, D, H, W)`; a tensor; a list of images (one
+            argument, as torchvision's detectors take it); a tuple of positional arguments; or a
+            dict of keyword arguments.
         device: the default, meta, takes no memory.
 
     Raises:
