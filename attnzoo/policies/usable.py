@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
-from attnzoo.structure import at_all_calls, called_often, computed_once, is_read
+from attnzoo.structure import at_all_calls, called_often, computed_once, is_read, mixed_values
 from attnzoo.tracing import Site, Skipped, Trace, first_round
 
 __all__ = ["at_each_call", "in_any_round", "unless_dead", "usable"]
@@ -37,6 +37,8 @@ def usable(trace: Trace, found: Site | Skipped, *, shared: bool = False) -> Site
         return found
     if found.channels == 1:
         return Skipped(found.path, "its map has one channel: scores or a mask, and no features")
+    if not mixed_values(trace) >> found.value & 1:
+        return Skipped(found.path, "its map is the image, of which no layer has made features yet")
     often = called_often(trace, found)
     if not often:
         return found

@@ -30,7 +30,7 @@ from attnzoo.structure.pyramid import (
 )
 from attnzoo.structure.residual import Addition, ResidualBlock, residual_blocks
 from attnzoo.structure.stages import StageEnd, stage_ends
-from attnzoo.structure.trunk import Unit, on_trunk, units
+from attnzoo.structure.trunk import Unit, mixed_values, on_trunk, units
 
 __all__ = [
     "PARTS",
@@ -64,6 +64,7 @@ __all__ = [
     "is_read",
     "maker",
     "mbconvs",
+    "mixed_values",
     "neck_levels",
     "nodes",
     "on_trunk",
