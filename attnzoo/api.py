@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from typing import Any
 
 import torch
@@ -15,8 +16,10 @@ from attnzoo.surgery import (
     add_parameters,
     carry_out,
     check_optimizer,
+    cut_short,
     make_plan,
     parse_recipe,
+    sharing,
 )
 from attnzoo.tracing import undisturbed
 
@@ -32,6 +35,8 @@ def plan(
     start: Start = "identity",
     example: Any = None,
     name: str | None = None,
+    strict: bool = False,
+    shared: bool = False,
     **block_options: Any,
 ) -> Plan:
     """What `wrap` with the same arguments would do. Changes nothing; print it for a table.
@@ -48,7 +53,8 @@ def plan(
         >>> plan.parameters
         232365
     """
-    return make_plan(model, parse_recipe(policy, block, start, block_options, name), example)
+    recipe = parse_recipe(policy, block, start, block_options, name)
+    return make_plan(model, sharing(recipe) if shared else recipe, example, strict=strict)
 
 
 @undisturbed
@@ -61,6 +67,8 @@ def wrap(
     example: Any = None,
     name: str | None = None,
     optimizer: torch.optim.Optimizer | None = None,
+    strict: bool = False,
+    shared: bool = False,
     **block_options: Any,
 ) -> nn.Module:
     """Put attention blocks into a model, at the places a policy names.
@@ -69,8 +77,8 @@ def wrap(
         model: any convolutional network, on any device, in any mode. Changed in place.
         policy: name of a policy, a pair `(name, options)`, a list of these, or a `Recipe` (which
             then brings block, options and start). Besides its own options every policy takes the
-            filters `stages`, `include`, `exclude`, `min_channels`, `max_resolution`, `every` and
-            `occupied`.
+            filters `stages`, `include`, `exclude`, `min_channels`, `max_resolution`, `every`,
+            `occupied` and `shared`.
         block: name of a block. See `list_blocks`.
         start: `"identity"`: `y = x + γ·(block(x) − x)` with γ zero at first, per channel, so that
             the model computes bit for bit what it did before. `"neutral"`: the same without γ, by
@@ -83,6 +91,12 @@ def wrap(
         optimizer: one that was made for the model before: the new parameters are added to it, in
             groups of their own with the options of its first one; those of fewer than two axes
             are not decayed. Make a learning-rate schedule after that.
+        strict: whether to refuse a model whose forward pass cannot be followed to its end, because
+            values decide how it goes on. Otherwise places are looked for up to there; where layers
+            would run later, there is a warning.
+        shared: whether one block may act at all calls of a module that runs several times, as the
+            trunk of a Siamese network, a head for all levels or a loop over time. The same as the
+            filter of that name for each policy. Otherwise such places are left out.
         **block_options: options of the block.
 
     Returns:
@@ -93,7 +107,8 @@ def wrap(
         OptionError: an option is unknown or out of range; the optimizer is another model's.
         NoSitesError: the policy finds no place; the message says why and which policies do.
         SiteError: a place cannot take a block: shared, called twice, occupied.
-        TraceError: the forward pass failed on the example.
+        TraceError: the forward pass failed on the example, or, with `strict`, could not be
+            followed to its end.
         UnsupportedModelError: the model is compiled, scripted, or set up for parallel training.
         SurgeryError: the model did not run as planned afterwards.
 
@@ -106,10 +121,14 @@ def wrap(
         ['layer1.0.attn.block', 'layer1.1.attn.block']
     """
     recipe = parse_recipe(policy, block, start, block_options, name)
+    if optimizer is not None:
+        check_optimizer(optimizer, model)
+    made = make_plan(model, sharing(recipe) if shared else recipe, example, strict=strict)
+    if made.trace.never_run:
+        warnings.warn(cut_short(made.trace), stacklevel=3)
     if optimizer is None:
-        return carry_out(make_plan(model, recipe, example))
-    check_optimizer(optimizer, model)
+        return carry_out(made)
     known = {id(parameter) for parameter in model.parameters()}
-    carry_out(make_plan(model, recipe, example))
+    carry_out(made)
     add_parameters(optimizer, (p for p in model.named_parameters() if id(p[1]) not in known))
     return model

@@ -12,6 +12,7 @@ from attnzoo.cli.network import make_plan
 from attnzoo.cli.options import (
     AS_IT_IS,
     BY_DEFAULT,
+    NETWORK,
     OUTPUT,
     Attention,
     Backbone,
@@ -51,12 +52,21 @@ def plan(
             show_default=False,
         ),
     ] = None,
+    strict: Annotated[
+        bool,
+        Parameter(
+            help="Refuse a network whose forward pass cannot be followed to its end.",
+            group=NETWORK,
+            negative="",
+            show_default=False,
+        ),
+    ] = False,
     json: Json = False,
 ) -> None:
     """Show where a policy puts attention into a network, and why there."""
     if svg is not None and not svg.absolute().parent.is_dir():
         raise UsageError(f"--svg {svg}: there is no folder {svg.parent}.")
-    made = make_plan(backbone, attention, network)
+    made = make_plan(backbone, attention, network, strict=strict)
     if svg is not None:
         drawn = made.draw()
         with written_whole(svg) as partial:
@@ -69,7 +79,8 @@ def plan(
         [
             *[part][:several],
             row.site.where,
-            row.site.path or "(root)",
+            (row.site.path or "(root)")
+            + f", {len(row.site.values)} calls" * bool(row.site.further),
             str(row.site.channels),
             f"{row.site.height}×{row.site.width}",
             str(row.site.stage),
@@ -89,5 +100,9 @@ def plan(
         result_console().print(f"{policy}: {reason}")
     for place in made.skipped:
         result_console().print(f"left out: {place}")
+    for place in made.half_blind:
+        result_console().print(f"half blind: {place}")
     for what in made.unseen:
         result_console().print(f"not seen: {what}")
+    for what in made.assumed:
+        result_console().print(f"assumed: {what}")

@@ -131,10 +131,17 @@ class Attention(nn.Module):
         return f"{self.name!r}, {self.channels}, start={self.start!r}"
 
 
+#: What a norm is folded into a convolution by.
+_STATISTICS = ("running_mean", "running_var")
+
+
 class Attended(nn.Module):
     """A layer with attention on what it is given or returns, standing in the layer's place.
 
-    The layer's keys become `host.…`; the plain ones load all the same.
+    The layer's keys become `host.…`; the plain ones load all the same. What else is asked of it,
+    weights, channels, or what a framework has put on its layers, the layer answers, and what is set
+    of that is set on the layer. Only its statistics it keeps to itself: who reads them is about to
+    fold the norm into a convolution, and the attention would be lost without a word.
     """
 
     def __init__(self, host: nn.Module, attention: Attention, where: str) -> None:
@@ -142,6 +149,32 @@ class Attended(nn.Module):
         self.host = host
         self.attention = attention
         self.where = where
+        # Such as Ultralytics' `type`, which else would be torch's method of that name.
+        hidden = {name: value for name, value in vars(host).items() if hasattr(nn.Module, name)}
+        vars(self).update((k, v) for k, v in hidden.items() if k != "training" and not callable(v))
+
+    def __getattr__(self, name: str) -> Any:
+        try:
+            return super().__getattr__(name)
+        except AttributeError:
+            host = vars(self).get("_modules", {}).get("host")
+            if host is None or name.startswith("__"):
+                raise
+        if name in _STATISTICS and hasattr(host, name):
+            raise AttributeError(
+                f"{type(host).__name__} has attention behind it, which is lost where the norm is "
+                f"folded into a convolution. Take the attention out first, attnzoo.unwrap(model), "
+                f"or put it after the activation."
+            )
+        return getattr(host, name)
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        host = vars(self).get("_modules", {}).get("host")
+        theirs = host is not None and name not in vars(self) and name not in self._modules
+        if theirs and not hasattr(nn.Module, name) and _holds(host, name):
+            setattr(host, name, value)
+        else:
+            super().__setattr__(name, value)
 
     def forward(self, x: Tensor, *args: Any, **kwargs: Any) -> Tensor:
         if self.where == "before":
@@ -153,6 +186,11 @@ class Attended(nn.Module):
     ) -> None:
         accept_plain_keys(self, state_dict, prefix)
         super()._load_from_state_dict(state_dict, prefix, *args)
+
+
+def _holds(module: nn.Module, name: str) -> bool:
+    """Whether something of that name was set on a module."""
+    return any(name in held for held in (vars(module), module._parameters, module._buffers))
 
 
 class Replaced(nn.Module):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from attnzoo.policies.usable import usable
+from attnzoo.policies.usable import in_any_round, usable
 from attnzoo.registry import POLICIES, register_policy
 from attnzoo.structure import mbconvs, residual_blocks, transitions
 from attnzoo.tracing import Site, Trace
@@ -12,7 +12,7 @@ from attnzoo.tracing import Site, Trace
 __all__ = ["auto", "choose"]
 
 
-def choose(trace: Trace) -> str:
+def choose(trace: Trace, *, shared: bool = False) -> str:
     """The policy that fits the architecture, by its structure.
 
     A policy whose places can't take a block does not fit: residual blocks that return a tuple, as
@@ -20,25 +20,27 @@ def choose(trace: Trace) -> str:
     of the resolution levels end in one, for that of a stem alone makes no VGG; transitions where
     they lead to half.
     """
+
+    def sites(name: str, **options: Any) -> list[Site]:
+        find = POLICIES[name].find
+        found = in_any_round(trace, find, options) if shared else find(trace, **options)
+        kept = (usable(trace, item, shared=shared) for item in found)
+        return [item for item in kept if isinstance(item, Site)]
+
     dense = transitions(trace)
-    if dense and 2 * len(dense) >= len(_sites(trace, "stage-end")) - 1:
+    if dense and 2 * len(dense) >= len(sites("stage-end")) - 1:
         return "transition"
-    inverted, residual = mbconvs(trace), _sites(trace, "post-residual")
+    inverted, residual = mbconvs(trace), sites("post-residual")
     if inverted and 2 * len(inverted) >= len(residual):
         return "mbconv"
     if residual and 2 * len(residual) >= len(residual_blocks(trace)):
         return "post-residual"
-    if _sites(trace, "in-residual"):
+    if sites("in-residual"):
         return "in-residual"
-    ends = _sites(trace, "stage-end")
-    if 2 * len(_sites(trace, "pre-pool", trunk_only=True)) >= max(len(ends), 1):
+    ends = sites("stage-end")
+    if 2 * len(sites("pre-pool", trunk_only=True)) >= max(len(ends), 1):
         return "pre-pool"
-    return "pre-pool" if not ends and _sites(trace, "pre-pool") else "stage-end"
-
-
-def _sites(trace: Trace, name: str, **options: Any) -> list[Site]:
-    found = (usable(trace, item) for item in POLICIES[name].find(trace, **options))
-    return [item for item in found if isinstance(item, Site)]
+    return "pre-pool" if not ends and sites("pre-pool") else "stage-end"
 
 
 @register_policy("auto", source="by structure", delegate=choose)

@@ -21,6 +21,7 @@ FILTERS: dict[str, str] = {
     "max_resolution": "sites at most so high and so wide",
     "every": "every n-th site, of those the other filters keep",
     "occupied": "what to do where attention is already: 'refuse' (default), 'skip' or 'stack'",
+    "shared": "whether one block may act at all calls of a module that runs several times",
 }
 
 
@@ -39,6 +40,7 @@ def check_filters(owner: str, options: Mapping[str, Any]) -> None:
         for pattern in as_list(options.get(name, [])):
             if not isinstance(pattern, str):
                 raise OptionError(f"{owner}: {name}={options[name]!r} must be a glob or several.")
+    check_choice(owner, "shared", options.get("shared", False), (False, True))
     check_choice(owner, "occupied", options.get("occupied", "refuse"), ("refuse", "skip", "stack"))
 
 

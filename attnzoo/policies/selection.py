@@ -10,7 +10,7 @@ import attnzoo.policies  # registers them  # noqa: F401
 from attnzoo.checks import check_keywords, check_writable, shortened
 from attnzoo.errors import NoSitesError, OptionError, SiteError
 from attnzoo.policies.filters import FILTERS, check_filters, check_filters_on, filtered
-from attnzoo.policies.usable import unless_dead, usable
+from attnzoo.policies.usable import at_each_call, in_any_round, unless_dead, usable
 from attnzoo.registry import POLICIES
 from attnzoo.structure import parts_called_often
 from attnzoo.tracing import Site, Skipped, Trace
@@ -92,10 +92,15 @@ def select(trace: Trace, call: PolicyCall) -> Selection:
         OptionError: if an option is wrong.
     """
     spec = POLICIES[call.name]
-    name = spec.delegate(trace) if spec.delegate else call.name
+    shared = {"shared": True} if call.options.get("shared") else {}
+    name = spec.delegate(trace, **shared) if spec.delegate else call.name
     own = {key: value for key, value in call.options.items() if key not in FILTERS}
-    returned = spec.find(trace, **own)
-    found = list(returned) if isinstance(returned, Iterable) else [returned]
+    find = POLICIES[name].find
+    if shared:
+        found = in_any_round(trace, find, own)
+    else:
+        returned = find(trace, **own)
+        found = list(returned) if isinstance(returned, Iterable) else [returned]
     for item in found:
         traced = isinstance(item, Site) and item.call >= 0
         if not traced and not isinstance(item, Skipped):
@@ -104,9 +109,15 @@ def select(trace: Trace, call: PolicyCall) -> Selection:
                 f"by trace.before(call), trace.after(call) or trace.replace(call)."
             )
     told = name == "match"  # what to do: it refuses what can't be done
-    found = [unless_dead(trace, item) if told else usable(trace, item) for item in found]
+    found = [unless_dead(trace, item) if told else usable(trace, item, **shared) for item in found]
+    if told and shared:
+        named, found = found, [at_each_call(trace, item) for item in found]
+        for item, there in zip(named, found, strict=True):
+            if isinstance(there, Skipped) and isinstance(item, Site):
+                raise SiteError(f"cannot put attention {item}: {there.reason}.")
     sites = [item for item in found if isinstance(item, Site)]
     sites.sort(key=lambda site: (site.value, site.call))
+    sites = list(dict.fromkeys(sites)) if shared else sites
     skipped = tuple(dict.fromkeys(item for item in found if isinstance(item, Skipped)))
     check_filters_on(trace, f"policy {call.name!r}", call.options)
     kept, dropped = filtered(sites, call.options)

@@ -1,9 +1,18 @@
 """What a trace shows about the architecture: pure functions of a `Trace`, each computed once."""
 
-from attnzoo.structure.anchors import Anchor, anchors, called_often, is_read, parts_called_often
+from attnzoo.structure.anchors import (
+    Anchor,
+    anchors,
+    anchors_at_all_calls,
+    at_all_calls,
+    called_often,
+    is_read,
+    parts_called_often,
+)
 from attnzoo.structure.composites import Composite, Inner, composites
 from attnzoo.structure.dense import Transition, transitions
 from attnzoo.structure.fusions import stride
+from attnzoo.structure.graph import computed_once
 from attnzoo.structure.head import head_paths
 from attnzoo.structure.makers import called_once, maker, only_reader, passed_on
 from attnzoo.structure.mbconv import MBConv, mbconvs
@@ -21,7 +30,7 @@ from attnzoo.structure.pyramid import (
 )
 from attnzoo.structure.residual import Addition, ResidualBlock, residual_blocks
 from attnzoo.structure.stages import StageEnd, stage_ends
-from attnzoo.structure.trunk import Unit, on_trunk, units
+from attnzoo.structure.trunk import Unit, mixed_values, on_trunk, units
 
 __all__ = [
     "PARTS",
@@ -40,10 +49,13 @@ __all__ = [
     "Unit",
     "after_activation",
     "anchors",
+    "anchors_at_all_calls",
+    "at_all_calls",
     "behind_instance_norm",
     "called_often",
     "called_once",
     "composites",
+    "computed_once",
     "decoder_nodes",
     "decoder_skips",
     "functional_pools",
@@ -52,6 +64,7 @@ __all__ = [
     "is_read",
     "maker",
     "mbconvs",
+    "mixed_values",
     "neck_levels",
     "nodes",
     "on_trunk",

@@ -6,16 +6,26 @@ anchors, "after this module" or "before that one", are the same place if those s
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
+from attnzoo.errors import SiteError
 from attnzoo.structure.graph import computed_once, used_values
 from attnzoo.structure.trunk import MIXES
 from attnzoo.tracing import Call, Site, Trace, Where
 
-__all__ = ["Anchor", "anchors", "called_often", "is_read", "parts_called_often"]
+__all__ = [
+    "Anchor",
+    "anchors",
+    "anchors_at_all_calls",
+    "at_all_calls",
+    "called_often",
+    "is_read",
+    "parts_called_often",
+]
 
 #: Stands for "the model returns it" in the set of those who see a value.
 _RETURNED = -1
+_OR_SHARED = ", or let one block act at all of them, shared=True"
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,8 +93,58 @@ def called_often(trace: Trace, site: Site) -> str:
     times = trace.times_called[own.path]
     return (
         f"{own.path!r} is called {times} times in one forward pass, and attention there would act "
-        f"at all of them: {_advice(trace, own)}"
+        f"at all of them: {_advice(trace, own)}{_OR_SHARED}"
     )
+
+
+def at_all_calls(trace: Trace, site: Site) -> Site | str:
+    """A place that is passed several times, for one block that acts each time; or why not."""
+    own = trace.calls[site.call]
+    same = [Anchor(own, "replace")] if site.where == "replace" else anchors(trace, site)
+    held = [anchor for anchor in same if anchor.call.path]
+    least = min(held, key=lambda anchor: len(_calls_of(trace, anchor.call)), default=None)
+    if least is None:
+        return "the model itself is the only module there, and nothing can stand around it"
+    call, calls = least.call, _calls_of(trace, least.call)
+    parent = trace.parent(call)
+    seldom = parent is None or len(_calls_of(trace, parent)) < len(calls)
+    if seldom and trace.info(call).kind == "leaf" and not trace.info(call).has_state:
+        return f"{call.path!r} has no weights and is used at {len(calls)} places"
+    make = {"after": trace.after, "before": trace.before, "replace": trace.replace}[least.where]
+    try:
+        sites = [make(one) for one in calls]
+    except SiteError as error:
+        return str(error)
+    if len({(one.channels, one.axes) for one in sites}) > 1:
+        return f"the maps of the {len(calls)} calls of {call.path!r} have other channels"
+    return replace(sites[0], further=tuple(one.value for one in sites[1:]))
+
+
+def anchors_at_all_calls(trace: Trace, site: Site) -> list[Anchor]:
+    """The anchors at the same place as a site, each time that it is passed."""
+    calls = _calls_of(trace, trace.calls[site.call])
+    if site.where == "replace" or len(calls) == 1:
+        return anchors(trace, site)
+    each = [replace(site, call=c.index, value=v) for c, v in zip(calls, site.values, strict=True)]
+    names = [{(a.call.path, a.where) for a in anchors(trace, one)} for one in each]
+    return [
+        anchor
+        for anchor in anchors(trace, site)
+        if len(_calls_of(trace, anchor.call)) == len(calls)
+        and all((anchor.call.path, anchor.where) in those for those in names)
+    ]
+
+
+def _calls_of(trace: Trace, call: Call) -> list[Call]:
+    return _calls_by_path(trace)[call.path]
+
+
+@computed_once
+def _calls_by_path(trace: Trace) -> dict[str, list[Call]]:
+    found: dict[str, list[Call]] = {}
+    for call in trace.calls:
+        found.setdefault(call.path, []).append(call)
+    return found
 
 
 def _passed_once(trace: Trace, call: Call) -> bool:
@@ -119,6 +179,7 @@ def parts_called_often(trace: Trace) -> dict[str, str]:
         times = trace.times_called[call.path]
         around = (trace.times_called[outer.path] for outer in trace.enclosing(call))
         if mixes and times > 1 and not any(count > 1 for count in around):
-            text = f"it is called {times} times in one forward pass: {_advice(trace, call)}"
+            advice = _advice(trace, call) + _OR_SHARED
+            text = f"it is called {times} times in one forward pass: {advice}"
             found.setdefault(call.path, text)
     return found

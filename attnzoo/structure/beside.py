@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from attnzoo.structure.graph import ancestors, chain, computed_once, used_values
+from attnzoo.structure.makers import called_once
 from attnzoo.structure.nested import level_holders
 from attnzoo.structure.operations import looks_up
 from attnzoo.structure.residual import residual_blocks
@@ -47,11 +48,12 @@ def units_beside(trace: Trace) -> tuple[Unit, ...]:
             yield call
 
     found = []
-    for call in inside(trace.calls[0]) if trace.calls else ():
+    for met in inside(trace.calls[0]) if trace.calls else ():
+        call = called_once(trace, met)
         output = trace.values[call.outputs[0]]
         once = trace.times_called[call.path] == 1
         if once and not output.is_point and goes_on >> call.outputs[0] & 1:
-            found.append(Unit(call, output, is_block(trace, call)))
+            found.append(Unit(call, output, is_block(trace, met)))
     return tuple(found)
 
 

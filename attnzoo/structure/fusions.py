@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from attnzoo.structure.beside import risen_values, shown_maps, units_beside
 from attnzoo.structure.graph import ancestors, computed_once
 from attnzoo.structure.trunk import units
-from attnzoo.tracing import LEVEL_RATIO, Call, Op, Trace, Value
+from attnzoo.tracing import LEVEL_RATIO, STACKED, Call, Op, Trace, Value
 
 __all__ = ["Start", "closed_by", "fusions", "has_encoder", "same_level", "starts", "stride"]
 
@@ -91,9 +91,10 @@ def closed_by(trace: Trace) -> dict[int, Call]:
 def _skips(trace: Trace, op: Op) -> tuple[int, ...] | None:
     """The operands of a fusion that have not come from another level; None if it is no fusion."""
     values, sets, shown = trace.values, ancestors(trace), shown_maps(trace)
-    inputs = list(dict.fromkeys(op.inputs))
+    joined = _stacked(trace, op)
+    inputs = list(dict.fromkeys(op.inputs if joined is None else joined))
     maps = [value for value in inputs if values[value].is_map and not values[value].is_point]
-    if op.name not in _JOINS or len(maps) < 2 or len(maps) != len(inputs):
+    if (op.name not in _JOINS and joined is None) or len(maps) < 2 or len(maps) != len(inputs):
         return None
     own = values[maps[0]]
     if not all(same_level(values[value], own) for value in maps[1:]):
@@ -112,6 +113,19 @@ def _skips(trace: Trace, op: Op) -> tuple[int, ...] | None:
     if not any(crossing):
         return None
     return tuple(value for value, crosses in zip(maps, crossing, strict=True) if not crosses)
+
+
+def _stacked(trace: Trace, op: Op) -> tuple[int, ...] | None:
+    """The maps that were stacked, where an operation makes one of them again, as BiFPN does."""
+    if not op.inputs or not any(trace.values[value].is_map for value in op.outputs):
+        return None
+    source = op.inputs[0]
+    while STACKED in trace.values[source].axes:
+        made_by = trace.ops[trace.values[source].op]
+        if made_by.name == "stack":
+            return made_by.inputs
+        source = made_by.inputs[0]
+    return None
 
 
 def _rises(trace: Trace, op: Op, made: int, unit: Call | None) -> bool:

@@ -39,12 +39,12 @@ def head(trace: Trace) -> Head | None:
     """
     for call in trace.calls[1:]:
         levels = _levels(trace, call.inputs)
-        hands_on = set(levels) & set(call.outputs)
-        if len(levels) > 1 and not hands_on and _fuses_no_more(trace, call):
+        if len(levels) > 1 and not _hands_on(trace, call, levels) and _fuses_no_more(trace, call):
             return Head((call,), levels)
     repeated: dict[str, list[Call]] = {}
     for call in trace.calls[1:]:
-        if trace.times_called[call.path] > 1 and trace.input_map(call) is not None:
+        several = trace.times_called[call.path] > 1 and trace.info(call).has_parameters
+        if several and trace.input_map(call) is not None:
             repeated.setdefault(call.path, []).append(call)
     for calls in repeated.values():
         levels = _levels(trace, [call.inputs[0] for call in calls])
@@ -56,6 +56,16 @@ def head(trace: Trace) -> Head | None:
     if scores:
         levels = tuple(value for value in before if value is not None)
     return Head((), levels, scores) if len(levels) > 1 else None
+
+
+def _hands_on(trace: Trace, call: Call, levels: tuple[int, ...]) -> bool:
+    """Whether a module returns levels that it was given, for others to read.
+
+    A head may return them beside boxes, for its loss.
+    """
+    returned = set(levels) & set(call.outputs)
+    read = (user >= call.end_op for value in returned for user in trace.users(value))
+    return bool(returned) and (any(read) or all(trace.values[v].is_map for v in call.outputs))
 
 
 def _before_scores(trace: Trace, output: int) -> int | None:
@@ -71,16 +81,21 @@ def _before_scores(trace: Trace, output: int) -> int | None:
 
 
 def _levels(trace: Trace, values: tuple[int, ...] | list[int]) -> tuple[int, ...]:
-    """The last map of each level, from the finest on; none where nothing has risen."""
+    """The last map of each level, from the finest on; none where nothing has risen.
+
+    Several levels of one size, as those behind a dilated backbone, are made side by side.
+    """
     shown, risen = shown_maps(trace), risen_values(trace)
     maps = [value for value in values if shown >> value & 1]
     if not any(risen >> value & 1 for value in maps):
         return ()
     found: list[int] = []
-    for value in sorted(maps, key=lambda value: -trace.values[value].height):
-        if found and same_level(trace.values[value], trace.values[found[-1]]):
+    sets = ancestors(trace)
+    for value in sorted(maps, key=lambda value: (-trace.values[value].height, value)):
+        same = found and same_level(trace.values[value], trace.values[found[-1]])
+        if same and sets[max(value, found[-1])] >> min(value, found[-1]) & 1:
             found[-1] = max(value, found[-1])
-        else:
+        elif value not in found:
             found.append(value)
     return tuple(found)
 

@@ -3,7 +3,8 @@
 An addition of two feature maps of equal shape is residual, and the innermost module around it a
 residual block, if
 
-1. the sum reaches the module's output through element-wise operations, joins and slices only;
+1. the sum reaches the module's output through element-wise operations, joins and slices, and
+   layers without weights only;
 2. one operand is computed from the other, or both come from a common value and exactly one of
    the two private paths is free of non-linearities, or the shortcut is an input of the module;
 3. the branch holds a non-linearity (re-parameterisable sums of convolutions do not);
@@ -184,7 +185,28 @@ def _reaches_output(trace: Trace, value: int, host: Call) -> bool:
                 fresh = [v for v in op.outputs if v not in seen]
                 seen.update(fresh)
                 waiting.extend(fresh)
+        for call in trace.taking(current):
+            if (
+                call.index in host.inside
+                and _is_neuron(trace, call)
+                and call.outputs[0] not in seen
+            ):
+                seen.add(call.outputs[0])
+                waiting.append(call.outputs[0])
     return False
+
+
+def _is_neuron(trace: Trace, call: Call) -> bool:
+    """Whether a module without weights makes a map of the same shape, and pools nothing.
+
+    That is an activation, also where it is written in operations of somebody's own, as spiking
+    neurons are.
+    """
+    given, made = trace.input_map(call), trace.output_map(call)
+    if given is None or made is None or given.shape != made.shape or len(set(call.inputs)) > 1:
+        return False
+    names = {trace.ops[index].name for index in call.ops}
+    return not trace.info(call).has_parameters and not any("pool" in name for name in names)
 
 
 def _branch_and_shortcut(

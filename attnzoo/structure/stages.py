@@ -17,7 +17,7 @@ from attnzoo.structure.graph import ancestors, computed_once
 from attnzoo.structure.heads import head
 from attnzoo.structure.makers import called_once, only_reader
 from attnzoo.structure.scores import returned_values
-from attnzoo.structure.trunk import MIXES, Unit, on_trunk, on_way_down, only_weights, units
+from attnzoo.structure.trunk import Unit, mixed_values, on_trunk, on_way_down, only_weights, units
 from attnzoo.tracing import LEVEL_RATIO, Call, Trace, Value, Where
 
 __all__ = ["StageEnd", "stage_ends"]
@@ -81,8 +81,19 @@ def _end_of(trace: Trace, level: list[Unit]) -> StageEnd:
     blocks = [unit for unit in level if unit.is_block]
     blocks = [unit for unit in level if unit.is_block or _gates_one_of(trace, unit, blocks)]
     alone = [unit for unit in blocks or level if _stands_alone(trace, unit)]
+    alone = (alone if blocks else _before_the_fork(trace, alone)) or alone
     call = called_once(trace, (alone or blocks or level)[-1].call)
     return StageEnd(call, "after", call.outputs[0])
+
+
+def _before_the_fork(trace: Trace, level: list[Unit]) -> list[Unit]:
+    """Of the coarsest level's layers, those before a neck goes up again and a head goes on."""
+    sets = ancestors(trace)
+    if not risen_values(trace) or any(unit.output.height > _bottom(trace) for unit in level):
+        return []
+    values = [unit.call.outputs[0] for unit in level]
+    lone = [v for v in values if not all(sets[max(v, w)] >> min(v, w) & 1 for w in values)]
+    return [unit for unit in level if unit.call.outputs[0] not in lone] if lone else []
 
 
 def _last_join(trace: Trace, level: list[Unit]) -> int | None:
@@ -162,19 +173,8 @@ def _leading_on(trace: Trace, level: list[Unit], beside: list[Unit]) -> list[Uni
 
 def _has_weights(trace: Trace, level: list[Unit]) -> bool:
     """Whether a level has weights, and is not just the image, normalised."""
-    made = [unit for unit in level if _mixed(trace) >> unit.call.outputs[0] & 1]
+    made = [unit for unit in level if mixed_values(trace) >> unit.call.outputs[0] & 1]
     return any(unit.is_block or trace.info(unit.call).has_parameters for unit in made)
-
-
-@computed_once
-def _mixed(trace: Trace) -> int:
-    """The values that a convolution or a linear layer has had a part in, as bits."""
-    bits = 0
-    for op in trace.ops:
-        if op.name in MIXES or any(bits >> value & 1 for value in op.inputs):
-            for value in op.outputs:
-                bits |= 1 << value
-    return bits
 
 
 def _is_fine(trace: Trace, unit: Unit) -> bool:

@@ -16,6 +16,7 @@ __all__ = [
     "Unit",
     "blocks_in_parts",
     "is_block",
+    "mixed_values",
     "on_trunk",
     "on_way_down",
     "only_weights",
@@ -169,3 +170,14 @@ def only_weights(trace: Trace, call: Call) -> bool:
         return (both or (passes(op.name) and len(sources) == 1)) and all(map(weighted, sources))
 
     return weighted(call.outputs[0]) and bool(gates)
+
+
+@computed_once
+def mixed_values(trace: Trace) -> int:
+    """The values that a convolution or a linear layer has had a part in, as bits."""
+    bits = 0
+    for op in trace.ops:
+        if op.name in MIXES or any(bits >> value & 1 for value in op.inputs):
+            for value in op.outputs:
+                bits |= 1 << value
+    return bits

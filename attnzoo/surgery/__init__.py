@@ -5,9 +5,10 @@ from attnzoo.surgery.operate import build_block
 from attnzoo.surgery.optimizers import add_parameters, check_optimizer
 from attnzoo.surgery.plan import Plan, PlannedSite, carry_out
 from attnzoo.surgery.planning import make_plan
-from attnzoo.surgery.recipe import Recipe, parse_recipe
+from attnzoo.surgery.recipe import Recipe, parse_recipe, sharing
 from attnzoo.surgery.record import Operation, attention_modules, operations, recipes
 from attnzoo.surgery.removal import unwrap
+from attnzoo.surgery.wording import cut_short
 
 __all__ = [
     "Operation",
@@ -19,11 +20,13 @@ __all__ = [
     "build_block",
     "carry_out",
     "check_optimizer",
+    "cut_short",
     "fuse",
     "make_plan",
     "operations",
     "parse_recipe",
     "recipes",
+    "sharing",
     "unfuse",
     "unwrap",
 ]

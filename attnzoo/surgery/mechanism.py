@@ -16,7 +16,7 @@ from attnzoo.hosts import (
     reads_positions,
     split,
 )
-from attnzoo.structure import Anchor, anchors, called_often
+from attnzoo.structure import Anchor, anchors, anchors_at_all_calls, called_often
 from attnzoo.surgery.edits import Edit, Hook, Insert, Replace, Slot, Subclass, Wrap
 from attnzoo.tracing import Call, Site, Trace
 
@@ -41,9 +41,10 @@ def choose_edit(trace: Trace, model: nn.Module, site: Site, taken: set[str]) -> 
     if site.where == "replace":
         edit: Edit | None = _replace(trace, site)
     else:
-        same = anchors(trace, site)
+        same = anchors_at_all_calls(trace, site) if site.further else anchors(trace, site)
         makers = (_slot, _insert, _hook, _wrap_stateless, _wrap)
-        edits = (make(trace, model, anchor, taken) for make in makers for anchor in same)
+        times = len(site.values)
+        edits = (make(trace, model, anchor, taken, times) for make in makers for anchor in same)
         edit = next((found for found in edits if found is not None), None)
     if edit is None:
         raise SiteError(f"cannot put attention {site}: {_why_not(trace, site)}")
@@ -62,8 +63,8 @@ def is_occupied(trace: Trace, site: Site) -> bool:
     )
 
 
-def _called_once(trace: Trace, call: Call) -> bool:
-    return trace.times_called[call.path] == 1
+def _runs(trace: Trace, call: Call, times: int) -> bool:
+    return trace.times_called[call.path] == times
 
 
 def _free_name(model: nn.Module, parent: str, wanted: str, taken: set[str]) -> str:
@@ -78,9 +79,11 @@ def _free_name(model: nn.Module, parent: str, wanted: str, taken: set[str]) -> s
 # --- one maker a mechanism: an edit, or None where it does not apply -----------------------------
 
 
-def _slot(trace: Trace, model: nn.Module, anchor: Anchor, taken: set[str]) -> Edit | None:
+def _slot(
+    trace: Trace, model: nn.Module, anchor: Anchor, taken: set[str], times: int
+) -> Edit | None:
     block = trace.parent(anchor.call)
-    if block is None or anchor.where != "after" or not _called_once(trace, block):
+    if block is None or anchor.where != "after" or not _runs(trace, block, times):
         return None
     original = trace.info(block).qualname
     slot = SLOTS.get(original)
@@ -94,9 +97,11 @@ def _slot(trace: Trace, model: nn.Module, anchor: Anchor, taken: set[str]) -> Ed
     return Slot(block.path, slot.name) if getattr(host, slot.name, 0) is None else None
 
 
-def _insert(trace: Trace, model: nn.Module, anchor: Anchor, taken: set[str]) -> Edit | None:
+def _insert(
+    trace: Trace, model: nn.Module, anchor: Anchor, taken: set[str], times: int
+) -> Edit | None:
     parent = trace.parent(anchor.call)
-    if parent is None or trace.info(parent).kind != "sequential" or not _called_once(trace, parent):
+    if parent is None or trace.info(parent).kind != "sequential" or not _runs(trace, parent, times):
         return None
     calls = trace.children(parent)
     entries = list(get_module(model, parent.path)._modules)
@@ -126,9 +131,11 @@ def _positions_matter(model: nn.Module, paths: tuple[str, ...]) -> bool:
     return False
 
 
-def _hook(trace: Trace, model: nn.Module, anchor: Anchor, taken: set[str]) -> Edit | None:
+def _hook(
+    trace: Trace, model: nn.Module, anchor: Anchor, taken: set[str], times: int
+) -> Edit | None:
     call = anchor.call
-    if trace.info(call).kind != "composite" or not _called_once(trace, call):
+    if trace.info(call).kind != "composite" or not _runs(trace, call, times):
         return None
     host = get_module(model, call.path)
     edit = Hook(call.path, anchor.where)
@@ -149,14 +156,18 @@ def _copies_itself(cls: type[nn.Module]) -> bool:
     )
 
 
-def _wrap_stateless(trace: Trace, model: nn.Module, anchor: Anchor, taken: set[str]) -> Edit | None:
+def _wrap_stateless(
+    trace: Trace, model: nn.Module, anchor: Anchor, taken: set[str], times: int
+) -> Edit | None:
     stateless = not trace.info(anchor.call).has_state
-    return _wrap(trace, model, anchor, taken) if stateless else None
+    return _wrap(trace, model, anchor, taken, times) if stateless else None
 
 
-def _wrap(trace: Trace, model: nn.Module, anchor: Anchor, taken: set[str]) -> Edit | None:
+def _wrap(
+    trace: Trace, model: nn.Module, anchor: Anchor, taken: set[str], times: int
+) -> Edit | None:
     call, paths = anchor.call, trace.info(anchor.call).paths
-    if call.parent < 0 or not _called_once(trace, call) or not call.takes_tensor:
+    if call.parent < 0 or not _runs(trace, call, times) or not call.takes_tensor:
         return None
     edit = Wrap(paths, anchor.where)
     return None if edit.path in taken else edit
@@ -164,7 +175,7 @@ def _wrap(trace: Trace, model: nn.Module, anchor: Anchor, taken: set[str]) -> Ed
 
 def _replace(trace: Trace, site: Site) -> Edit | None:
     call = trace.calls[site.call]
-    if call.parent < 0 or not _called_once(trace, call):
+    if call.parent < 0 or not _runs(trace, call, len(site.values)):
         return None
     return Replace(trace.info(call).paths)
 

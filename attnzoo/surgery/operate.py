@@ -78,10 +78,10 @@ def operate(
     there = (module.step for module in modules.values() if isinstance(module, Attention))
     step = 1 + max(there, default=0)
     formats: dict[nn.Module, bool | None] = {}
-    layouts = [trace.values[site.value].layout for site in sites]
-    for host, attention, layout in zip(hosts, attentions, layouts, strict=True):
+    layouts = [tuple(trace.values[v].layout for v in site.values) for site in sites]
+    for host, attention, each in zip(hosts, attentions, layouts, strict=True):
         attention.step = step
-        _settle(attention, model, host, layout, formats)
+        _settle(attention, model, host, each[0], formats)
     places = [Place(*pair) for pair in zip(attentions, layouts, strict=True)]
     known = known_calls(trace, modules, [edit.path for edit in edits]) if just_traced else {}
     after = _rehearse(model, trace, places, known, example, edits)
@@ -245,11 +245,12 @@ def _rehearse(
     edits: Sequence[Edit],
 ) -> Rehearsal:
     """What the model does now: without the calls that are known if that goes well, else whole."""
-    planned = Rehearsal(tuple((place.layout[0],) for place in places), trace.returned)
-    if known and rehearse(model, places, example, known, edits) == planned:
+    shapes = (tuple(layout[0] for layout in place.layouts) for place in places)
+    planned = Rehearsal(tuple(shapes), trace.returned)
+    if known and rehearse(model, places, example, known, edits, trace.stopped) == planned:
         return planned
     try:
-        whole = rehearse(model, places, example, None, edits)
+        whole = rehearse(model, places, example, None, edits, trace.stopped)
     except TraceError as error:
         cause = error.__cause__
         raise SurgeryError(
@@ -261,15 +262,18 @@ def _rehearse(
 
 
 def _verify(before: Trace, after: Rehearsal, sites: Sequence[Site]) -> None:
-    """Every block ran once, on a map of the shape that was planned; the outputs kept theirs."""
+    """Every block ran as often, and on maps of the shapes, as planned; the outputs kept theirs."""
     for site, maps in zip(sites, after.maps, strict=True):
-        if len(maps) != 1:
+        planned = tuple(before.values[value].shape for value in site.values)
+        if len(maps) != len(planned):
+            once = "once" if len(planned) == 1 else f"{len(planned)} times"
             raise SurgeryError(
                 f"attention {site} ran {len(maps)} times in one forward pass instead of "
-                f"once. Leave the place out by exclude=."
+                f"{once}. Leave the place out by exclude=."
             )
-        if maps[0] != before.values[site.value].shape:
-            raise SurgeryError(f"attention {site} was given a map of shape {maps[0]}.")
+        if maps != planned:
+            wrong = next(one for one, two in zip(maps, planned, strict=True) if one != two)
+            raise SurgeryError(f"attention {site} was given a map of shape {wrong}.")
     if before.returned != after.returned:
         raise SurgeryError(
             f"the model's outputs changed shape from {before.returned} to {after.returned}."

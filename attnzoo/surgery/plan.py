@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import json
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any
 
@@ -16,7 +16,7 @@ from attnzoo.surgery.edits import Edit, Mechanism
 from attnzoo.surgery.operate import build_attention, operate
 from attnzoo.surgery.picture import drawn
 from attnzoo.surgery.recipe import Recipe
-from attnzoo.surgery.wording import described, table, why
+from attnzoo.surgery.wording import cut_short, described, table, why
 from attnzoo.tracing import (
     Site,
     Skipped,
@@ -69,6 +69,7 @@ class Plan:
         sites: the places found, in forward order.
         edits: how attention gets to each of them.
         skipped: places that a policy looked at and could not use.
+        half_blind: places where part of the block sees the same for every image.
         named_by: the policy that named each site.
         asked: the policy names as asked for (`auto` not resolved).
     """
@@ -82,6 +83,7 @@ class Plan:
     named_by: tuple[str, ...]
     asked: tuple[str, ...]
     example: Any = field(repr=False)
+    half_blind: tuple[Skipped, ...] = ()
 
     @undisturbed
     def apply(self) -> nn.Module:
@@ -111,10 +113,16 @@ class Plan:
         costs: dict[tuple[Any, ...], tuple[int, int, int]] = {}
         rows = []
         for site, edit in zip(self.sites, self.edits, strict=True):
-            shape = (site.channels, site.frames, site.height, site.width, site.axes)
-            if shape not in costs:
-                costs[shape] = _cost(self.recipe, site)
-            rows.append(PlannedSite(site, edit, *costs[shape]))
+            each = []
+            for value in site.values:
+                map_ = self.trace.values[value]
+                shape = (site.channels, site.frames, map_.height, map_.width, site.axes)
+                if shape not in costs:
+                    at = replace(site, height=map_.height, width=map_.width)
+                    costs[shape] = _cost(self.recipe, at)
+                each.append(costs[shape])
+            (parameters, *_), macs, made = zip(*each, strict=True)
+            rows.append(PlannedSite(site, edit, parameters, sum(macs), sum(made)))
         return tuple(rows)
 
     @cached_property
@@ -142,9 +150,15 @@ class Plan:
         if len(often) > 3:
             found.append(f"{len(often) - 3} more parts that run several times")
         if self.trace.stopped:
-            reason = self.trace.stopped.partition(". ")[0]
-            found.append(f"what comes after values decide, for the pass ends there: {reason}")
+            found.append(cut_short(self.trace))
         return tuple(found)
+
+    @property
+    def assumed(self) -> tuple[str, ...]:
+        """Where the forward pass asks for values of maps, and how it was followed there."""
+        lines = self.trace.assumed
+        found = [f"{line} asks for values; it got those of numbers from 0 to 1" for line in lines]
+        return tuple(found[:3] + [f"and so on in {len(found) - 3} more lines"] * (len(found) > 3))
 
     @property
     def parameters(self) -> int:
@@ -171,6 +185,7 @@ class Plan:
                 {
                     "path": row.site.path,
                     "where": row.site.where,
+                    "calls": len(row.site.values),
                     "channels": row.site.channels,
                     "height": row.site.height,
                     "width": row.site.width,
@@ -186,7 +201,9 @@ class Plan:
                 for row, part, policy in zip(self.rows, self.parts, self.named_by, strict=True)
             ],
             "skipped": [{"path": s.path, "reason": s.reason} for s in self.skipped],
+            "half_blind": [{"path": s.path, "reason": s.reason} for s in self.half_blind],
             "unseen": list(self.unseen),
+            "assumed": list(self.assumed),
             "parameters": self.parameters,
             "macs": self.macs,
             "activation_bytes": self.activation_bytes,

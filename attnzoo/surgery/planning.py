@@ -8,15 +8,17 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from attnzoo.errors import OptionError, SiteError
+from attnzoo.errors import OptionError, SiteError, TraceError
 from attnzoo.policies import Selection, select
 from attnzoo.registry import BLOCKS, BlockSpec
+from attnzoo.structure import behind_instance_norm
 from attnzoo.surgery.blind import where_channels_differ
 from attnzoo.surgery.edits import Edit
 from attnzoo.surgery.mechanism import choose_edit, is_occupied
 from attnzoo.surgery.operate import build_block
 from attnzoo.surgery.plan import Plan
 from attnzoo.surgery.recipe import Recipe
+from attnzoo.surgery.wording import cut_short
 from attnzoo.tracing import (
     FastShapes,
     Site,
@@ -35,13 +37,37 @@ __all__ = ["make_plan"]
 
 #: Bytes of one block. Options may come from a file, and are to cost no more than a wrong one.
 HEAVIEST = 2**31
+_MEANS = frozenset(
+    {
+        torch.ops.aten.mean.dim,
+        torch.ops.aten.sum.dim_IntList,
+        torch.ops.aten._adaptive_avg_pool2d.default,
+    }
+)
+
+_LAYERS = frozenset(
+    {
+        torch.ops.aten.convolution.default,
+        torch.ops.aten.addmm.default,
+        torch.ops.aten.mm.default,
+        torch.ops.aten.bmm.default,
+    }
+)
 
 #: Factory, start and options, and map, of blocks that were seen to keep the shape of their input.
 _KEPT: set[tuple[Any, str, tuple[int, ...]]] = set()
 
 
-def make_plan(model: nn.Module, recipe: Recipe, example: Any = None) -> Plan:
+def make_plan(
+    model: nn.Module, recipe: Recipe, example: Any = None, *, strict: bool = False
+) -> Plan:
     """Resolve a recipe on a model, without changing it.
+
+    Args:
+        model: read, not changed.
+        recipe: what is asked for.
+        example: what to trace the model with.
+        strict: whether to refuse a model whose forward pass can't be followed to its end.
 
     Raises:
         NoSitesError: a policy finds no place.
@@ -50,13 +76,17 @@ def make_plan(model: nn.Module, recipe: Recipe, example: Any = None) -> Plan:
         TraceError, UnsupportedModelError: see `attnzoo.tracing.probe.probe`.
     """
     trace = probe(model, example)
+    if strict and trace.stopped:
+        raise TraceError(
+            f"strict=True: {cut_short(trace)} Without strict=True, places are looked for up to "
+            f"there."
+        )
     selections = []
     for call in recipe.policies:
         answer()
         selections.append(select(trace, call))
     spec = BLOCKS[recipe.block]
-    if spec.kind == "channel":
-        selections = [where_channels_differ(trace, one, recipe.block) for one in selections]
+    selections, half_blind = _seeing(trace, selections, spec, recipe)
     sites = _place(trace, selections)
     replaced = next((site for site in sites if site.where == "replace"), None)
     if recipe.start == "neutral" and replaced is not None:
@@ -91,10 +121,46 @@ def make_plan(model: nn.Module, recipe: Recipe, example: Any = None) -> Plan:
         sites=tuple(site for site, _ in placed),
         edits=tuple(edit for _, edit in placed),
         skipped=tuple(skip for one in selections for skip in one.skipped) + left_out,
+        half_blind=half_blind,
         named_by=tuple(by[id(site)] for site, _ in placed),
         asked=tuple(selection.asked for selection in selections),
         example=example,
     )
+
+
+def _seeing(
+    trace: Trace, selections: list[Selection], spec: BlockSpec, recipe: Recipe
+) -> tuple[list[Selection], tuple[Skipped, ...]]:
+    """The selections at places where the block sees something, and those where part of it does."""
+    in_part = spec.kind != "channel"
+    if in_part:
+        sites = [site for one in selections for site in one.sites]
+        blind = next((site for site in sites if behind_instance_norm(trace, site.value)), None)
+        if blind is None or not _takes_means(spec, recipe, blind.channels):
+            return selections, ()
+    found = [where_channels_differ(trace, one, recipe.block, in_part=in_part) for one in selections]
+    return [kept for kept, _ in found], tuple(place for _, half in found for place in half)
+
+
+def _takes_means(spec: BlockSpec, recipe: Recipe, channels: int) -> bool:
+    """Whether a block makes weights of the mean of every channel of its map, by a layer."""
+    shapes, x = FastShapes(), torch.empty((1, channels, 8, 8), device="meta")
+    with own_draws():
+        block = build_block(spec, channels, recipe.options, "meta", recipe.start).eval()
+    try:
+        meta_forward(block, (x,), {}, [shapes])
+    except Exception:  # what it is, is said where its shape is checked
+        return False
+    means: set[int] = set()
+    for func, args, _, made in shapes.values.steps:
+        given = {id(arg) for arg in args if isinstance(arg, Tensor)}
+        layer = func in _LAYERS
+        if layer and means & given:
+            return True
+        pooled = func in _MEANS and args[0] is x
+        if isinstance(made, Tensor) and made.numel() == channels and (pooled or means & given):
+            means.add(id(made))
+    return False
 
 
 def _place(trace: Trace, selections: list[Selection]) -> list[Site]:

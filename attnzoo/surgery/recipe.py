@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, get_args
 
 from attnzoo.checks import check_choice
@@ -13,7 +13,7 @@ from attnzoo.policies import PolicyCall, PolicyLike, parse_policies
 from attnzoo.registry import BLOCKS
 from attnzoo.tracing import example_told
 
-__all__ = ["Recipe", "parse_recipe"]
+__all__ = ["Recipe", "parse_recipe", "sharing"]
 
 #: Of what `to_dict` gives. Those of format 1 do not name it, and were made when the hidden layers
 #: of blocks had no floor.
@@ -132,6 +132,12 @@ def parse_recipe(
             f"lets any block in by a γ that starts at zero."
         )
     return Recipe(tuple(policies), block, dict(options), checked, name=name or DEFAULT_NAME)
+
+
+def sharing(recipe: Recipe) -> Recipe:
+    """The recipe with blocks that act at all calls of a module that runs several times."""
+    calls = (PolicyCall(call.name, {**call.options, "shared": True}) for call in recipe.policies)
+    return replace(recipe, policies=tuple(calls))
 
 
 def _plain(options: Mapping[str, Any]) -> dict[str, Any]:

@@ -23,6 +23,7 @@ from attnzoo.tracing import (
     Layout,
     Trace,
     Twin,
+    Values,
     follow,
     layout_of,
     on_example,
@@ -43,10 +44,10 @@ Known = Mapping[nn.Module, Sequence[tuple[Layout | None, Layout]]]
 
 @dataclass(frozen=True, eq=False)
 class Place:
-    """One attention, and the layout of the map at its site."""
+    """One attention, and the layout of the map at its site, at each of its calls."""
 
     attention: Attention
-    layout: Layout
+    layouts: tuple[Layout, ...]
 
 
 @dataclass(frozen=True)
@@ -68,6 +69,7 @@ def rehearse(
     example: Any = None,
     known: Known | None = None,
     edits: Sequence[Edit] = (),
+    stopped: str = "",
 ) -> Rehearsal | None:
     """Run a twin of `model` once. Of attentions on maps of one layout, one block is run.
 
@@ -77,6 +79,7 @@ def rehearse(
         example: as for `probe`.
         known: calls that need not be run.
         edits: how each attention gets into it, if it is not in it.
+        stopped: how the forward pass ended before, if it was not followed to its end.
 
     Returns:
         None if the calls did not come as they are known, or attention returned a map of another
@@ -88,16 +91,16 @@ def rehearse(
 
     def watch(args: tuple[Any, ...], kwargs: dict[str, Any]) -> Rehearsal | None:
         twin = Twin(model, known or ())
-        played = [Place(twin.of(place.attention), place.layout) for place in places]
+        played = [Place(twin.of(place.attention), place.layouts) for place in places]
         changes = Changes(twin.root)
         for edit, place in zip(edits, played, strict=bool(edits)):
             edit.apply(changes, place.attention)
         changes.commit()
-        shapes = _OneDtype()
+        shapes = _OneDtype(Values(twin.original, (args, kwargs), example))
         answers = {twin.of(module): calls for module, calls in (known or {}).items()}
         stage = _Stage(played, answers, shapes)
         try:
-            result, _ = follow(twin.root, args, kwargs, shapes, lambda: True)
+            result, _ = follow(twin.root, args, kwargs, shapes, lambda: True, stopped)
         except TraceError:
             if known:
                 return None
@@ -196,11 +199,12 @@ class _Stage:
         attention, run = place.attention, place.attention.forward
 
         def forward(x: Tensor, *base: Tensor) -> Any:
+            layout = place.layouts[min(len(maps), len(place.layouts) - 1)]
             maps.append(tuple(x.shape))
             given = tuple(map(layout_of, (x, *base)))
-            kind = (given, place.layout, attention.axes, attention.gamma is None)
+            kind = (given, layout, attention.axes, attention.gamma is None)
             if kind in self._done:
-                return tensor_of(place.layout)
+                return tensor_of(layout)
             self._shapes.inside = True
             try:
                 y = run(x, *base)
@@ -208,7 +212,7 @@ class _Stage:
                 self._shapes.inside = False
             if isinstance(y, Tensor) and y.dtype != x.dtype:
                 raise TypeError(f"block {attention.name!r} makes {y.dtype} of a map of {x.dtype}")
-            if isinstance(y, Tensor) and layout_of(y) == place.layout:
+            if isinstance(y, Tensor) and layout_of(y) == layout:
                 self._done.add(kind)
             else:
                 self._as_known = False

@@ -8,11 +8,12 @@ from typing import TYPE_CHECKING
 from attnzoo.checks import counted
 from attnzoo.registry import POLICIES
 from attnzoo.structure import PARTS
+from attnzoo.tracing import Trace
 
 if TYPE_CHECKING:
     from attnzoo.surgery.plan import Plan, PlannedSite
 
-__all__ = ["described", "table", "why"]
+__all__ = ["cut_short", "described", "table", "why"]
 
 _HEAD = ("site", "C", "H×W", "stage", "mechanism", "parameters", "MMACs", "MB")
 
@@ -23,6 +24,19 @@ def why(policy: str) -> str:
         return "named as asked"
     summary = POLICIES[policy].summary.rstrip(".")
     return summary[:1].lower() + summary[1:]
+
+
+def cut_short(trace: Trace) -> str:
+    """Where a forward pass ended that could not be followed to its end, and what it left out."""
+    said = (
+        f"values decide how the forward pass of {trace.model} goes on, and it was followed only up "
+        f"to there: {trace.stopped}."
+    )
+    late = trace.never_run
+    if late:
+        layers = "1 layer" if len(late) == 1 else f"{len(late)} layers"
+        said += f" {layers} would run later: {', '.join(late[:3])}{', …' * (len(late) > 3)}."
+    return said
 
 
 def table(plan: Plan) -> str:
@@ -49,7 +63,8 @@ def table(plan: Plan) -> str:
 
 def _cells(row: PlannedSite) -> tuple[str, ...]:
     return (
-        f"{row.site.where} {row.site.path or '(root)'}",
+        f"{row.site.where} {row.site.path or '(root)'}"
+        + f", {len(row.site.values)} calls" * bool(row.site.further),
         str(row.site.channels),
         f"{row.site.height}×{row.site.width}",
         str(row.site.stage),
@@ -70,7 +85,9 @@ def _aligned(row: Iterable[str], widths: list[int]) -> str:
 
 def _left_out(plan: Plan) -> list[str]:
     lines = [f"left out: {place}" for place in plan.skipped]
-    return lines + [f"not seen: {what}" for what in plan.unseen]
+    lines += [f"half blind: {place}" for place in plan.half_blind]
+    lines += [f"not seen: {what}" for what in plan.unseen]
+    return lines + [f"assumed: {what}" for what in plan.assumed]
 
 
 def described(plan: Plan) -> str:

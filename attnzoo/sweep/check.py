@@ -30,6 +30,9 @@ POLICIES = (
     "transition",
     "mbconv",
     "stage-end",
+    "neck",
+    "decoder",
+    "in-block",
     "auto",
 )
 

@@ -1,6 +1,7 @@
 """One forward pass, written down: a model and an example in, a `Trace` out."""
 
 from attnzoo.tracing.arguments import example_told, tell_arguments
+from attnzoo.tracing.axes import STACKED
 from attnzoo.tracing.counting import Count, count
 from attnzoo.tracing.draws import own_draws
 from attnzoo.tracing.example import default_input_size, model_dtype, resolve_example
@@ -10,13 +11,16 @@ from attnzoo.tracing.on_meta import meta_forward
 from attnzoo.tracing.parts import Call, Op, Value, qualname
 from attnzoo.tracing.probe import checked_modules, follow, on_example, probe
 from attnzoo.tracing.recorder import shapes_of
+from attnzoo.tracing.rounds import first_round
 from attnzoo.tracing.sites import Site, Skipped, Where
 from attnzoo.tracing.trace import LEVEL_RATIO, Trace
 from attnzoo.tracing.twin import Twin
 from attnzoo.tracing.undisturbed import undisturbed
+from attnzoo.tracing.values import Values
 
 __all__ = [
     "LEVEL_RATIO",
+    "STACKED",
     "Call",
     "Count",
     "FastShapes",
@@ -27,12 +31,14 @@ __all__ = [
     "Trace",
     "Twin",
     "Value",
+    "Values",
     "Where",
     "answer",
     "checked_modules",
     "count",
     "default_input_size",
     "example_told",
+    "first_round",
     "follow",
     "held",
     "layout_of",

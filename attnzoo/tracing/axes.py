@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
-__all__ = ["derive_axes"]
+__all__ = ["STACKED", "derive_axes"]
 
 #: Operations whose four-axis result is NCHW whatever went in.
 _MAKES_NCHW = (
@@ -54,6 +54,12 @@ _KEEPS = (
 
 _MADE = {4: (_MAKES_NCHW, "NCHW"), 5: (_MAKES_NCDHW, "NCDHW")}
 
+#: Operations that make one map of several that are stacked.
+UNSTACKS = ("sum", "mean", "amax", "amin", "max", "min", "select")
+
+#: In the axes of maps that are stacked, the axis along which they are.
+STACKED = "+"
+
 #: Operations after which the axes mean something else, or nothing that can be told.
 _LOSES = ("view", "_unsafe_view", "reshape", "as_strided", "bmm", "expand", "unfold", "im2col")
 
@@ -78,10 +84,18 @@ def derive_axes(
             layer, which flattens positions, or by a channel shuffle.
     """
     count = len(shape)
+    axes, source_shape = sources[0] if sources else ("", ())
+    if axes and name == "stack":  # maps side by side, on an axis of their own
+        at = (int(args[1]) if len(args) > 1 else 0) % count
+        return f"{axes[:at]}{STACKED}{axes[at:]}"
+    if STACKED in axes and len(source_shape) == count + 1:
+        asked = args[1] if len(args) > 1 else None
+        dims = [asked] if isinstance(asked, int) else list(asked or ())
+        gone = len(dims) == 1 and axes[int(dims[0]) % len(axes)] == STACKED
+        return axes.replace(STACKED, "") if gone and name in UNSTACKS else ""
     if count not in _MADE:
         return ""
     makes, made = _MADE[count]
-    axes, source_shape = sources[0] if sources else ("", ())
     if name in makes:  # a pool over a sequence of columns, N W C H, makes no map
         sequence = name in _KEEPS and len(axes) == count and axes[1] != "C"
         return axes if sequence else made

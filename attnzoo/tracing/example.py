@@ -13,6 +13,7 @@ from attnzoo.errors import OptionError
 __all__ = [
     "default_input_size",
     "describe",
+    "is_volume",
     "model_dtype",
     "published_input_size",
     "resolve_example",
@@ -30,8 +31,9 @@ def resolve_example(
     Args:
         model: asked for its own input size, number of channels and dtype.
         example: None (the model's default); an input size, `(C, H, W)`, `(N, C, H, W)` or, of a
-            video, `(N, C, D, H, W)`; a tensor; a list of images (one argument, as torchvision's
-            detectors take it); a tuple of positional arguments; or a dict of keyword arguments.
+            video or volume, `(N, C, D, H, W)` or `(C, D, H, W)`; a tensor; a list of images (one
+            argument, as torchvision's detectors take it); a tuple of positional arguments; or a
+            dict of keyword arguments.
         device: the default, meta, takes no memory.
 
     Raises:
@@ -49,7 +51,8 @@ def resolve_example(
         return (_to(example, device),), {}
     if isinstance(example, torch.Size | list | tuple) and _is_size(example):
         size = tuple(example)
-        return (_empty(size if len(size) > 3 else (1, *size), model, device),), {}
+        one = len(size) == 3 or is_volume(model, size)
+        return (_empty((1, *size) if one else size, model, device),), {}
     if isinstance(example, tuple):
         return tuple(_to(item, device) for item in example), {}
     if isinstance(example, list):
@@ -60,6 +63,13 @@ def resolve_example(
         f"example={example!r}: pass an input size such as (3, 224, 224), a tensor, a list of "
         f"images, a tuple of arguments or a dict of keyword arguments."
     )
+
+
+def is_volume(model: nn.Module, example: Any) -> bool:
+    """Whether four numbers are the size of one volume, `(C, D, H, W)`, and not of images."""
+    first = _first_convolution(model)
+    four = isinstance(example, tuple | list) and len(example) == 4 and _is_size(example)
+    return four and isinstance(first, nn.Conv3d) and first.in_channels == example[0]
 
 
 def default_input_size(model: nn.Module) -> tuple[int, int, int]:

@@ -19,6 +19,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from attnzoo.tracing.draws import Draws
 from attnzoo.tracing.interrupts import answer
+from attnzoo.tracing.values import Values
 
 __all__ = ["FastShapes", "Layout", "layout_of", "tensor_of"]
 
@@ -279,6 +280,29 @@ def _ask_once(func: Any, args: Any, kwargs: Any, draws: Draws) -> Any:
     return result
 
 
+_IN_PLACE = frozenset({aten.index_put_.default, aten._index_put_impl_.default})
+_BY_MASK = _IN_PLACE | {aten.index_put.default}
+
+
+def _has_mask(indices: Sequence[Tensor | None]) -> bool:
+    return any(index is not None and index.dtype is torch.bool for index in indices)
+
+
+@functools.cache
+def _returns_numbers(func: Any) -> bool:
+    """Whether it gives the program numbers, which decide what it does next."""
+    returned = func._schema.returns
+    return bool(returned) and not any("Tensor" in str(value.type) for value in returned)
+
+
+def _leaves_meta(func: Any, tensor: Tensor, kwargs: Any) -> bool:
+    """Whether a few numbers are brought to the host; a map that moves stays on meta."""
+    if func is not aten._to_copy.default or tensor.ndim > 2:
+        return False
+    device = kwargs.get("device")
+    return device is not None and torch.device(device).type == "cpu"
+
+
 class FastShapes(TorchDispatchMode):
     """Runs operations on meta tensors by the rules, by memory, or by torch.
 
@@ -286,9 +310,11 @@ class FastShapes(TorchDispatchMode):
     the CPU, the process will draw again.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, values: Values | None = None) -> None:
         super().__init__()
+        self.values = values or Values()
         self._draws = Draws()
+        self._done = self.values.steps.append
 
     @classmethod
     def _should_skip_dynamo(cls) -> bool:
@@ -300,12 +326,23 @@ class FastShapes(TorchDispatchMode):
     def run(self, func: Any, args: Any, kwargs: Any) -> Any:
         """What the operation returns."""
         answer()
+        result = None
         rule = SHAPE_RULES.get(func)
         if rule is not None and args[0] is not None:
             if not kwargs:
                 result = rule(*args)
-            else:
-                result = rule(*args, **kwargs) if func in _TAKE_KEYWORDS else None
-            if result is not None:
-                return result
-        return _ask_once(func, args, kwargs or {}, self._draws)
+            elif func in _TAKE_KEYWORDS:
+                result = rule(*args, **kwargs)
+        if result is None:
+            result = self._asked(func, args, kwargs or {})
+        self._done((func, args, kwargs, result))
+        return result
+
+    def _asked(self, func: Any, args: Any, kwargs: Any) -> Any:
+        """What torch says, or, where a value is asked for, what is known of it."""
+        if func in _BY_MASK and _has_mask(args[1]):
+            return args[0] if func in _IN_PLACE else tensor_of(layout_of(args[0]))
+        on_meta = bool(args) and isinstance(args[0], Tensor) and args[0].is_meta
+        if on_meta and (_returns_numbers(func) or _leaves_meta(func, args[0], kwargs)):
+            return self.values.answer(func, args, kwargs)
+        return _ask_once(func, args, kwargs, self._draws)

@@ -21,6 +21,8 @@ from attnzoo.tracing.ahead import paths_ahead
 from attnzoo.tracing.example import (
     default_input_size,
     describe,
+    is_volume,
+    model_dtype,
     published_input_size,
     resolve_example,
 )
@@ -29,6 +31,7 @@ from attnzoo.tracing.on_meta import meta_forward
 from attnzoo.tracing.recorder import Recorder, tensors_in
 from attnzoo.tracing.trace import Trace
 from attnzoo.tracing.twin import Twin
+from attnzoo.tracing.values import Values, line_of
 
 __all__ = ["checked_modules", "follow", "on_example", "probe"]
 
@@ -38,8 +41,9 @@ Seen = TypeVar("Seen")
 def probe(model: nn.Module, example: Any = None) -> Trace:
     """Run `model` once on meta tensors and return what it did.
 
-    A forward pass whose course depends on the values (non-maximum suppression, `nonzero`)
-    cannot be followed past that point; the trace then ends there and says so in `stopped`.
+    Where the pass asks for a value it gets one (`attnzoo.tracing.values`) and goes on. Where shapes
+    depend on the values (non-maximum suppression, `nonzero`) it cannot be followed past that
+    point; the trace then ends there and says so in `stopped`.
 
     Args:
         model: any model, on any device, in any mode.
@@ -56,13 +60,13 @@ def probe(model: nn.Module, example: Any = None) -> Trace:
     def record(args: tuple[Any, ...], kwargs: dict[str, Any]) -> Trace:
         twin = Twin(model)
         modules = {twin.of(module): where for module, where in paths.items()}
-        recorder = Recorder(twin.root, modules)
+        recorder = Recorder(twin.root, modules, Values(twin.original, (args, kwargs), example))
         for tensor in tensors_in((args, kwargs)):
             recorder.add_input(tensor)
         result, error = follow(twin.root, args, kwargs, recorder, lambda: recorder.saw_map)
         if error is None:
             return recorder.finish(result)
-        return recorder.finish(result, _data_dependent(error), paths_ahead(error, modules))
+        return recorder.finish(result, how_it_ended(error), paths_ahead(error, modules))
 
     return on_example(model, example, record)
 
@@ -70,7 +74,10 @@ def probe(model: nn.Module, example: Any = None) -> Trace:
 def on_example(
     model: nn.Module, example: Any, run: Callable[[tuple[Any, ...], dict[str, Any]], Seen]
 ) -> Seen:
-    """`run` on the example; where the model's own default fails, on the size it publishes."""
+    """`run` on the example; where that fails, on another reading of it.
+
+    That is, of the model's own default, the size it publishes.
+    """
     try:
         return run(*resolve_example(model, example))
     except TraceError:
@@ -78,6 +85,9 @@ def on_example(
         if example is None and published_input_size(model) != default_input_size(model):
             with contextlib.suppress(TraceError):
                 return run(*resolve_example(model, published_input_size(model)))
+        if is_volume(model, example):  # images, after all, whose channels it takes for frames
+            with contextlib.suppress(TraceError):
+                return run((torch.empty(example, dtype=model_dtype(model), device="meta"),), {})
         raise
 
 
@@ -87,12 +97,24 @@ def follow(
     kwargs: dict[str, Any],
     shapes: FastShapes,
     may_stop: Callable[[], bool],
+    stopped: str | None = None,
 ) -> tuple[Any, Exception | None]:
-    """What a twin returns and None, or None and what kept it from being followed to its end."""
+    """What a twin returns and None, or None and what kept it from being followed to its end.
+
+    Args:
+        model: a twin.
+        args: its arguments, tensors on meta.
+        kwargs: those by name.
+        shapes: what it runs under.
+        may_stop: whether to put up with an end that values bring about.
+        stopped: how an earlier pass ended. Where values were assumed, a failure is such an end,
+            too: in the first pass any, later that one again.
+    """
     try:
         return meta_forward(model, args, kwargs, [shapes]), None
     except Exception as error:
-        if _data_dependent(error) and may_stop():
+        by_assuming = bool(shapes.values.assumed) and stopped in (None, how_it_ended(error))
+        if (_data_dependent(error) or by_assuming) and may_stop():
             return None, error
         raise TraceError(
             f"the forward pass of {type(model).__name__} failed on {describe(args, kwargs)}: "
@@ -170,6 +192,12 @@ def _is_quantised(cls: type[nn.Module]) -> bool:
         base.__module__.startswith(packages) and base.__name__ not in still_float
         for base in cls.__mro__
     )
+
+
+def how_it_ended(error: Exception) -> str:
+    """What kept a forward pass from being followed, and the line of code where."""
+    first = str(error).partition("\n")[0] or type(error).__name__
+    return f"{first}, at {line_of(error.__traceback__)}"
 
 
 def _data_dependent(error: Exception) -> str:

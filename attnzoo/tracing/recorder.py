@@ -17,6 +17,7 @@ from attnzoo.tracing.meta_ops import FastShapes, layout_of
 from attnzoo.tracing.parts import Call, Kind, ModuleInfo, Op, Value, qualname
 from attnzoo.tracing.positions import Readings, WatchedChildren
 from attnzoo.tracing.trace import Trace
+from attnzoo.tracing.values import Values
 
 __all__ = ["Recorder", "shapes_of", "tensors_in"]
 
@@ -131,10 +132,16 @@ class Recorder(FastShapes):
     Args:
         model: a twin, whose modules get the hooks.
         paths: its modules with their paths.
+        values: what it answers where the pass asks for values.
     """
 
-    def __init__(self, model: nn.Module, paths: dict[nn.Module, tuple[str, ...]]) -> None:
-        super().__init__()
+    def __init__(
+        self,
+        model: nn.Module,
+        paths: dict[nn.Module, tuple[str, ...]],
+        values: Values | None = None,
+    ) -> None:
+        super().__init__(values)
         self._model = type(model).__name__
         self._infos = _module_infos(paths)
         self._path = {module: where[0] for module, where in paths.items()}
@@ -188,6 +195,7 @@ class Recorder(FastShapes):
             outputs=self._known((result,)),
             returned=shapes_of(result),
             stopped=stopped,
+            assumed=tuple(self.values.assumed),
             ahead=ahead,
             positions_read=frozenset(self._readings.positions),
             children_run=frozenset(self._readings.positions | self._readings.run_over),

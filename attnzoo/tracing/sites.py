@@ -24,6 +24,7 @@ class Site:
             those of D frames of a video, each of which is attended by itself.
         frames: D.
         call, value: where in the trace it is (not part of its identity).
+        further: the values at the further calls of the module, where one block acts at all.
     """
 
     path: str
@@ -36,11 +37,17 @@ class Site:
     frames: int = 1
     call: int = field(default=-1, compare=False, repr=False)
     value: int = field(default=-1, compare=False, repr=False)
+    further: tuple[int, ...] = field(default=(), compare=False, repr=False)
+
+    @property
+    def values(self) -> tuple[int, ...]:
+        """Where in the trace attention there acts, in order."""
+        return self.value, *self.further
 
     def __str__(self) -> str:
-        return (
-            f"{self.where} {self.path or 'the root'} ({self.channels}×{self.height}×{self.width})"
-        )
+        calls = f" at {len(self.values)} calls" if self.further else ""
+        size = f"{self.channels}×{self.height}×{self.width}"
+        return f"{self.where} {self.path or 'the root'} ({size}){calls}"
 
 
 @dataclass(frozen=True, slots=True)

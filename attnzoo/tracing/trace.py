@@ -31,7 +31,10 @@ class Trace:
         modules: what the module tree says, by the first path of each module.
         outputs: values that the model returned.
         returned: shapes of all tensors that it returned.
-        stopped: why it could not be followed to its end; empty if it was.
+        stopped: why it could not be followed to its end, and the line of code where; empty if it
+            was.
+        assumed: lines of code that ask for values of maps, where it went on as for numbers between
+            0 and 1, or for the example's.
         ahead: paths of modules that would have been called after that, as far as the code tells.
         positions_read: paths of modules whose children were counted, indexed or run over.
         children_run: these, and those that `nn.Sequential.forward` ran over.
@@ -47,6 +50,7 @@ class Trace:
     outputs: tuple[int, ...]
     returned: tuple[tuple[int, ...], ...] = ()
     stopped: str = ""
+    assumed: tuple[str, ...] = ()
     ahead: frozenset[str] = frozenset()
     positions_read: frozenset[str] = frozenset()
     children_run: frozenset[str] = frozenset()
@@ -167,6 +171,22 @@ class Trace:
     def info(self, call: Call) -> ModuleInfo:
         """What the module tree says about the module that `call` ran."""
         return self.modules[call.path]
+
+    @cached_property
+    def never_run(self) -> tuple[str, ...]:
+        """Paths of the layers with parameters that a pass that was cut short did not reach."""
+        if not self.stopped:
+            return ()
+        infos = self.modules.items()
+        return tuple(
+            path
+            for path, info in infos
+            if info.kind == "leaf" and info.has_parameters and path not in self._paths_called
+        )
+
+    @cached_property
+    def _paths_called(self) -> frozenset[str]:
+        return frozenset(call.path for call in self.calls)
 
     @cached_property
     def times_called(self) -> Counter[str]:

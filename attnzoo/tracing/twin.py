@@ -21,13 +21,8 @@ from typing import Any, cast
 import torch
 from torch import Tensor, nn
 
-from attnzoo.tracing.instances import (
-    can_be_imported,
-    is_made_in_python,
-    is_shared,
-    slots,
-    without_finalizer,
-)
+from attnzoo.tracing import instances
+from attnzoo.tracing.instances import slots, without_finalizer
 
 __all__ = ["Twin"]
 
@@ -58,6 +53,7 @@ class Twin:
         self._closed = closed
         self._copies: dict[int, Any] = {}
         self._originals: list[Any] = []  # as long as they live, nothing else gets their ids
+        self._stands_for: dict[int, Tensor] = {}
         self._unfilled: list[tuple[Callable[[Any, Any], None], Any, Any]] = []
         self.root: nn.Module = self.of(model)
 
@@ -68,6 +64,13 @@ class Twin:
             fill, source, target = self._unfilled.pop()
             fill(source, target)
         return copy
+
+    def original(self, tensor: Tensor) -> Tensor | None:
+        """The model's tensor for which one on meta stands, if any."""
+        if not self._stands_for:
+            tensors = (item for item in self._originals if isinstance(item, Tensor))
+            self._stands_for = {id(self._copies[id(item)]): item for item in tensors}
+        return self._stands_for.get(id(tensor))
 
     def _copy(self, original: Any) -> Any:
         kind = type(original)
@@ -239,7 +242,7 @@ class Twin:
         closure, defaults = original.__closure__, original.__defaults__
         if not (closure or defaults or original.__kwdefaults__ or original.__dict__):
             return original
-        if can_be_imported(original):
+        if instances.can_be_imported(original):
             return original
         cells = tuple(map(self._cell, closure)) if closure else None
         copy = FunctionType(original.__code__, original.__globals__, original.__name__, None, cells)
@@ -343,12 +346,12 @@ def _copier(kind: type) -> Copier | None:
         return Twin._tensor
     if kind in _EXACT:
         return _EXACT[kind]
-    if issubclass(kind, torch.jit.ScriptModule) or is_shared(kind):
+    if issubclass(kind, torch.jit.ScriptModule) or instances.is_shared(kind):
         return None
     for base, copier in _DERIVED:
         if issubclass(kind, base):
             return copier
-    return Twin._object if is_made_in_python(kind) else None
+    return Twin._object if instances.is_made_in_python(kind) else None
 
 
 def _is(one: Any, other: Any) -> bool:

@@ -70,7 +70,7 @@ def test_a_head_of_all_levels_is_left_out_with_the_line_to_type() -> None:
     ((path, reason),) = [(place.path, place.reason) for place in plan.skipped]
     assert path == "head"
     line = "attnzoo.wrap(model.head, …, example=(16, 16, 16))"
-    assert reason.endswith(f"wrap the part, `{line}`")
+    assert f"wrap the part, `{line}`, or let one block act at all" in reason
     before = model(torch.ones(1, *SIZE))
     attnzoo.wrap(model.head, "auto", "se", example=(16, 16, 16))  # that line
     assert all(map(same_bits, model(torch.ones(1, *SIZE)), before))

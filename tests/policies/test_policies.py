@@ -280,3 +280,20 @@ def test_auto_takes_the_branch_of_residual_blocks_that_return_no_map() -> None:
     assert [site.path for site in attnzoo.plan(ReturnsTuples(), example=SIZE).sites] == [
         "block.conv"
     ]
+
+
+def test_the_image_itself_is_no_place() -> None:
+    class Pyramid(nn.Module):
+        """The image is pooled for a branch of its own (LEDNet, ESPNet)."""
+
+        def __init__(self) -> None:
+            super().__init__()
+            self.small, self.conv = nn.AvgPool2d(2), nn.Conv2d(3, 8, 3, 2, 1)
+            self.pool, self.last = nn.MaxPool2d(2), nn.Conv2d(11, 8, 1)
+
+        def forward(self, x: Tensor) -> Tensor:
+            return self.last(self.pool(torch.cat([self.conv(x), self.small(x)], 1)))
+
+    plan = attnzoo.plan(Pyramid(), "pre-pool", "se", example=(3, 32, 32))
+    assert [site.path for site in plan.sites] == ["pool"]
+    assert ["is the image" in place.reason for place in plan.skipped] == [True]

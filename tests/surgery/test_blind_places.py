@@ -128,3 +128,18 @@ def test_a_map_that_nobody_reads_from_there_on_is_no_place() -> None:
 
     with pytest.raises(SiteError, match=r"'late' .* is not read: attention there would do nothing"):
         attnzoo.plan(Late(), ("match", {"pattern": "late"}), "se", example=SIZE)
+
+
+@pytest.mark.parametrize("block", ["local", "cbam", "scse", "bam"])
+def test_blocks_of_two_halves_stay_and_the_plan_says_which_is_blind(block: str) -> None:
+    plan = attnzoo.plan(_network(nn.InstanceNorm2d), "in-residual", block, example=SIZE)
+    assert [site.path for site in plan.sites] == ["1.norm2", "2.bn2"]
+    ((path, reason),) = [(place.path, place.reason) for place in plan.half_blind]
+    assert path == "1.norm2"
+    assert f"half blind: {path}: {reason}" in str(plan)
+    assert not attnzoo.plan(_network(nn.BatchNorm2d), "in-residual", block, example=SIZE).half_blind
+
+
+@pytest.mark.parametrize("block", ["spatial", "simam", "coord", "gc", "conv"])
+def test_blocks_that_see_all_the_same_are_not_named(block: str) -> None:
+    assert not attnzoo.plan(_network(_affine), "in-residual", block, example=SIZE).half_blind

@@ -26,7 +26,7 @@ SIZE = (3, 16, 16)
 
 
 def _place(shape: tuple[int, ...]) -> Place:
-    return Place(Attention(nn.Identity(), "none", shape[1]), layout_of(torch.empty(shape)))
+    return Place(Attention(nn.Identity(), "none", shape[1]), (layout_of(torch.empty(shape)),))
 
 
 @pytest.fixture
@@ -34,9 +34,9 @@ def rehearsals(monkeypatch: pytest.MonkeyPatch) -> list[bool]:
     """Of each rehearsal of a `wrap`, whether it was a short one."""
     made: list[bool] = []
 
-    def noted(model: Any, places: Any, example: Any, known: Any, edits: Any) -> Any:
+    def noted(model: Any, places: Any, example: Any, known: Any, *others: Any) -> Any:
         made.append(bool(known))
-        return rehearse(model, places, example, known, edits)
+        return rehearse(model, places, example, known, *others)
 
     monkeypatch.setattr("attnzoo.surgery.operate.rehearse", noted)
     return made

@@ -54,7 +54,9 @@ def test_what_it_left_out_and_could_not_see() -> None:
     plan = attnzoo.plan(Stops(), "post-residual", "se", reduction=1, example=SIZE)
     often, stopped = plan.unseen
     assert often.startswith("twice: it is called 2 times")
-    assert stopped.startswith("what comes after values decide, for the pass ends there: ")
+    assert stopped.startswith("values decide how the forward pass of Stops goes on")
+    assert "nonzero" in stopped
+    assert f"{__file__}:" in stopped
     assert str(plan).splitlines()[-2:] == [f"not seen: {often}", f"not seen: {stopped}"]
     assert json.loads(plan.to_json())["unseen"] == [often, stopped]
 

@@ -25,7 +25,7 @@ class _Branches(nn.Module):
 class _Twice(_Branches):
     def forward(self, x: Tensor) -> Tensor:
         y = self.inner(self.pool(self.conv(x)))
-        if y.sum() > -1e9:
+        if len(y[y > -1e9]):
             y = self.inner(self.conv(y))
         return self.head(y.mean((2, 3)))
 
@@ -35,7 +35,7 @@ class _Loops(_Branches):
         y = self.pool(x)
         for _ in range(3):
             y = self.inner(self.conv(y))
-            if y.sum() < -1e9:
+            if not len(y[y > -1e9]):
                 break
         return self.head(y.mean((2, 3)))
 
@@ -43,7 +43,7 @@ class _Loops(_Branches):
 class _ByText(_Branches):
     def forward(self, x: Tensor) -> Tensor:
         y = self.inner(self.pool(self.conv(x)))
-        if y.sum() > -1e9:
+        if len(y[y > -1e9]):
             y = getattr(self, "conv")(y)  # noqa: B009
         return self.head(y.mean((2, 3)))
 
@@ -51,7 +51,7 @@ class _ByText(_Branches):
 class _InAList(_Branches):
     def forward(self, x: Tensor) -> Tensor:
         y = self.inner(self.pool(self.conv(x)))
-        if y.sum() > -1e9:
+        if len(y[y > -1e9]):
             y = torch.cat([self.conv(part) for part in (y, y)])
         return self.head(y.mean((2, 3)))
 
@@ -59,7 +59,7 @@ class _InAList(_Branches):
 class _Once(_Branches):
     def forward(self, x: Tensor) -> Tensor:
         y = self.inner(self.pool(self.conv(x)))
-        if y.sum() > -1e9:
+        if len(y[y > -1e9]):
             y = y * 2
         return self.head(y.mean((2, 3)))
 

@@ -86,20 +86,14 @@ class _DataDependent(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         x = self.backbone.features(x)
         y = x.mean((2, 3))
-        if self.how == "item" and y.sum().item() > 0:
-            return y
-        if self.how == "bool" and y.sum() > 0:
-            return y
         if self.how == "nonzero":
             return y[y > 0]
-        if self.how == "tolist":
-            return y * len(y.sum(0).tolist())
         if self.how == "numpy":
             return y * float(y.numpy().sum())
         return y
 
 
-@pytest.mark.parametrize("how", ["item", "bool", "nonzero", "tolist", "numpy"])
+@pytest.mark.parametrize("how", ["nonzero", "numpy"])
 def test_values_that_decide_end_the_trace(how: str) -> None:
     model = _DataDependent(how)
     before = outputs(model)
@@ -117,7 +111,7 @@ def test_values_that_decide_end_the_trace(how: str) -> None:
 def test_a_trace_that_stops_at_once_is_an_error() -> None:
     class Early(nn.Module):
         def forward(self, x: Tensor) -> Tensor:
-            return x if x.sum() > 0 else -x
+            return x.sum((1, 2, 3)).nonzero()
 
     with pytest.raises(TraceError, match="example="):
         probe(Early(), SIZE)

@@ -121,7 +121,7 @@ def _content(entries: Sequence[Entry], pooled: Pool) -> dict[str, Any]:
         "results": Sheet.of(
             ("variant", "study", *result_headings(measure)),
             (
-                (row.backbone, (row.variant, entry.label, *result_cells(row)))
+                (row.backbone, (row.variant, entry.label, *result_cells(row, measure)))
                 for entry, row in _ordered(entries)
             ),
         ),
