@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -22,14 +22,13 @@ from attnzoo.train.recipe import TrainRecipe
 from attnzoo.train.records import Records
 from attnzoo.train.session import Session
 from attnzoo.train.state import CHECKPOINT, Keeper
-from attnzoo.train.stopping import Interrupted, Stop, catching_stops
+from attnzoo.train.stopping import LOOK_EVERY, Interrupted, Stop, asked_of_all, catching_stops
 from attnzoo.train.tracking import Tracking
 from attnzoo.train.watch import Watch
 
 __all__ = ["FitResult", "fit", "is_best", "score"]
 
 FAR = 2  # times the loss of a guess, from which on a first loss is said to be odd
-LOOK_EVERY = 10  # steps between two looks at the losses: each look waits for the accelerator
 
 
 @dataclass
@@ -184,7 +183,7 @@ class _Loop:
         self.watch = watch
         self.best = None if best is None else Path(best)
         self.recipe = session.recipe
-        self.stopped = _asked(stop, session.fabric)
+        self.stopped = asked_of_all(stop, session.fabric)
         self.began = time.perf_counter() - session.progress.seconds
 
     def run(self) -> FitResult:
@@ -326,23 +325,6 @@ class _Loop:
             f"{(step - 1) // self.session.steps + 1}); {cause}; lower lr={self.recipe.lr:g}, "
             f"lengthen the warm-up or set clip_norm."
         )
-
-
-def _asked(stop: Stop, fabric: Any) -> Callable[[int], int]:
-    """Step → the signal that asks to stop, or 0; all processes get the same answer.
-
-    They agree every `LOOK_EVERY` steps only: each time they have to wait for one another.
-    """
-    if fabric.world_size == 1:
-        return lambda step: stop.number
-
-    def agreed(step: int) -> int:
-        if step % LOOK_EVERY:
-            return 0
-        asked = torch.tensor([stop.number], device=fabric.device)
-        return int(fabric.all_reduce(asked, reduce_op="max"))
-
-    return agreed
 
 
 @torch.no_grad()

@@ -4,11 +4,24 @@ from __future__ import annotations
 
 import signal
 import threading
-from collections.abc import Generator
+from collections.abc import Callable, Generator
 from contextlib import contextmanager
 from types import FrameType
+from typing import Any
 
-__all__ = ["Interrupted", "Stop", "catching_stops", "leave_stopping_to_parent"]
+import torch
+
+__all__ = [
+    "LOOK_EVERY",
+    "Interrupted",
+    "Stop",
+    "asked_of_all",
+    "catching_stops",
+    "leave_stopping_to_parent",
+]
+
+LOOK_EVERY = 10
+"""Steps between two looks at the losses: each look waits for the accelerator."""
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
@@ -63,3 +76,20 @@ def leave_stopping_to_parent(_: int = 0) -> None:
     """In a process that reads images: it goes when the training does, never before."""
     for number in SIGNALS:
         signal.signal(number, signal.SIG_IGN)
+
+
+def asked_of_all(stop: Stop, fabric: Any) -> Callable[[int], int]:
+    """Step → the signal that asks to stop, or 0; all processes get the same answer.
+
+    They agree every `LOOK_EVERY` steps only: each time they have to wait for one another.
+    """
+    if fabric.world_size == 1:
+        return lambda step: stop.number
+
+    def agreed(step: int) -> int:
+        if step % LOOK_EVERY:
+            return 0
+        asked = torch.tensor([stop.number], device=fabric.device)
+        return int(fabric.all_reduce(asked, reduce_op="max"))
+
+    return agreed
