@@ -51,6 +51,7 @@ def test_no_half_written_file_is_left(done: Path) -> None:
     assert sorted(entry.name for entry in done.iterdir()) == [
         ".attnzoo.json",
         "comparisons.csv",
+        "contrasts.json",
         "data.json",
         "figures",
         "report.html",
