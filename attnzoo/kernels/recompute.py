@@ -31,7 +31,7 @@ def recomputed(
         module: whose parameters the function uses; None if it uses none.
     """
     parameters = () if module is None else tuple(module.parameters())
-    if not learning(*tensors, *parameters) or is_recorded(*tensors, *parameters):
+    if is_recorded(*tensors, *parameters) or not learning(*tensors, *parameters):
         return function(*tensors)
     return _Recomputed.apply(Again(function, module), len(tensors), *tensors, *parameters)
 

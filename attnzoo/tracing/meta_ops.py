@@ -95,8 +95,9 @@ def _binary_in_place(x: Tensor, y: Any, *_: Any) -> Tensor | None:
     return x
 
 
-def _binary_into(x: Tensor, y: Tensor, *, out: Tensor) -> Tensor | None:
-    scaled = y.ndim == 0 < x.ndim and x.is_floating_point() and not y.is_complex()
+def _binary_into(x: Tensor, y: Any, *, out: Tensor) -> Tensor | None:
+    number = isinstance(y, Tensor) and y.ndim == 0 and not y.is_complex()
+    scaled = number and x.ndim > 0 and x.is_floating_point()
     result = x if scaled else _binary(x, y)
     fits = result is not None and result.shape == out.shape and result.dtype == out.dtype
     return out if fits else None

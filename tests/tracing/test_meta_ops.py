@@ -233,7 +233,7 @@ def test_into_another(x: Any, y: Any) -> None:
     for name in ("add", "sub", "mul"):
         func = getattr(aten, name).out
         rule = SHAPE_RULES[func]
-        for other in (_meta((1, x[1], 1, 1)), _meta(()), torch.tensor(2.0)):
+        for other in (_meta((1, x[1], 1, 1)), _meta(()), torch.tensor(2.0), 2.0):
             out = _meta(x)
             assert rule(_meta(x), other, out=out) is out
             assert func(_meta(x), other, out=out).shape == torch.Size(x)
