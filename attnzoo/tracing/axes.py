@@ -55,7 +55,7 @@ _KEEPS = (
 _MADE = {4: (_MAKES_NCHW, "NCHW"), 5: (_MAKES_NCDHW, "NCDHW")}
 
 #: Operations that make one map of several that are stacked.
-UNSTACKS = ("sum", "mean", "amax", "amin", "max", "min", "select")
+UNSTACKS = ("sum", "mean", "amax", "amin", "max", "min", "select", "squeeze")
 
 #: In the axes of maps that are stacked, the axis along which they are.
 STACKED = "+"
@@ -85,14 +85,14 @@ def derive_axes(
     """
     count = len(shape)
     axes, source_shape = sources[0] if sources else ("", ())
-    if axes and name == "stack":  # maps side by side, on an axis of their own
+    if axes and name in ("stack", "unsqueeze"):  # maps side by side, on an axis of their own
         at = (int(args[1]) if len(args) > 1 else 0) % count
         return f"{axes[:at]}{STACKED}{axes[at:]}"
     if STACKED in axes and len(source_shape) == count + 1:
-        asked = args[1] if len(args) > 1 else None
-        dims = [asked] if isinstance(asked, int) else list(asked or ())
-        gone = len(dims) == 1 and axes[int(dims[0]) % len(axes)] == STACKED
-        return axes.replace(STACKED, "") if gone and name in UNSTACKS else ""
+        asked = args[1] if len(args) > 1 and name in UNSTACKS else None
+        dims = asked if isinstance(asked, list | tuple) else [asked]
+        gone = len(dims) == 1 and isinstance(dims[0], int) and axes[dims[0]] == STACKED
+        return axes.replace(STACKED, "") if gone else ""
     if count not in _MADE:
         return ""
     makes, made = _MADE[count]

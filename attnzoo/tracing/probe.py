@@ -196,7 +196,7 @@ def _is_quantised(cls: type[nn.Module]) -> bool:
 
 def how_it_ended(error: Exception) -> str:
     """What kept a forward pass from being followed, and the line of code where."""
-    first = str(error).partition("\n")[0] or type(error).__name__
+    first = str(error).partition("\n")[0].partition(". ")[0] or type(error).__name__
     return f"{first}, at {line_of(error.__traceback__)}"
 
 

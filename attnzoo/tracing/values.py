@@ -8,6 +8,7 @@ most images; where it did so is noted.
 
 from __future__ import annotations
 
+import os
 import sys
 from collections import Counter
 from collections.abc import Callable, Iterable
@@ -38,8 +39,9 @@ _STEPS = 50
 #: How many one line may ask for in all: a loop until something has converged would never end.
 _IN_ALL = 10_000
 
-_HERE = str(Path(__file__).parents[1])
-_TORCH = str(Path(torch.__file__).parent)
+#: With the separator, for `torchvision` is not torch.
+_HERE = f"{Path(__file__).parents[1]}{os.sep}"
+_TORCH = f"{Path(torch.__file__).parent}{os.sep}"
 
 Step = tuple[Any, Any, Any, Any]  # operation, arguments, those by name, result
 Known = dict[int, Any]  # step → what it made

@@ -56,6 +56,24 @@ PLACES: list[tuple[str, Any, int]] = [
 ]
 
 
+#: Networks whose layers share one activation, or whose pools carry Ultralytics' own attributes.
+SHARED = {"yolov6n.yaml": "model.6.5", "yolov3-tiny.yaml": "model.8"}
+
+
+@pytest.mark.parametrize("name", SHARED)
+def test_places_are_such_that_layers_can_be_fused(name: str) -> None:
+    model = _build(name).eval()
+    x = torch.rand(1, *EXAMPLE)
+    plan = attnzoo.plan(model, "stage-end", "se", example=EXAMPLE)
+    assert SHARED[name] in [site.path for site in plan.sites]
+    for policy in ("auto", ("match", {"pattern": "model.1"})):
+        held = attnzoo.wrap(copy.deepcopy(model), policy, "se", example=EXAMPLE)
+        held(x)
+        count = len(attnzoo.attention_modules(held))
+        assert len(attnzoo.attention_modules(held.fuse(verbose=False))) == count
+        torch.testing.assert_close(held(x)[0], model(x)[0], rtol=1e-4, atol=1e-3)
+
+
 def _build(name: str, seed: int = 0) -> DetectionModel:
     torch.manual_seed(seed)
     model = DetectionModel(name, nc=3, verbose=False)

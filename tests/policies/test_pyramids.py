@@ -10,7 +10,7 @@ import pytest
 import torch
 import torchvision
 from decoders import DECODERS, Blocks, DeepLab
-from detectors import EfficientDet, Pan
+from detectors import DilatedFPN, EfficientDet, Pan, StackedBiFPN
 from patches import others_left_alone
 from torch import Tensor, nn
 from torchvision.models._utils import IntermediateLayerGetter
@@ -160,6 +160,8 @@ def test_the_neck_of_yolo(name: str) -> None:
     [
         (Pan, "n2 n3", "n2 n3"),
         (EfficientDet, "td td2 out", "td td2 out"),
+        (StackedBiFPN, "td2 out out2", "td td2 out out2"),
+        (DilatedFPN, "out.0 out.1 out.2", "out.0"),
         (
             _fpn,
             "fpn.layer_blocks.2 fpn.layer_blocks.1 fpn.layer_blocks.0",

@@ -32,6 +32,34 @@ from attnzoo.tracing.trace import Trace
 SIZE = (3, 64, 64)
 
 
+class Spikes(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, x: Tensor) -> Tensor:
+        return (x >= 0).to(x).unsqueeze(0).cumsum(0).select(0, 0)
+
+
+class Spiking(nn.Module):
+    """A residual block with a neuron behind the sum, written in operations that tell no axes."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.a, self.b = nn.Conv2d(8, 8, 3, padding=1), nn.Conv2d(8, 8, 3, padding=1)
+        self.one, self.two = Neuron(), Neuron()
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.two(self.b(self.one(self.a(x))) + x)
+
+
+class Neuron(nn.Module):
+    def forward(self, x: Tensor) -> Tensor:
+        return Spikes.apply(x - 1)
+
+
+def test_a_spiking_residual_block() -> None:
+    trace = probe(nn.Sequential(nn.Conv2d(3, 8, 1), Spiking(), nn.Conv2d(8, 8, 1)), SIZE)
+    assert [block.call.path for block in residual_blocks(trace)] == ["1"]
+
+
 def _trace(name: str, size: tuple[int, int, int] = SIZE) -> Trace:
     with torch.device("meta"):
         if name.startswith("timm/"):

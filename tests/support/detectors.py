@@ -7,7 +7,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from zoo import conv
 
-__all__ = ["EfficientDet", "Pan", "strided"]
+__all__ = ["DilatedFPN", "EfficientDet", "Pan", "StackedBiFPN", "strided"]
 
 
 def strided(given: int, made: int) -> nn.Sequential:
@@ -40,6 +40,51 @@ class Separable(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         return self.norm(self.point(self.deep(x)))
+
+
+def _fused(*maps: Tensor) -> Tensor:
+    """The weighted sum of a stack, as effdet writes it."""
+    return torch.stack([0.5 * one for one in maps], dim=-1).sum(dim=-1)
+
+
+class StackedBiFPN(nn.Module):
+    """The neck of EfficientDet, whose fusions are sums of stacks, and a head for all levels."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.c1, self.c2, self.c3 = strided(3, 16), strided(16, 16), strided(16, 16)
+        self.td, self.td2, self.out, self.out2 = (Separable(16) for _ in range(4))
+        self.head = nn.Sequential(Separable(16), nn.ReLU(), Separable(16))
+
+    def forward(self, x: Tensor) -> list[Tensor]:
+        p1 = self.c1(x)
+        p2 = self.c2(p1)
+        p3 = self.c3(p2)
+        up = self.td(_fused(p2, F.interpolate(p3, scale_factor=2)))
+        first = self.td2(_fused(p1, F.interpolate(up, scale_factor=2)))
+        second = self.out(_fused(p2, up, F.max_pool2d(first, 2)))
+        third = self.out2(_fused(p3, F.max_pool2d(second, 2)))
+        return [self.head(level) for level in (first, second, third)]
+
+
+class DilatedFPN(nn.Module):
+    """A feature pyramid on a trunk whose last levels are of one size."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.c1, self.c2 = strided(3, 16), strided(16, 16)
+        self.c3 = nn.Sequential(nn.Conv2d(16, 16, 3, padding=2, dilation=2), nn.ReLU())
+        self.side = nn.ModuleList(nn.Conv2d(16, 8, 1) for _ in range(3))
+        self.out = nn.ModuleList(nn.Conv2d(8, 8, 3, padding=1) for _ in range(3))
+        self.head = nn.Sequential(nn.Conv2d(8, 8, 3, padding=1), nn.ReLU(), nn.Conv2d(8, 4, 1))
+
+    def forward(self, x: Tensor) -> list[Tensor]:
+        a = self.c1(x)
+        b = self.c2(a)
+        p3 = self.side[2](self.c3(b))
+        p2 = self.side[1](b) + p3
+        p1 = self.side[0](a) + F.interpolate(p2, scale_factor=2)
+        return [self.head(out(p)) for out, p in zip(self.out, (p1, p2, p3), strict=True)]
 
 
 class Inverted(nn.Module):

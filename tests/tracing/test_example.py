@@ -43,6 +43,14 @@ def test_examples_of_every_form() -> None:
             probe(model, wrong)
 
 
+def test_the_size_of_one_volume() -> None:
+    volumes = nn.Sequential(nn.Conv3d(2, 4, 3, padding=1), nn.BatchNorm3d(4), nn.ReLU())
+    assert probe(volumes, (2, 8, 16, 16)).inputs[0].shape == (1, 2, 8, 16, 16)
+    frames = nn.Sequential(nn.Unflatten(1, (1, 8)), volumes[1:], nn.Conv3d(1, 4, 3))
+    del frames[1]
+    assert probe(frames, (1, 8, 16, 16)).inputs[0].shape == (1, 8, 16, 16)
+
+
 def test_several_arguments() -> None:
     class Two(nn.Module):
         def __init__(self) -> None:
