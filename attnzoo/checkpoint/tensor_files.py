@@ -45,6 +45,11 @@ def write_tensors(path: Path, tensors: Mapping[str, Tensor], header: Mapping[str
                 f"cannot write {path}: {key} is a {str(tensor.layout).partition('.')[2]} tensor, "
                 f"which the format has not. Make it dense before."
             )
+    with held():  # an interrupt waits until nothing is left beside the file
+        _write(path, tensors, header)
+
+
+def _write(path: Path, tensors: Mapping[str, Tensor], header: Mapping[str, str]) -> None:
     folder: Path | None = None
     try:
         target = Path(os.path.realpath(path))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import stat
 import subprocess
@@ -192,3 +193,22 @@ def test_an_interrupt_while_a_file_is_read_stays_one(tmp_path: Path) -> None:
         signal.signal(signal.SIGALRM, before)
     assert interrupted
     assert threading.active_count() == 1
+
+
+def test_an_interrupt_while_a_save_clears_up_leaves_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    former = signal.signal(signal.SIGINT, signal.default_int_handler)
+    clear = shutil.rmtree
+
+    def interrupted(*args: Any, **kwargs: Any) -> None:
+        signal.raise_signal(signal.SIGINT)
+        clear(*args, **kwargs)
+
+    monkeypatch.setattr(shutil, "rmtree", interrupted)
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            attnzoo.save(wrapped(), tmp_path / "file")
+    finally:
+        signal.signal(signal.SIGINT, former)
+    assert [entry.name for entry in tmp_path.iterdir()] == ["file"]
