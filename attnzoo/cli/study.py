@@ -166,7 +166,9 @@ def report(
     ] = None,
     csv: Annotated[
         Path | None,
-        Parameter(metavar="FILE", help="Also write a row a variant, in numbers.", group=FILES),
+        Parameter(
+            metavar="FILE", help="Also write a row a variant (of runs, a row a run).", group=FILES
+        ),
     ] = None,
     json: Annotated[
         Path | None,

@@ -27,26 +27,22 @@ from attnzoo.cli.options import (
     parse_options,
 )
 from attnzoo.errors import AttnzooError, OptionError
-from attnzoo.train import PictureOptions, TrainRecipe
+from attnzoo.train import TrainRecipe
 
 __all__ = ["train"]
 
 DATA = Group("Data", sort_key=3)
 RECIPE = Group("Training", sort_key=4)
 RUN = Group("Run", sort_key=5)
+# Of PictureOptions, with the defaults; written out, for its file imports torch.
+PICTURES = (
+    "`size`, `channels=3`, `mean`, `std`, `interpolation`, `train`, `test`, `crop_scale=0.6,1.0`, "
+    "`hflip=0.5`, `color_jitter=0.0`, `auto_augment`, `random_erasing=0.0`, `test_crop`, "
+    "`seed=0`, `workers=0`, `digest=sample`, `check=100000`"
+)
 DIGITS = "cluttered-digits"
 LIBRARIES = ("torchvision", "timm")
 PAIRS = {"unfreeze": "EPOCH=PATH"}  # fields of a recipe that are mappings, and how a flag has them
-
-
-def _picture_options() -> str:
-    """All options of pictures, with their defaults."""
-    told = []
-    for name, field in PictureOptions.model_fields.items():
-        value = field.default
-        text = ",".join(map(str, value)) if isinstance(value, tuple) else str(value)
-        told.append(f"`{name}`" if value is None else f"`{name}={text}`")
-    return ", ".join(told)
 
 
 def _recipe_flags() -> type:
@@ -119,7 +115,7 @@ def train(
         tuple[str, ...],
         Parameter(
             help="An option of the data, such as `train=500` or `test=200` (images). Of pictures: "
-            f"{_picture_options()}.",
+            f"{PICTURES}.",
             metavar="NAME=VALUE",
             group=DATA,
             show_default=False,
