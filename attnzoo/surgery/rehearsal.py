@@ -90,7 +90,7 @@ def rehearse(
     """
 
     def watch(args: tuple[Any, ...], kwargs: dict[str, Any]) -> Rehearsal | None:
-        twin = Twin(model, known or ())
+        twin = Twin(model, {*known, *_others_of_a_kind(places)} if known else ())
         played = [Place(twin.of(place.attention), place.layouts) for place in places]
         changes = Changes(twin.root)
         for edit, place in zip(edits, played, strict=bool(edits)):
@@ -135,6 +135,19 @@ def known_calls(trace: Trace, modules: Mapping[str, nn.Module], attended: Iterab
             returned = trace.values[call.outputs[0]].layout
             known.setdefault(modules[call.path], []).append((taken, returned))
     return known
+
+
+def _others_of_a_kind(places: Sequence[Place]) -> list[nn.Module]:
+    """All attention but the first of each kind, whose blocks will not have to be run."""
+    seen = set()
+    others = []
+    for place in places:
+        attention = place.attention
+        kind = (tuple(place.layouts), attention.axes, attention.gamma is None)
+        if kind in seen:
+            others.append(attention)
+        seen.add(kind)
+    return others
 
 
 class _OtherwiseError(Exception):
