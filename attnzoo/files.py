@@ -7,7 +7,22 @@ from collections.abc import Generator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-__all__ = ["written_whole"]
+from attnzoo.errors import OptionError
+
+__all__ = ["check_kind", "written_whole"]
+
+
+def check_kind(path: Path, *suffixes: str) -> None:
+    """Refuse to write over a file whose name says that it is of another kind.
+
+    Raises:
+        OptionError: it is there, and its name ends in none of the suffixes.
+    """
+    if path.exists() and path.suffix.lower() not in suffixes:
+        raise OptionError(
+            f"{path} is there, and no file that ends in {' or '.join(suffixes)}; nothing is "
+            f"written over it. Name another file, or remove it first."
+        )
 
 
 @contextmanager

@@ -10,11 +10,13 @@ from pathlib import Path
 
 import pytest
 import torch
+from before import old_study
 from zoo import PlainVGG
 
 import attnzoo
-from attnzoo.errors import CheckpointError
+from attnzoo.errors import CheckpointError, OptionError
 from attnzoo.files import written_whole
+from attnzoo.study import export_study
 from attnzoo.train.log import run_log
 from attnzoo.train.watch import Watch
 
@@ -91,3 +93,12 @@ def test_a_log_without_room_prints_no_traceback(
     with largest(10), run_log(tmp_path / "log.txt", Watch()) as watch:
         watch.say("a line of more than ten bytes")
     assert "Traceback" not in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("option", ["latex", "csv", "json"])
+def test_no_file_of_another_kind_is_written_over(option: str, tmp_path: Path) -> None:
+    mine = tmp_path / "network.safetensors"
+    mine.write_bytes(b"weights")
+    with pytest.raises(OptionError, match=r"network\.safetensors is there, and no file that ends in"):
+        export_study(old_study(tmp_path / "study"), **{option: mine})
+    assert mine.read_bytes() == b"weights"

@@ -20,7 +20,7 @@ from attnzoo.cli.options import (
     Network,
     UsageError,
 )
-from attnzoo.files import written_whole
+from attnzoo.files import check_kind, written_whole
 
 __all__ = ["plan"]
 
@@ -66,6 +66,8 @@ def plan(
     """Show where a policy puts attention into a network, and why there."""
     if svg is not None and not svg.absolute().parent.is_dir():
         raise UsageError(f"--svg {svg}: there is no folder {svg.parent}.")
+    if svg is not None:
+        check_kind(svg, ".svg")
     made = make_plan(backbone, attention, network, strict=strict)
     if svg is not None:
         drawn = made.draw()

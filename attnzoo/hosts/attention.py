@@ -146,9 +146,9 @@ class Attended(nn.Module):
 
     def __init__(self, host: nn.Module, attention: Attention, where: str) -> None:
         super().__init__()
+        self.where = where  # before the host is there, which may have one itself
         self.host = host
         self.attention = attention
-        self.where = where
         # Such as Ultralytics' `type`, which else would be torch's method of that name.
         hidden = {name: value for name, value in vars(host).items() if hasattr(nn.Module, name)}
         vars(self).update((k, v) for k, v in hidden.items() if k != "training" and not callable(v))

@@ -95,7 +95,7 @@ def _softened(
         return _formula(x, *_terms(x, soft, make, scale, *parts), shut)
     if not learning(x, soft, *parts, *parameters):
         if x.is_meta:  # there are no values that γ could soften, and each step takes its time
-            return (x * make(*parts)).to(x.dtype)
+            return torch.mul(x, make(*parts), out=torch.empty_like(x))
         own = make not in (times, plus)
         p, q, r = _terms(x, soft, make, scale, *parts)
         return _times_factor(x, x, p, q, r, _wild(soft, p, q), own=own)

@@ -144,7 +144,7 @@ def _others_of_a_kind(places: Sequence[Place]) -> list[nn.Module]:
     for place in places:
         attention = place.attention
         kind = (tuple(place.layouts), attention.axes, attention.gamma is None)
-        if kind in seen:
+        if kind in seen and attention.axes == "NCHW":  # others may come laid out otherwise
             others.append(attention)
         seen.add(kind)
     return others

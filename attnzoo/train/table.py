@@ -10,7 +10,7 @@ from attnzoo.checks import did_you_mean
 from attnzoo.errors import DataError
 from attnzoo.train.extras import require
 
-__all__ = ["draw_share", "read_all", "read_rows", "read_table", "splits_of"]
+__all__ = ["check_pictures", "draw_share", "read_all", "read_rows", "read_table", "splits_of"]
 
 NEEDED, KNOWN = ("path", "label"), ("path", "label", "split", "group")
 SPLITS = {"train": "train", "test": "test", "val": "validation", "validation": "validation"}
@@ -46,6 +46,7 @@ def read_table(path: str | Path, test_share: float, seed: int) -> tuple[list[str
             raise DataError(f"{owner} has no picture to {split} on of: {', '.join(gone[:10])}.")
     if len(classes) < 2:
         raise DataError(f"{owner} has one class, {classes[0]!r}; two are needed.")
+    check_pictures(owner, path, rows)
     return classes, files
 
 
@@ -61,6 +62,7 @@ def read_all(path: str | Path) -> tuple[list[str], list[tuple[str, int]], list[s
     classes = sorted({row["label"] for row in rows})
     if len(classes) < 2:
         raise DataError(f"{owner} has one class, {classes[0]!r}; two are needed.")
+    check_pictures(owner, path, rows)
     files = [(str(path.parent / row["path"]), classes.index(row["label"])) for row in rows]
     return classes, files, [row["group"] for row in rows] if "group" in columns else None
 
@@ -101,6 +103,15 @@ def read_rows(
     if without or not rows:
         where = f"line {without[0]} has no path or no label" if without else "it has no rows"
         raise DataError(f"{owner}: {where}.")
+    return owner, path, columns, rows
+
+
+def check_pictures(owner: str, path: Path, rows: Sequence[dict[str, str]]) -> None:
+    """That there is a file for each row.
+
+    Raises:
+        DataError: one is missing.
+    """
     missing = [n for n, row in enumerate(rows, 2) if not (path.parent / row["path"]).is_file()]
     if missing:
         first = rows[missing[0] - 2]["path"]
@@ -108,7 +119,6 @@ def read_rows(
             f"{owner}, line {missing[0]}: there is no file {first!r} in {str(path.parent)!r}. "
             f"{len(missing)} of {len(rows)} pictures are missing; paths are relative to the table."
         )
-    return owner, path, columns, rows
 
 
 def splits_of(

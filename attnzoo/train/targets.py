@@ -17,7 +17,7 @@ from attnzoo.train.describing import TableData
 from attnzoo.train.folder import FolderPictures
 from attnzoo.train.keys import Key, drawing
 from attnzoo.train.redrawing import drawn_test
-from attnzoo.train.table import draw_share, read_rows, splits_of
+from attnzoo.train.table import check_pictures, draw_share, read_rows, splits_of
 
 __all__ = ["TargetPictures", "open_targets"]
 
@@ -54,6 +54,7 @@ def open_targets(spec: TableData) -> ImageData:
     """
     owner, path, columns, rows = read_rows(spec.root, empty=spec.task == "multilabel")
     names, targets = _targets(owner, [row["label"] for row in rows], spec)
+    check_pictures(owner, path, rows)
     files = [str(path.parent / row["path"]) for row in rows]
     alike = [0] * len(rows)
     groups = [row["group"] for row in rows] if "group" in columns else None

@@ -18,7 +18,7 @@ from torchvision.datasets.folder import IMG_EXTENSIONS
 
 from attnzoo.checks import check_int
 from attnzoo.errors import DataError
-from attnzoo.files import written_whole
+from attnzoo.files import check_kind, written_whole
 from attnzoo.train import TrainRecipe, launch, open_picture, parse
 from attnzoo.trained.opening import TrainedNetwork
 
@@ -152,7 +152,13 @@ def write_predictions(
     """Write a table: picture, label, its probability, and that of every class; how many rows.
 
     The file is there whole or not at all.
+
+    Raises:
+        OptionError: a file that is no table is there.
+        DataError: it cannot be written.
     """
+    path = Path(path)
+    check_kind(path, ".csv")
     text = io.StringIO(newline="")
     writer = csv.writer(text)
     writer.writerow(["picture", "label", "probability", *classes])
@@ -161,7 +167,6 @@ def write_predictions(
         chances = [f"{chance:.6f}" for chance in found.probabilities]
         writer.writerow([found.picture, found.label, f"{found.probability:.6f}", *chances])
         count += 1
-    path = Path(path)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         with written_whole(path) as partial:

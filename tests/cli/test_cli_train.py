@@ -91,6 +91,7 @@ def test_the_recipe_has_a_flag_for_each_of_its_fields(trained, run):
         "nodes": 1,
         "strategy": "ddp",
         "class_weights": "balanced",
+        "sampler": "balanced",
     }
     lists = {"unfreeze": {3: "1", 5: "all"}, "loggers": ("wandb", "mlflow")}
     assert set(given) | set(lists) == set(TrainRecipe.model_fields)

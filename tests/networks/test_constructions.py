@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -14,6 +15,7 @@ from zoo import conv, same_bits
 import attnzoo
 from attnzoo.errors import NoSitesError
 from attnzoo.policies.auto import choose
+from attnzoo.registry import POLICIES
 from attnzoo.tracing.probe import probe
 from attnzoo.tracing.trace import Trace
 
@@ -87,11 +89,12 @@ def test_auto_takes_what_has_a_place_at_all(only: str, monkeypatch: pytest.Monke
     trace = probe(nn.Conv2d(3, 3, 1), SIZE)
     assert choose(trace) == "stage-end"
     place = [trace.after(trace.calls[0])]
+    for name in ("stage-end", "post-residual", "in-residual", "pre-pool"):
 
-    def sites(trace: Trace, name: str, trunk_only: bool = False) -> list[Any]:
-        return place if name == only and not trunk_only else []
+        def find(trace: Trace, trunk_only: bool = False, name: str = name) -> list[Any]:
+            return place if name == only and not trunk_only else []
 
-    monkeypatch.setattr("attnzoo.policies.auto._sites", sites)
+        monkeypatch.setitem(POLICIES._specs, name, replace(POLICIES[name], find=find))
     assert choose(trace) == only
 
 

@@ -193,7 +193,7 @@ def test_a_block_that_runs_over_its_own_children(inner: Any, where: str) -> None
     assert snapshot(attnzoo.unwrap(model)) == untouched
 
 
-def test_a_host_whose_attributes_are_read_is_refused() -> None:
+def test_a_host_whose_attributes_are_read_answers() -> None:
     class Reads(nn.Module):
         def __init__(self) -> None:
             super().__init__()
@@ -202,7 +202,11 @@ def test_a_host_whose_attributes_are_read_is_refused() -> None:
         def forward(self, x: Tensor) -> Tensor:
             return F.relu(self.pool(F.relu(self.conv(x)))) * self.pool.kernel_size
 
-    refused(Reads(), SurgeryError, "kernel_size", "pre-pool")
+    model = Reads()
+    before, untouched = outputs(model), snapshot(model)
+    attnzoo.wrap(model, "pre-pool", example=SIZE)
+    assert same_bits(outputs(model), before)
+    assert snapshot(attnzoo.unwrap(model)) == untouched
 
 
 def test_a_host_held_outside_the_module_tree_too_is_refused() -> None:

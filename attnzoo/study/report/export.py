@@ -10,6 +10,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from attnzoo.files import check_kind
 from attnzoo.study.definition import Study
 from attnzoo.study.numbers import Costs, Summary, read_costs
 from attnzoo.study.report.beginnings import beginnings
@@ -48,7 +49,11 @@ def export_study(
 
     Raises:
         StudyError: no study is in `folder`.
+        OptionError: a file is there that is of another kind than what would be written over it.
     """
+    for path, suffix in ((latex, ".tex"), (csv, ".csv"), (json, ".json")):
+        if path is not None:
+            check_kind(Path(path), suffix)
     study, records = read_folder(folder)
     rows, costs = study_summaries(study, records), read_costs(folder)
     written = []

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -93,17 +94,24 @@ def study_changes(folder: Path, study: Study) -> list[str]:
     before = _before(folder)
     if before is None:
         return []
+    said = changes(_of_blocks(before, former=True) | before.digests, study.digests)
     if before.digests or not study.digests:
-        return changes(_of_blocks(before, former=True) | before.digests, study.digests)
-    if not any(_old_place(folder, run) for run in study.runs):
-        return []  # they were taken over
-    return _differences(study, folder, data_of(unchecked(study.data_of(study.backbones[0]))))
+        return said
+    left = [run for run in study.runs if _old_place(folder, run) and not _has_other_block(run)]
+    if left:  # the others were taken over
+        said += _differences(left, folder, data_of(unchecked(study.data_of(study.backbones[0]))))
+    return said
 
 
 def _of_blocks(study: Study, *, former: bool = False) -> dict[str, str]:
     """What of the variants' blocks is left to defaults that were others once, by their titles."""
     left = {v.title: block_defaults(v, former=former) for v in study.variants}
     return {f"block {title}": text for title, text in left.items()}
+
+
+def _has_other_block(run: RunSpec) -> bool:
+    """Whether its block was another one by default when there were no digests."""
+    return block_defaults(run.variant, former=True) != block_defaults(run.variant)
 
 
 def _with(study: Study, digests: dict[str, str]) -> Study:
@@ -123,7 +131,7 @@ def _adopt(told: Study, folder: Path, data: ImageData) -> None:
     if before is None or before.digests or not told.digests:
         return
     old = {run.id: place for run in told.runs if (place := _old_place(folder, run))}
-    if not old or _differences(told, folder, data):
+    if not old or _differences(told.runs, folder, data):
         return
     for run in told.runs:
         if run.id in old and not (new := run_folder(folder, run)).exists():
@@ -138,7 +146,7 @@ def _old_place(folder: Path, run: RunSpec) -> Path | None:
     return place if place is not None and (place / RESULT).is_file() else None
 
 
-def _differences(told: Study, folder: Path, data: ImageData) -> list[str]:
+def _differences(runs: Sequence[RunSpec], folder: Path, data: ImageData) -> list[str]:
     """What runs without digests show to be other than now, a line a thing.
 
     They were on as many pictures of the same classes, some of which a study's folder holds, and
@@ -152,7 +160,7 @@ def _differences(told: Study, folder: Path, data: ImageData) -> list[str]:
             f"the pictures changed: {counts} before, {now.train} train, {now.test} test now"
         )
     seen = set()
-    for run in told.runs:
+    for run in runs:
         place = _old_place(folder, run)
         if place is None or run.backbone in seen:
             continue
