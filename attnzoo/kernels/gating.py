@@ -94,7 +94,7 @@ def _softened(
         shut = None if is_exported(x) else _shut(soft)
         return _formula(x, *_terms(x, soft, make, scale, *parts), shut)
     if not learning(x, soft, *parts, *parameters):
-        if x.is_meta:  # there are no values that γ could soften, and each step takes its time
+        if x.is_meta and not torch.is_grad_enabled():  # no values that γ could soften; it is quick
             return torch.mul(x, make(*parts), out=torch.empty_like(x))
         own = make not in (times, plus)
         p, q, r = _terms(x, soft, make, scale, *parts)
