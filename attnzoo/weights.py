@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 from attnzoo.checks import counted
 from attnzoo.errors import CheckpointError
-from attnzoo.hosts import Attended, Attention, PlainNames, Replaced, bare, cut_like
+from attnzoo.hosts import AROUND, Attended, Attention, PlainNames, Replaced, bare, cut_like
 
 __all__ = [
     "LoadReport",
@@ -40,7 +40,7 @@ what was tested."""
 EXTRA_STATE = "_extra_state"  # how keys of what `get_extra_state` returns end, tensor or not
 
 #: Parts of a key that name what stood around a module, not the network's own parts.
-AROUND = ("host", "_orig_mod", "_checkpoint_wrapped_module", "_fsdp_wrapped_module")
+OUTER = {"host", *AROUND.values()}
 #: In a key of attention's.
 ATTENTION = re.compile(r"(^|\.)(attn\w*|attention)\.(gamma$|block\.)")
 
@@ -203,7 +203,7 @@ def _plain(key: str, known: set[str]) -> str:
     """The key without what stood around a part of the network when it was saved."""
     if key in known:
         return key
-    inside = ".".join(part for part in key.split(".") if part not in AROUND)
+    inside = ".".join(part for part in key.split(".") if part not in OUTER)
     return inside if inside in known else key
 
 

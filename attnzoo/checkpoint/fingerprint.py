@@ -44,9 +44,8 @@ def warn_of_another(model: nn.Module, told: Mapping[str, str]) -> None:
     ]
     if not different:
         return
-    parameters = {name for name, _ in model.named_parameters()}
-    weights = [key for key in different if key in parameters or not _is_statistic(key)]
-    moved = [key for key in different if key not in weights]
+    weights = [key for key in different if not _is_statistic(key)]
+    moved = [key for key in different if _is_statistic(key)]
     said = [
         f"{len(keys)} {kind} ({', '.join(keys[:SHOWN])}{', …' if len(keys) > SHOWN else ''})"
         for keys, kind in ((weights, "weights"), (moved, "statistics of norms"))

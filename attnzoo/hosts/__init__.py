@@ -1,6 +1,6 @@
 """What holds attention in a network: wrappers, hooks, slots, and the tree they stand in."""
 
-from attnzoo.hosts.around import PlainNames, bare, named
+from attnzoo.hosts.around import AROUND, PlainNames, bare, named
 from attnzoo.hosts.attention import Attended, Attention, Replaced, Start
 from attnzoo.hosts.hooks import attend_first_input, attend_input, attend_output, input_hook
 from attnzoo.hosts.shards import cut_like, is_sharded, whole
@@ -18,6 +18,7 @@ from attnzoo.hosts.tree import (
 )
 
 __all__ = [
+    "AROUND",
     "SLOTS",
     "Attended",
     "Attention",

@@ -8,7 +8,7 @@ from torch import nn
 
 from attnzoo.hosts.tree import check_module, join, walk
 
-__all__ = ["PlainNames", "bare", "named"]
+__all__ = ["AROUND", "PlainNames", "bare", "named"]
 
 #: Class → the child that is the network. By name, so that none of them has to be imported.
 AROUND = {

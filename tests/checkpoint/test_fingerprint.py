@@ -67,7 +67,7 @@ def test_what_was_trained_travels_along(tmp_path: Path):
     assert "1 weights (0.weight)" in loaded(path, other)
 
 
-def test_files_of_before_say_nothing(tmp_path: Path):
+def test_a_file_of_the_whole_network_brings_its_backbone(tmp_path: Path):
     model = trained()
     attnzoo.save(model, tmp_path / "a.safetensors", "all")
     assert loaded(tmp_path / "a.safetensors", net()) == ""
