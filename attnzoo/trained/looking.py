@@ -85,7 +85,7 @@ def looks(model: nn.Module, images: Tensor, boxes: Tensor) -> list[Look]:
         >>> model = attnzoo.wrap(torchvision.models.resnet18(), "stage-end", "spatial")
         >>> found = looks(model, torch.randn(1, 3, 64, 64), torch.tensor([[16, 16, 48, 48]]))
         >>> found[0].path, round(found[0].area, 3)
-        ('relu.attn', 0.25)
+        ('relu.attention', 0.25)
     """
     mask = _masks(images, boxes)
     found = []
@@ -93,7 +93,7 @@ def looks(model: nn.Module, images: Tensor, boxes: Tensor) -> list[Look]:
         heat = one.heat
         if heat is None:
             continue
-        weights = F.adaptive_avg_pool2d(mask[:, None], heat.shape[1:])[:, 0].to(heat)
+        weights = _shrunk(mask, heat)
         mass = heat.clamp_min(0).flatten(1)
         inside = (mass * weights.flatten(1)).sum(1) / mass.sum(1).clamp_min(1e-12)
         area = mask.flatten(1).mean(1).to(heat)
@@ -231,6 +231,12 @@ def _change(path: str, pairs: Sequence[tuple[Tensor, Tensor]]) -> Change:
     return Change(
         path, float((y - x).abs().mean() / size), float((y - gain * x).abs().mean() / size)
     )
+
+
+def _shrunk(mask: Tensor, heat: Tensor) -> Tensor:
+    """`(N, h, w)`: how much of each of the map's cells lies inside the box."""
+    height, width = heat.shape[1:]
+    return F.adaptive_avg_pool2d(mask[:, None], (height, width))[:, 0].to(heat)
 
 
 def _masks(images: Tensor, boxes: Tensor) -> Tensor:
