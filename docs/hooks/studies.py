@@ -162,13 +162,14 @@ def ratio(row: Row) -> float:
 
 def changes(name: str) -> str:
     """A row a variant: how far attention changes what passes through it, after training."""
-    lines = ["| backbone | variant | change | without a constant factor |", "|---|---|---:|---:|"]
+    lines = ["| backbone | variant | change % | without a constant factor % |", "|---|---|---:|---:|"]
     after = [row for row in read(name, "changes.csv") if row["when"] == "after"]
     for (backbone, variant), rows in by(after, "backbone", "variant").items():
         cells = []
         for key in ("relative", "deviation"):
             seeds = by(rows, "seed").values()
-            cells.append(spread([statistics.mean(float(r[key]) for r in seed) for seed in seeds]))
+            means = [100 * statistics.mean(float(row[key]) for row in seed) for seed in seeds]
+            cells.append(spread(means, digits=1))
         lines.append(f"| {backbone} | {variant} | {' | '.join(cells)} |")
     return "\n".join(lines)
 

@@ -90,7 +90,7 @@ def test_the_hook_quotes_a_study(hook, tmp_path: Path, monkeypatch: pytest.Monke
     )
     assert "It was 75.0 ± 7.1, +20.0 [−1.1, +41.1]: better." in said
     assert "| a |\n| --- |\n| 1 |" in said
-    assert "| net | se | 0.30 ± 0.07 | 0.12 ± 0.00 |" in said
+    assert "| net | se | 30.0 ± 7.1 | 12.5 ± 0.0 |" in said
     assert (
         "4 runs: 1 backbone(s), 2 combinations of backbone and variant, 2 seeds; 2.0 hours" in said
     )
