@@ -228,7 +228,8 @@ def test_half_precision_is_rounded_once(shapes: list[tuple[int, ...]], dtype: to
     assert y.dtype == dtype
     first, *others = (gate.double() for gate in gates)
     exact = _written_out(x.double(), [first / 2, *others], gamma.double(), times)
-    error = ((y.double() - exact) / exact).abs().max()
+    # A value of x that is 0, as some generators draw in bfloat16, stays 0.
+    error = ((y.double() - exact).abs() / exact.abs().clamp_min(1e-30)).max()
     assert error < 0.6 * torch.finfo(dtype).eps
     grads = torch.autograd.grad(y.double().sum(), [x, gamma, *gates])
     assert [g.dtype for g in grads] == [dtype, torch.float32, *[dtype] * len(gates)]
