@@ -162,7 +162,10 @@ def ratio(row: Row) -> float:
 
 def changes(name: str) -> str:
     """A row a variant: how far attention changes what passes through it, after training."""
-    lines = ["| backbone | variant | change % | without a constant factor % |", "|---|---|---:|---:|"]
+    lines = [
+        "| backbone | variant | change % | without a constant factor % |",
+        "|---|---|---:|---:|",
+    ]
     after = [row for row in read(name, "changes.csv") if row["when"] == "after"]
     for (backbone, variant), rows in by(after, "backbone", "variant").items():
         cells = []
