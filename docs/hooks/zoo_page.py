@@ -96,7 +96,7 @@ def formulas(counted: str, tongue: Language) -> str:
     """Parameters and MACs as formulas."""
     if tongue == "zh":
         for english, chinese in COUNTED_ZH.items():
-            counted = counted.replace(english, chinese)
+            counted = re.sub(english, chinese, counted, flags=re.MULTILINE)
     return counted
 
 

@@ -121,7 +121,13 @@ LIMITS_ZH = {
     "maps": "注意力图",
     "neutral": "中性起点",
 }
-COUNTED_ZH = {"Parameters: ": "参数量：", "MACs: ": "MACs：", ",\nwith ": "，\n其中 ", ", with ": "，其中 "}
+COUNTED_ZH = {
+    r"^Parameters: ": "参数量：",
+    r"^MACs: ": "MACs：",
+    r",\swith ": "，其中 ",
+    r" and (?=\w = )": "，",
+    r"\.(?=\s*$)": "。",
+}
 
 
 @dataclass(frozen=True)
