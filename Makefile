@@ -14,7 +14,8 @@ export DISABLE_MKDOCS_2_WARNING := true
 .DEFAULT_GOAL := help
 COUNT ?= 1000
 SEED ?= 0
-.PHONY: help setup demo test fuzz lint format docs serve site-check bench bench-start bench-blocks bench-memory bench-gates bench-predict bench-train bench-study bench-verdicts bench-gpu test-gpu sweep clean
+VERSIONS ?= versions
+.PHONY: help setup demo test fuzz lint format docs docs-release serve site-check bench bench-start bench-blocks bench-memory bench-gates bench-predict bench-train bench-study bench-verdicts bench-gpu test-gpu sweep clean
 
 help: ## list the commands
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1|\2/p' Makefile | column -t -s '|' 2>/dev/null \
@@ -56,6 +57,9 @@ docs: setup ## build the site into site/
 site-check: docs ## look at the built site in Chromium: console, requests, widths, search, axe-core
 	$(call install,site-check)
 	$(BIN)/python benchmarks/check_site.py
+
+docs-release: docs ## keep the built site under its version in VERSIONS, beside those before
+	$(BIN)/python docs/release.py $(VERSIONS)
 
 serve: setup ## serve the site at http://127.0.0.1:8000 and rebuild it on every change
 	$(BIN)/python -m mkdocs serve

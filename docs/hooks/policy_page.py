@@ -165,7 +165,8 @@ def _drawn(policy: str, name: str) -> tuple[list[str], str] | None:
 def _usage(spec: PolicySpec) -> str:
     given = GIVEN.get(spec.name)
     policy = f"({written(spec.name)}, {json.dumps(given)})" if given else written(spec.name)
-    name = (NETWORKS | OTHERS)[next(iter(places(spec.name)))]
+    *_, last = places(spec.name)
+    name = (NETWORKS | OTHERS)[last]
     wrap = f'attnzoo.wrap(model, policy={policy}, block="se")'
     if not name:
         return f"<!-- skip: next -->\n\n```python\n{wrap}\n```"

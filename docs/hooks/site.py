@@ -136,7 +136,7 @@ def rooms() -> str:
 def file(path: str) -> str:
     """A file of the repository as a block of code."""
     target = ROOT / path
-    language = {".yaml": "yaml", ".py": "python"}[target.suffix]
+    language = {".yaml": "yaml", ".cff": "yaml", ".py": "python"}[target.suffix]
     return f'```{language} title="{path}"\n{target.read_text("utf-8").rstrip()}\n```'
 
 

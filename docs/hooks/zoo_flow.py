@@ -44,8 +44,7 @@ def lanes(text: str) -> list[Lane]:
         if not arrow:
             raise ValueError(f"{line!r} does not say what it gives: end it with ` => NAME`.")
         first, *steps = way.split(" | ")
-        parts = [first, *steps] if "*" not in first else []
-        if not parts:
+        if first.startswith("*"):
             raise ValueError(f"{line!r} begins with a step and not with what goes in.")
         joined = JOINED.split(first)
         result, _, shape = end.partition(" (")
@@ -70,12 +69,11 @@ def _check(found: list[Lane]) -> None:
             raise ValueError(f"no lane before it gives {', '.join(sorted(unknown))}.")
         taken |= set(lane.sources)
         known |= {lane.result, *lane.result.split(", ")}
-    given = {name for lane in found for name in lane.result.split(", ")}
-    idle = given - taken - {name for lane in found if lane.result in taken for name in given}
-    if idle:
-        raise ValueError(f"nothing takes {', '.join(sorted(idle))}.")
     if found[-1].result != "y":
         raise ValueError(f"the last lane gives {found[-1].result}, not y.")
+    idle = [lane.result for lane in found if not taken & {lane.result, *lane.result.split(", ")}]
+    if idle:
+        raise ValueError(f"nothing takes {', '.join(idle)}.")
 
 
 def described(found: list[Lane]) -> str:

@@ -103,15 +103,14 @@ def formulas(counted: str, tongue: Language) -> str:
 def usage(spec: BlockSpec) -> str:
     """How it is put into a network, and what it does to a map."""
     first = next(iter(spec.options.items()), None)
-    given = "" if first is None else f", {first[0]}={written(first[1])}"
-    recipe = f'"{spec.name}"' if first is None else f'("{spec.name}", {{"{first[0]}": {written(first[1])}}})'
+    given = f", {first[0]}={written(first[1])}" if first else ""
     return "\n".join(
         [
             "```python",
             "import attnzoo, torch, torchvision",
             "",
             "model = torchvision.models.resnet18()",
-            f'attnzoo.wrap(model, policy="auto", block={recipe})',
+            f'attnzoo.wrap(model, "auto", "{spec.name}"{given})',
             "",
             f'block = attnzoo.create_block("{spec.name}", 64{given})',
             "assert block(torch.randn(2, 64, 14, 14)).shape == (2, 64, 14, 14)",

@@ -1,17 +1,18 @@
-"""MkDocs hook: llms.txt, the site for programs that read: its English pages, and what each is about.
+"""MkDocs hook: what programs read of the site, `llms.txt` and `CITATION.cff`.
 
-https://llmstxt.org has the format.
+The first names the English pages and what each is about; https://llmstxt.org has the format.
 """
 
 from __future__ import annotations
 
 import re
+import shutil
 from pathlib import Path
 
 from mkdocs.config.defaults import MkDocsConfig
 from mkdocs.structure.nav import Navigation, Section
 from mkdocs.structure.pages import Page
-from shared import language
+from shared import ROOT, language
 
 ABOUT: dict[str, str] = {}
 
@@ -24,15 +25,17 @@ def on_page_content(html: str, page: Page, **_: object) -> None:
 
 
 def on_page_context(context: object, page: Page, config: MkDocsConfig, nav: Navigation) -> None:
-    """Write the file when the home page of the English site is about to be written."""
+    """Write the files when the home page of the English site is about to be written."""
     if not page.is_homepage or language(page.file.src_uri) != "en" or "zh/" in page.url:
         return
     lines = [f"# {config.site_name}", f"> {config.site_description}"]
     for item in nav.items:
         if isinstance(item, Section):
             lines.append(f"## {item.title}\n\n" + "\n".join(_entry(p) for p in _pages(item)))
-    Path(config.site_dir).mkdir(parents=True, exist_ok=True)
-    (Path(config.site_dir) / "llms.txt").write_text("\n\n".join(lines) + "\n", "utf-8")
+    site = Path(config.site_dir)
+    site.mkdir(parents=True, exist_ok=True)
+    (site / "llms.txt").write_text("\n\n".join(lines) + "\n", "utf-8")
+    shutil.copy(ROOT / "CITATION.cff", site)
 
 
 def _pages(section: Section) -> list[Page]:
