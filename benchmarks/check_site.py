@@ -35,7 +35,7 @@ GRAVE = ("serious", "critical")
 LOOK = """() => ({
     over: document.scrollingElement.scrollWidth - innerWidth,
     formulas: document.querySelectorAll(".katex-error").length,
-    raw: [...document.querySelectorAll(".arithmatex")].filter(e => !e.querySelector(".katex")).length,
+    raw: document.querySelectorAll(".arithmatex:not(:has(.katex))").length,
     unnamed: [...document.images].filter(image => !image.alt).length,
 })"""
 AXE = """async () => (await axe.run(document, {resultTypes: ["violations"]})).violations.map(
@@ -119,7 +119,9 @@ def searched(browser: Browser, address: str) -> dict[str, list[str]]:
 
 def main() -> int:
     """Print what is wrong, and return how much of it there is."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawTextHelpFormatter
+    )
     parser.add_argument("pages", nargs="*", default=PAGES, metavar="PAGE")
     parser.add_argument("--site", type=Path, default=SITE)
     parser.add_argument("--shots", type=Path, help="a folder for pictures of the pages")

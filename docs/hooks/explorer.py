@@ -55,7 +55,9 @@ def explorer(tongue: Language) -> str:
         "choose": "1,3,4,5",
     }
     attributes = " ".join(f'data-{key}="{value}"' for key, value in said.items())
-    return f'<div class="explorer" {attributes} markdown>\n\n{table(heads, rows, right=3)}\n\n</div>'
+    return (
+        f'<div class="explorer" {attributes} markdown>\n\n{table(heads, rows, right=3)}\n\n</div>'
+    )
 
 
 def timm_layers(tongue: Language) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import zlib
 from functools import cache
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +29,7 @@ class _UNet(nn.Module):
     def __init__(self) -> None:
         super().__init__()
         widths = (3, 32, 64, 128)
-        pairs = list(zip(widths, widths[1:], strict=False))
+        pairs = list(pairwise(widths))
         self.down = nn.ModuleList(_twice(a, b) for a, b in pairs)
         self.up = nn.ModuleList(nn.ConvTranspose2d(b, a, 2, 2) for a, b in reversed(pairs[1:]))
         self.join = nn.ModuleList(_twice(2 * a, a) for a, _ in reversed(pairs[1:]))

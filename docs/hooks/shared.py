@@ -1,4 +1,4 @@
-"""What the hooks share: where things are, the language of a page, a drawing, a docstring's parts."""
+"""What the hooks share: places, the language of a page, drawings, tables, a docstring's parts."""
 
 from __future__ import annotations
 

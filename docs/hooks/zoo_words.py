@@ -124,7 +124,7 @@ LIMITS_ZH = {
 COUNTED_ZH = {
     r"^Parameters: ": "参数量：",
     r"^MACs: ": "MACs：",
-    r",\swith ": "，其中 ",
+    r",\s+with ": "，其中 ",
     r" and (?=\w = )": "，",
     r"\.(?=\s*$)": "。",
 }

@@ -29,7 +29,6 @@ import zoo_page  # noqa: E402
 import zoo_words  # noqa: E402
 
 
-
 @pytest.fixture(autouse=True, scope="module")
 def _quick_pages() -> Iterator[None]:
     """Pages with what is measured on small maps; `make docs` measures all of it."""

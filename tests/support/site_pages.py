@@ -14,7 +14,17 @@ sys.path.append(str(HOOKS))  # last: its `site` is not Python's
 import generated  # noqa: E402
 from shared import CHINESE, in_language  # noqa: E402
 
-__all__ = ["DOCS", "HOOKS", "PAIRS", "all_pages", "blocks_of", "generated", "headings_of", "pictures_of", "text"]
+__all__ = [
+    "DOCS",
+    "HOOKS",
+    "PAIRS",
+    "all_pages",
+    "blocks_of",
+    "generated",
+    "headings_of",
+    "pictures_of",
+    "text",
+]
 
 #: English pages that have a Chinese one.
 PAIRS = sorted(
@@ -55,5 +65,7 @@ def pictures_of(markdown: str) -> list[str]:
     """What it shows beside text: pictures, drawings, and what is put in when the site is built."""
     markdown = _FENCE.sub("", markdown)
     pictures = re.findall(r"!\[[^\]]*\]\(([^)]+)\)", markdown)
-    comments = re.findall(r"^<!-- (?!skip)([\w-]+(?:: [^|]*?)?)(?: \|.*?)? -->", markdown, re.MULTILINE)
+    comments = re.findall(
+        r"^<!-- (?!skip)([\w-]+(?:: [^|]*?)?)(?: \|.*?)? -->", markdown, re.MULTILINE
+    )
     return [*pictures, *comments, *["figure"] * markdown.count("<figure ")]
