@@ -14,6 +14,7 @@ import argparse
 import functools
 import http.server
 import importlib.util
+import itertools
 import shutil
 import sys
 import threading
@@ -117,6 +118,32 @@ def searched(browser: Browser, address: str) -> dict[str, list[str]]:
     return found
 
 
+def all_views(
+    browser: Browser, address: str, asked: argparse.Namespace, axe: str
+) -> Iterator[tuple[str, list[str]]]:
+    """Every view, and what is wrong with it."""
+    for name in asked.pages:
+        for place in (f"{name}.html", f"zh/{name}.html"):
+            if not (asked.site / place).exists():
+                yield place, ["there is no such page"]
+                continue
+            for width, scheme in itertools.product(WIDTHS, SCHEMES):
+                page, wrong = watched(browser, address, width, scheme)
+                page.goto(address + place)
+                yield f"{place} {width} {scheme}", looked_at(page, wrong, axe)
+                if asked.shots:
+                    title = f"{place[:-5].replace('/', '-')}-{width}-{scheme}.png"
+                    page.screenshot(path=asked.shots / title)
+                page.context.close()
+    for path in sorted([*asked.site.glob("zoo/*.html"), *asked.site.glob("zh/zoo/*.html")]):
+        place = path.relative_to(asked.site).as_posix()
+        page, wrong = watched(browser, address, WIDTHS[0], "light")
+        page.goto(address + place)
+        yield place, looked_at(page, wrong, "")
+        page.context.close()
+    yield from searched(browser, address).items()
+
+
 def main() -> int:
     """Print what is wrong, and return how much of it there is."""
     parser = argparse.ArgumentParser(
@@ -138,36 +165,17 @@ def main() -> int:
         axe = (Path(package.submodule_search_locations[0]) / "axe.min.js").read_text("utf-8")
     else:
         print("axe-core is not looked for: `pip install axe-playwright-python` brings it.")
-    faults: dict[str, list[str]] = {}
+    views = faults = 0
     with sync_playwright() as started, served(asked.site) as address:
         browser = started.chromium.launch(executable_path=chromium, args=FLAGS)
-        for name in asked.pages:
-            for place in (f"{name}.html", f"zh/{name}.html"):
-                if not (asked.site / place).exists():
-                    faults[place] = ["there is no such page"]
-                    continue
-                for width in WIDTHS:
-                    for scheme in SCHEMES:
-                        page, wrong = watched(browser, address, width, scheme)
-                        page.goto(address + place)
-                        faults[f"{place} {width} {scheme}"] = looked_at(page, wrong, axe)
-                        if asked.shots:
-                            title = f"{place[:-5].replace('/', '-')}-{width}-{scheme}.png"
-                            page.screenshot(path=asked.shots / title)
-                        page.context.close()
-        for path in sorted([*asked.site.glob("zoo/*.html"), *asked.site.glob("zh/zoo/*.html")]):
-            page, wrong = watched(browser, address, WIDTHS[0], "light")
-            page.goto(address + path.relative_to(asked.site).as_posix())
-            faults[str(path.relative_to(asked.site))] = looked_at(page, wrong, "")
-            page.context.close()
-        faults |= searched(browser, address)
+        for view, wrong in all_views(browser, address, asked, axe):
+            views += 1
+            faults += len(wrong)
+            for fault in wrong:
+                print(f"{view}: {fault}", flush=True)
         browser.close()
-    for place, wrong in faults.items():
-        for fault in wrong:
-            print(f"{place}: {fault}")
-    count = sum(map(len, faults.values()))
-    print(f"{len(faults)} views, {count} faults")
-    return min(count, 1)
+    print(f"{views} views, {faults} faults")
+    return min(faults, 1)
 
 
 if __name__ == "__main__":

@@ -69,7 +69,7 @@ GIVEN: dict[str, dict[str, Any]] = {
     "match": {"pattern": "features.*", "type": "Conv2d", "every": 3}
 }
 WORDS: dict[str, dict[Language, str]] = {
-    "from": {"en": "from {}", "zh": "来源：{}"},
+    "from": {"en": "Source: {}.", "zh": "来源：{}。"},
     "options": {"en": "Options", "zh": "选项"},
     "option": {"en": "option", "zh": "选项"},
     "default": {"en": "default", "zh": "默认值"},
@@ -166,8 +166,7 @@ def _drawn(policy: str, name: str) -> tuple[list[str], str] | None:
 def _usage(spec: PolicySpec) -> str:
     given = GIVEN.get(spec.name)
     policy = f"({written(spec.name)}, {json.dumps(given)})" if given else written(spec.name)
-    *_, last = places(spec.name)
-    name = (NETWORKS | OTHERS)[last]
+    name = (NETWORKS | OTHERS)[next(iter(places(spec.name)))]
     wrap = f'attnzoo.wrap(model, policy={policy}, block="se")'
     if not name:
         return f"<!-- skip: next -->\n\n```python\n{wrap}\n```"
