@@ -54,8 +54,7 @@ docs: setup ## build the site into site/
 	$(BIN)/python -m mkdocs build --strict
 	@echo "The site: site/index.html"
 
-site-check: docs ## look at the built site in Chromium: console, requests, widths, search, axe-core
-	$(call install,site-check)
+site-check: docs $(VENV)/.installed-site-check ## look at the built site in Chromium, as its readers do
 	$(BIN)/python benchmarks/check_site.py
 
 docs-release: docs ## keep the built site under its version in VERSIONS, beside those before
@@ -120,6 +119,10 @@ $(VENV)/.installed: pyproject.toml | $(BIN)/python
 
 $(VENV)/.installed-bench: pyproject.toml $(VENV)/.installed
 	$(call install,bench)
+	@touch $@
+
+$(VENV)/.installed-site-check: pyproject.toml $(VENV)/.installed
+	$(call install,site-check)
 	@touch $@
 
 # ultralytics asks for the OpenCV that draws windows, which needs a desktop's libraries; the one

@@ -5,7 +5,8 @@
 
 Pages in English and Chinese, 390 and 1280 pixels wide, light and dark: nothing on the console, no
 request that leaves this machine, nothing wider than the screen, no formula that KaTeX does not
-take, no serious finding of axe-core; every block's page once; and the search in both languages.
+take, no serious finding of axe-core; every block's page once; the table of blocks, used by
+keyboard; and the search in both languages.
 """
 
 from __future__ import annotations
@@ -118,6 +119,38 @@ def searched(browser: Browser, address: str) -> dict[str, list[str]]:
     return found
 
 
+def explored(browser: Browser, address: str) -> Iterator[tuple[str, list[str]]]:
+    """What is wrong with the table of blocks, used by keyboard alone."""
+    for place in ("zoo.html", "zh/zoo.html"):
+        page, wrong = watched(browser, address, WIDTHS[-1], "light")
+        page.goto(address + place)
+        shown = page.locator(".explorer tbody tr:visible")
+        all_of_them = shown.count()
+        page.locator(".explorer input").focus()
+        page.keyboard.type("context")
+        if not 0 < shown.count() < all_of_them:
+            wrong.append(f"the filter shows {shown.count()} of {all_of_them}")
+        page.keyboard.press("Control+a")
+        page.keyboard.press("Delete")
+        page.keyboard.press("Tab")
+        page.keyboard.press("ArrowDown")  # the first value of the first list
+        if not 0 < shown.count() < all_of_them:
+            wrong.append(f"the list shows {shown.count()} of {all_of_them}")
+        page.keyboard.press("ArrowUp")
+        head = page.locator(".explorer th").nth(6)
+        head.locator("button").focus()
+        for order in ("ascending", "descending"):
+            page.keyboard.press("Enter")
+            if head.get_attribute("aria-sort") != order:
+                wrong.append(f"not sorted, {order}")
+            cells = page.locator(".explorer tbody td:nth-child(7)").all_inner_texts()
+            numbers = [int(cell.replace(",", "")) for cell in cells]
+            if numbers != sorted(numbers, reverse=order == "descending"):
+                wrong.append(f"sorted wrongly: {numbers}")
+        yield f"{place} by keyboard", wrong
+        page.context.close()
+
+
 def all_views(
     browser: Browser, address: str, asked: argparse.Namespace, axe: str
 ) -> Iterator[tuple[str, list[str]]]:
@@ -141,6 +174,7 @@ def all_views(
         page.goto(address + place)
         yield place, looked_at(page, wrong, "")
         page.context.close()
+    yield from explored(browser, address)
     yield from searched(browser, address).items()
 
 

@@ -52,7 +52,7 @@ def explorer(tongue: Language) -> str:
         "shown": word("shown", tongue),
         "label": word("explorer", tongue),
         # Columns to choose a value of.
-        "choose": "1,3,4,5",
+        "choose": "1,2,3,4,5",
     }
     attributes = " ".join(f'data-{key}="{value}"' for key, value in said.items())
     return (
