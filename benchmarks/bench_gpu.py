@@ -230,7 +230,7 @@ def check(plain: nn.Module, fused: nn.Module, x: Tensor) -> None:
 def with_images(module: Attention, images: int) -> Callable[[Tensor], Tensor]:
     """The operator itself, with so many images in a cut; 0 for what it chooses."""
     weights = [t for layer in module.block.layers() for t in (layer.weight, layer.bias)]
-    return lambda x: gated(x, weights, module.gamma, "local", "max", False, images, False)[0]
+    return lambda x: gated(x, weights, module.gamma, "local", "max", False, images, False, 1.0)[0]
 
 
 def trained(module: nn.Module, gradient: Tensor) -> Callable[[Tensor], None]:

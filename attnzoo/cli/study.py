@@ -180,10 +180,19 @@ def report(
         Path | None,
         Parameter(metavar="DIR", help="Also write every plot as PDF and as SVG.", group=FILES),
     ] = None,
+    publish: Annotated[
+        Path | None,
+        Parameter(
+            metavar="DIR",
+            help="Also copy all that the report rests on, without weights, to be handed on.",
+            group=FILES,
+        ),
+    ] = None,
 ) -> None:
     """Write the report of a study anew, or compare several studies, or runs of `attnzoo train`."""
     files = {"latex": latex, "csv": csv, "json": json, "figures": figures}
     asked = [f"--{name}" for name, path in files.items() if path is not None]
+    asked += [] if publish is None else ["--publish"]
     if not any((place / "study.json").exists() for place in (folder, *others)):
         asked += [] if out is None else ["--out"]
         show_runs([folder, *others], csv, [name for name in asked if name != "--csv"])
@@ -194,10 +203,11 @@ def report(
         if out is not None:
             raise UsageError("--out is for comparisons; a study's report goes into its folder.")
         with working("Writing the report"):
-            from attnzoo.study import export_study, write_report
+            from attnzoo.study import export_study, publish_study, write_report
 
             path = write_report(folder)
             written = export_study(folder, **files) if asked else []
+            written += [] if publish is None else [publish_study(folder, publish)]
         _show_outcome(folder, path)
         for path in written:
             result_console().print(f"Written: {path}", soft_wrap=True)

@@ -29,7 +29,7 @@ def gated(
     ceil: bool,
     images: int,
     keep: bool,
-    scale: float = 1.0,
+    scale: float,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
     """A map times its gates, and the 2×2 pool behind it: `(y, means, channel, spatial, codes)`.
 
@@ -60,7 +60,7 @@ def _(
     ceil: bool,
     images: int,
     keep: bool,
-    scale: float = 1.0,
+    scale: float,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
     (n, c, h, w), wide = x.shape, wide_dtype(x.dtype)
     y, codes = pooled_fakes(x, pool, ceil, keep)
@@ -87,7 +87,7 @@ def gated_backward(
     pool: str,
     ceil: bool,
     images: int,
-    scale: float = 1.0,
+    scale: float,
 ) -> tuple[Tensor, Tensor, list[Tensor]]:
     """Gradients of x, of γ (empty without one) and of the weights, from that of y."""
     from attnzoo.kernels.launch import backward
@@ -111,7 +111,7 @@ def _(
     pool: str,
     ceil: bool,
     images: int,
-    scale: float = 1.0,
+    scale: float,
 ) -> tuple[Tensor, Tensor, list[Tensor]]:
     return (
         torch.empty_like(x, memory_format=memory_format(x)),

@@ -14,6 +14,7 @@ from .numbers import paired_difference as paired_difference
 from .numbers import summarise as summarise
 from .report import SideBySide as SideBySide
 from .report import export_study as export_study
+from .report import publish_study as publish_study
 from .report import runs_in as runs_in
 from .report import side_by_side as side_by_side
 from .report import study_table as study_table

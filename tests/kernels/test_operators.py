@@ -107,7 +107,7 @@ def test_result_and_gradients_against_float64(case: dict) -> None:
     gammas = [group[-1] if case["softened"] else None for group in (leaves, exact)]
     with poisoned():
         y = gated(leaves[0], leaves[1:half], gammas[0], kind, pool, ceil,
-                  case["images"], True)[0]  # fmt: skip
+                  case["images"], True, 1.0)[0]  # fmt: skip
         g = torch.randn(y.shape, device=DEVICE).to(dtype)
         gradients = torch.autograd.grad(y, leaves, g)
     expected = pooled(formula(exact[0], exact[1:half], gammas[1], kind), pool, ceil)
@@ -130,7 +130,7 @@ def test_gradcheck(kind: str, pool: str) -> None:
     gamma = torch.randn(3, dtype=torch.float64, requires_grad=True)
 
     def run(x: Tensor, gamma: Tensor, *w: Tensor) -> Tensor:
-        return gated(x, list(w), gamma, kind, pool, True, 1, True)[0]
+        return gated(x, list(w), gamma, kind, pool, True, 1, True, 1.0)[0]
 
     assert torch.autograd.gradcheck(run, (x, gamma, *tensors), fast_mode=True)
 
@@ -150,7 +150,7 @@ def test_second_derivatives(kind: str, pool: str, softened: bool) -> None:
         first = torch.autograd.grad(y.sin().sum(), leaves, create_graph=True)
         return list(torch.autograd.grad(sum(d.square().sum() for d in first), leaves))
 
-    found = second(gated(x, w, gamma, kind, pool, True, 0, True)[0])
+    found = second(gated(x, w, gamma, kind, pool, True, 0, True, 1.0)[0])
     wanted = second(pooled(formula(x, w, gamma, kind), pool, True))
     for value, target in zip(found, wanted, strict=True):
         torch.testing.assert_close(value, target, rtol=1e-3 if NATIVE else 1e-7, atol=1e-4)
@@ -171,7 +171,7 @@ def test_gamma_zero_gives_what_was_there_bit_for_bit(
         x[0, 3, 2, 2] = special
         w = weights("local", 20, 5, dtype)
         gamma = torch.zeros(20, device=DEVICE)
-        y = gated(x, w, gamma, "local", pool, False, 1, False)[0]
+        y = gated(x, w, gamma, "local", pool, False, 1, False, 1.0)[0]
         expected = pooled(x, pool, False)
         assert torch.equal(y.isnan(), expected.isnan())
         if pool == "mean" and dtype == torch.bfloat16 and not NATIVE:
@@ -187,7 +187,7 @@ def test_of_equal_maxima_the_first_gets_the_gradient() -> None:
     x = torch.randint(2, (1, 2, 8, 7), device=DEVICE).float()
     one, other = x.clone().requires_grad_(), x.clone().requires_grad_()
     gamma = torch.zeros(2, device=DEVICE)
-    y = gated(one, weights("se", 2, 2, torch.float32), gamma, "se", "max", True, 0, True)[0]
+    y = gated(one, weights("se", 2, 2, torch.float32), gamma, "se", "max", True, 0, True, 1.0)[0]
     expected = F.max_pool2d(other, 2, ceil_mode=True)
     y.sum().backward()
     expected.sum().backward()
@@ -200,7 +200,7 @@ def test_cuts_and_runs_give_the_same_bits() -> None:
     w = [t.requires_grad_() for t in weights("local", 18, 3, torch.float32)]
 
     def run(images: int) -> list[Tensor]:
-        y = gated(x, w, None, "local", "mean", False, images, True)[0]
+        y = gated(x, w, None, "local", "mean", False, images, True, 1.0)[0]
         return [y.detach(), torch.autograd.grad(y.square().sum(), x)[0]]
 
     first = run(0)
@@ -226,10 +226,10 @@ def test_operators_keep_the_contract_of_pytorch(kind: str) -> None:
     w = [t.requires_grad_() for t in weights(kind, 6, 2, torch.float32)]
     gamma = torch.randn(6, device=DEVICE, requires_grad=True)
     checks = ("test_schema", "test_autograd_registration", "test_faketensor")
-    torch.library.opcheck(gated, (x, w, gamma, kind, "max", False, 1, True), test_utils=checks)
+    torch.library.opcheck(gated, (x, w, gamma, kind, "max", False, 1, True, 1.0), test_utils=checks)
     with torch.no_grad():
-        y, *kept = gated(x, w, gamma, kind, "max", False, 0, True)
-        arguments = (torch.ones_like(y), x, w, gamma, *kept, kind, "max", False, 0)
+        y, *kept = gated(x, w, gamma, kind, "max", False, 0, True, 1.0)
+        arguments = (torch.ones_like(y), x, w, gamma, *kept, kind, "max", False, 0, 1.0)
         torch.library.opcheck(gated_backward, arguments, test_utils=checks)
 
 
@@ -237,13 +237,28 @@ def test_fakes_have_the_strides_of_the_results() -> None:
     for layout in (torch.contiguous_format, torch.channels_last):
         x = torch.randn(2, 6, 5, 4, device=DEVICE).contiguous(memory_format=layout)
         w, gamma = weights("local", 6, 2, torch.float32), torch.randn(6, device=DEVICE)
-        real = gated(x, w, gamma, "local", "max", True, 0, True)
+        real = gated(x, w, gamma, "local", "max", True, 0, True, 1.0)
         with torch._subclasses.FakeTensorMode() as mode:
             faked = [mode.from_tensor(t) for t in (x, *w, gamma)]
-            fake = gated(faked[0], faked[1:-1], faked[-1], "local", "max", True, 0, True)
+            fake = gated(faked[0], faked[1:-1], faked[-1], "local", "max", True, 0, True, 1.0)
         for one, other in zip(real, fake, strict=True):
             assert (one.shape, one.stride(), one.dtype) == (
                 other.shape,
                 other.stride(),
                 other.dtype,
             )
+
+
+def test_operators_have_no_defaults():
+    """PyTorch before 2.12 hides arguments that have their default from an operator's gradient."""
+    for name in operators():
+        schema = getattr(torch.ops.attnzoo, name).default._schema
+        assert not [one.name for one in schema.arguments if one.has_default_value()], name
+
+
+def operators() -> list[str]:
+    """All operators of the package."""
+    from attnzoo.kernels import energy, gates, operators, statistics  # noqa: F401
+
+    found = torch._C._dispatch_get_all_op_names()
+    return sorted({n.removeprefix("attnzoo::") for n in found if n.startswith("attnzoo::")})

@@ -98,6 +98,10 @@ def without_ties(x: Tensor) -> Tensor:
     """One value of each 2×2 window far above the others, so that rounding picks no other."""
     n, c, h, w = x.shape
     picked = torch.randint(2, (n, c, -(-h // 2), -(-w // 2), 2), device=x.device)
+    if h % 2:  # the last windows have one row
+        picked[:, :, -1, :, 0] = 0
+    if w % 2:
+        picked[:, :, :, -1, 1] = 0
     rows = torch.arange(h, device=x.device).view(-1, 1) % 2
     columns = torch.arange(w, device=x.device).view(1, -1) % 2
     spread = picked.repeat_interleave(2, 2).repeat_interleave(2, 3)[:, :, :h, :w]

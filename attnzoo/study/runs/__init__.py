@@ -22,6 +22,7 @@ from attnzoo.study.runs.ours import FIGURES, STUDY, check_folder, remove, take, 
 from attnzoo.study.runs.processes import Processes, shares_of_gpus
 from attnzoo.study.runs.progress import StudyBars
 from attnzoo.study.runs.record import (
+    METRICS,
     Record,
     is_finished,
     put_damaged_aside,
@@ -34,6 +35,7 @@ from attnzoo.study.runs.writing import write_atomically
 __all__ = [
     "DATA",
     "FIGURES",
+    "METRICS",
     "STUDY",
     "TRACKED",
     "DataRecord",

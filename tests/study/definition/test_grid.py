@@ -43,7 +43,12 @@ def test_the_example_studies_are_right(path: Path) -> None:
 
 def test_the_quickstart_has_the_runs_it_has_time_for() -> None:
     study = load_study("examples/studies/quickstart.yaml")
-    assert [variant.title for variant in study.variants] == ["plain", "auto + local", "auto + se"]
+    assert [variant.title for variant in study.variants] == [
+        "plain",
+        "auto + local",
+        "auto + se",
+        "control: auto + affine",
+    ]
     assert len(study.runs) == 12
 
 

@@ -1,0 +1,219 @@
+"""MkDocs hook: what the pages on studies quote, from the folders in docs/data/studies.
+
+On a line of its own, with NAME a folder there:
+
+<!-- study: NAME | results -->    its table of results, from its report
+<!-- study: NAME | words -->      every comparison in a sentence
+<!-- study: NAME | cost -->       its table of costs
+<!-- study: NAME | file -->       the study file
+<!-- study: NAME | size -->       how many runs, seeds and variants, on what, and how long
+<!-- study: NAME | looks -->      where its attention looks (looks.csv)
+<!-- study: NAME | changes -->    how far its attention opened (changes.csv)
+<!-- study: NAME | insertion -->  accuracy right after insertion (insertion.csv)
+<!-- studies -->                  all studies, with their sizes
+
+Within a line, BACKBONE and VARIANT as the study names them:
+
+<!--= NAME | BACKBONE | VARIANT | top1 -->        mean ± standard deviation, percent
+<!--= NAME | BACKBONE | VARIANT | difference -->  from plain, in points, with its 95% interval
+<!--= NAME | BACKBONE | VARIANT | verdict -->     the verdict on it
+"""
+
+from __future__ import annotations
+
+import csv
+import re
+import statistics
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import cache
+from pathlib import Path
+
+from mkdocs.exceptions import PluginError
+
+STUDIES = Path(__file__).parents[1] / "data" / "studies"
+BLOCK = re.compile(r"^<!-- study: ([\w-]+) \| (\w+) -->$", re.MULTILINE)
+INLINE = re.compile(r"<!--= ([\w-]+) \| ([^|]+?) \| ([^|]+?) \| (\w+) -->")
+SECTIONS = {"results": "## Results", "words": "### In words", "cost": "## Cost beside accuracy"}
+
+Row = Mapping[str, str]
+
+
+def on_page_markdown(markdown: str, **_: object) -> str:
+    """Put what the studies found in place of the comments."""
+    markdown = BLOCK.sub(lambda found: block(found[1], found[2]), markdown)
+    markdown = INLINE.sub(lambda found: value(*found.groups()), markdown)
+    return markdown.replace("<!-- studies -->", all_studies())
+
+
+def names() -> list[str]:
+    """The studies that have results."""
+    return sorted(path.parent.name for path in STUDIES.glob("*/results.csv"))
+
+
+def block(name: str, part: str) -> str:
+    """What stands in place of a comment on a line of its own.
+
+    Raises:
+        PluginError: there is no such study or part.
+    """
+    if name not in names():
+        raise PluginError(f"there is no study {name!r} in docs/data/studies.")
+    if part in SECTIONS:
+        return section(name, SECTIONS[part])
+    parts: dict[str, Callable[[str], str]] = {
+        "file": study_file,
+        "size": size,
+        "looks": looks,
+        "changes": changes,
+        "insertion": insertion,
+    }
+    if part not in parts:
+        raise PluginError(f"{part!r} is no part of a study: {', '.join([*SECTIONS, *parts])}.")
+    return parts[part](name)
+
+
+def section(name: str, heading: str) -> str:
+    """The table or list that comes first under a heading of the study's report."""
+    report = (STUDIES / name / "report.md").read_text("utf-8")
+    _, found, rest = report.partition(f"\n{heading}\n\n")
+    if not found:
+        raise PluginError(f"the report of {name} has no section {heading!r}.")
+    return rest.partition("\n\n")[0]
+
+
+def study_file(name: str) -> str:
+    """The study file as a block of code."""
+    return f"```yaml\n{(STUDIES / name / 'study.yaml').read_text('utf-8').strip()}\n```"
+
+
+def size(name: str) -> str:
+    """How large a study is, in a sentence."""
+    rows = read(name, "results.csv")
+    kinds = len({(row["backbone"], row["variant"]) for row in rows})
+    hours = sum(float(row["seconds"]) for row in rows) / 3600
+    devices = ", ".join(sorted({row["device"] for row in rows}))
+    return (
+        f"{len(rows)} runs: {len({row['backbone'] for row in rows})} backbone(s), {kinds} "
+        f"combinations of backbone and variant, {len({row['seed'] for row in rows})} seeds; "
+        f"{hours:.1f} hours of runs ({devices})."
+    )
+
+
+def all_studies() -> str:
+    """A row a study."""
+    lines = ["| study | backbones | variants | seeds | runs |", "|---|---:|---:|---:|---:|"]
+    total = 0
+    for name in names():
+        rows = read(name, "results.csv")
+        counted = [len({row[key] for row in rows}) for key in ("backbone", "variant", "seed")]
+        total += len(rows)
+        lines.append(f"| {name} | {' | '.join(map(str, counted))} | {len(rows)} |")
+    return "\n".join([*lines, f"| **all** | | | | **{total}** |"])
+
+
+def value(name: str, backbone: str, variant: str, what: str) -> str:
+    """One figure of a study.
+
+    Raises:
+        PluginError: the study has no such variant, or there is no such figure.
+    """
+    if what == "top1":
+        found = [row for row in read(name, "results.csv") if is_that(row, backbone, variant)]
+        tops = [100 * float(row["top1"]) for row in found if row["top1"]]
+        if len(tops) > 1:
+            return f"{statistics.mean(tops):.1f} ± {statistics.stdev(tops):.1f}"
+    for row in read(name, "comparisons.csv"):
+        if is_that(row, backbone, variant) and row["baseline"].startswith("plain"):
+            mean, low, high = (100 * float(row[key]) for key in ("mean", "low", "high"))
+            told = {"difference": f"{mean:+.1f} [{low:+.1f}, {high:+.1f}]"}
+            told["verdict"] = row["verdict"]
+            if what in told:
+                return told[what].replace("-", "−")
+    raise PluginError(f"study {name}: {backbone}, {variant} has no {what!r}.")
+
+
+def is_that(row: Row, backbone: str, variant: str) -> bool:
+    """Whether a row is on this variant of this backbone."""
+    return (row["backbone"], row["variant"]) == (backbone, variant)
+
+
+def looks(name: str) -> str:
+    """A row a block: attention on the object over its share of the area, and pointing."""
+    lines = [
+        "| block | of it | place | inside, before | inside, after | pointing, before "
+        "| pointing, after |",
+        "|---|---|---|---:|---:|---:|---:|",
+    ]
+    places = by(read(name, "looks.csv"), "block", "emitter", "path")
+    for (kind, emitter, path), rows in places.items():
+        cells = []
+        for measure in (ratio, lambda row: float(row["pointing"])):
+            for when in ("before", "after"):
+                cells.append(spread([measure(row) for row in rows if row["when"] == when]))
+        lines.append(f"| {kind} | {emitter} | {path} | {' | '.join(cells)} |")
+    return "\n".join(lines)
+
+
+def ratio(row: Row) -> float:
+    """How much more of the attention lies inside the box than if it were even."""
+    return float(row["inside"]) / float(row["area"])
+
+
+def changes(name: str) -> str:
+    """A row a variant: how far attention changes what passes through it, after training."""
+    lines = ["| backbone | variant | change % | without a constant factor % |", "|---|---|---:|---:|"]
+    after = [row for row in read(name, "changes.csv") if row["when"] == "after"]
+    for (backbone, variant), rows in by(after, "backbone", "variant").items():
+        cells = []
+        for key in ("relative", "deviation"):
+            seeds = by(rows, "seed").values()
+            means = [100 * statistics.mean(float(row[key]) for row in seed) for seed in seeds]
+            cells.append(spread(means, digits=1))
+        lines.append(f"| {backbone} | {variant} | {' | '.join(cells)} |")
+    return "\n".join(lines)
+
+
+def insertion(name: str) -> str:
+    """A row a block and start: top-1 right after it was put into the trained plain network."""
+    lines = [
+        "| backbone | block | start | plain % | right after insertion % |",
+        "|---|---|---|---:|---:|",
+    ]
+    found = by(read(name, "insertion.csv"), "backbone", "block", "start")
+    for key, rows in found.items():
+        cells = [
+            spread([100 * float(row[column]) for row in rows], digits=1)
+            for column in ("plain", "inserted")
+        ]
+        lines.append(f"| {' | '.join(key)} | {' | '.join(cells)} |")
+    return "\n".join(lines)
+
+
+def spread(values: Sequence[float], digits: int = 2) -> str:
+    """Mean ± standard deviation."""
+    if len(values) < 2:
+        return f"{values[0]:.{digits}f}" if values else "–"
+    return f"{statistics.mean(values):.{digits}f} ± {statistics.stdev(values):.{digits}f}"
+
+
+def by(rows: Iterable[Row], *keys: str) -> dict[tuple[str, ...], list[Row]]:
+    """The rows in groups, in the order in which these begin."""
+    groups: dict[tuple[str, ...], list[Row]] = defaultdict(list)
+    for row in rows:
+        groups[tuple(row[key] for key in keys)].append(row)
+    return dict(groups)
+
+
+@cache
+def read(name: str, file: str) -> list[Row]:
+    """The rows of one of a study's tables.
+
+    Raises:
+        PluginError: it does not have that table.
+    """
+    path = STUDIES / name / file
+    if not path.is_file():
+        raise PluginError(f"study {name} has no {file}.")
+    with path.open(newline="", encoding="utf-8") as handle:
+        return list(csv.DictReader(handle))

@@ -1,0 +1,51 @@
+"""A study to hand on: without weights, and with the same report."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from attnzoo.cli import main
+from attnzoo.errors import StudyError
+from attnzoo.study import publish_study, read_folder, run_study, write_report
+from attnzoo.study.runs import write_study
+from attnzoo.train import Watch
+
+SAID = ("results.csv", "comparisons.csv", "report.md")
+
+
+def test_the_copy_gives_the_same_report_and_holds_no_weights(mapped: Path, tmp_path: Path) -> None:
+    report = publish_study(mapped, tmp_path / "copy")
+    assert report == tmp_path / "copy" / "report.html"
+    write_report(mapped)
+    for name in SAID:
+        assert (tmp_path / "copy" / name).read_text() == (mapped / name).read_text(), name
+    assert not list((tmp_path / "copy").rglob("*.safetensors"))
+    assert not list((tmp_path / "copy").rglob("tensorboard"))
+    assert list((tmp_path / "copy").rglob("maps.npz"))
+    study, records = read_folder(tmp_path / "copy")
+    assert len(records) == len(study.runs)
+    assert not [record for record in records if record.damaged]
+    # Its runs count as done.
+    assert not run_study(study, tmp_path / "copy", watch=Watch()).repeated
+
+
+def test_only_finished_studies_and_other_folders(done: Path, tmp_path: Path) -> None:
+    with pytest.raises(StudyError, match="the study's own folder"):
+        publish_study(done, done)
+    (tmp_path / "empty").mkdir()
+    write_study(tmp_path / "empty", read_folder(done)[0])
+    with pytest.raises(StudyError, match="none of the .* runs is finished"):
+        publish_study(tmp_path / "empty", tmp_path / "copy")
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "results.csv").write_text("mine")
+    with pytest.raises(StudyError, match="did not write"):
+        publish_study(done, tmp_path / "mine")
+    assert (tmp_path / "mine" / "results.csv").read_text() == "mine"
+
+
+def test_the_command(done: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["report", str(done), "--publish", str(tmp_path / "copy")]) == 0
+    assert str(tmp_path / "copy" / "report.html") in capsys.readouterr().out.replace("\n", "")
+    assert (tmp_path / "copy" / "study.json").is_file()
