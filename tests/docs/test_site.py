@@ -135,14 +135,14 @@ def test_costs_are_those_of_the_formulas() -> None:
 
 def test_a_study_that_is_published_is_on_the_pages_of_its_blocks(tmp_path, monkeypatch) -> None:
     before = ROOT / "tests" / "data" / "before" / "study"
-    shutil.copytree(before, tmp_path / "starts", ignore=shutil.ignore_patterns("runs"))
+    shutil.copytree(before, tmp_path / "before", ignore=shutil.ignore_patterns("runs"))
     (tmp_path / "empty").mkdir()
     monkeypatch.setattr(zoo_facts, "STUDIES", tmp_path)
     found = zoo_facts.comparisons.__wrapped__()
     assert list(found) == ["cbam"]
     monkeypatch.setattr(zoo_page, "comparisons", lambda: found)
     shown = zoo_page.compared(BLOCKS["cbam"], "en")
-    assert "| starts | `timm/test_resnet` | post-residual + cbam | plain | +0.0 [" in shown
+    assert "| before | `timm/test_resnet` | post-residual + cbam | plain | +0.0 [" in shown
     assert "no evidence |" in shown
     assert "No study" in zoo_page.compared(BLOCKS["se"], "en")
 
