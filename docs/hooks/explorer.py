@@ -29,7 +29,7 @@ def on_page_markdown(markdown: str, page: Page, **_: object) -> str:
 def explorer(tongue: Language) -> str:
     """A table of all blocks; the texts that its script shows are with it."""
     keys = ("block", "kind", "year", "sees", "exports", "neutral", "parameters")
-    heads = [*(word(key, tongue) for key in keys), "MACs", word("kept", tongue)]
+    heads = [*(word(key, tongue) for key in keys), "MMACs", word("kept", tongue)]
     rows = []
     for spec in sorted(BLOCKS, key=lambda spec: list(KINDS).index(spec.kind)):
         found = cost(spec.name, CHANNELS, SIDE)
@@ -42,7 +42,7 @@ def explorer(tongue: Language) -> str:
                 word("yes" if exports(spec) else "with limits", tongue),
                 word("yes" if spec.neutral else "no", tongue),
                 f"{found.parameters:,}",
-                f"{found.macs:,}",
+                f"{found.macs / 1e6:,.2f}",
                 f"{found.kept:.2f}",
             )
         )  # fmt: skip
