@@ -29,7 +29,15 @@ from playwright.sync_api import Browser, Page, sync_playwright
 
 ROOT = Path(__file__).parents[1]
 SITE = ROOT / "site"
-PAGES = ("index", "start", "guides/pretrained", "zoo/cbam", "zoo", "policies/pre-pool", "studies/starts")
+PAGES = (
+    "index",
+    "start",
+    "guides/pretrained",
+    "zoo/cbam",
+    "zoo",
+    "policies/pre-pool",
+    "studies/starts",
+)
 QUERIES = {"index.html": "reduction", "zh/index.html": "缩减"}
 WIDTHS, SCHEMES = (390, 1280), ("light", "dark")
 FLAGS = ["--headless", "--no-sandbox", "--disable-gpu", "--disable-background-networking"]
