@@ -6,7 +6,7 @@
 Pages in English and Chinese, 390 and 1280 pixels wide, light and dark: nothing on the console, no
 request that leaves this machine, nothing wider than the screen, no formula that KaTeX does not
 take, no serious finding of axe-core; every block's page once; the table of blocks, used by
-keyboard; and the search in both languages.
+keyboard; and the search in both languages, with a server and from the folder.
 """
 
 from __future__ import annotations
@@ -184,6 +184,8 @@ def all_views(
         page.context.close()
     yield from explored(browser, address)
     yield from searched(browser, address).items()
+    from_folder = searched(browser, f"{asked.site.resolve().as_uri()}/")
+    yield from ((f"{query}, without a server", wrong) for query, wrong in from_folder.items())
 
 
 def main() -> int:
