@@ -14,7 +14,8 @@ export DISABLE_MKDOCS_2_WARNING := true
 .DEFAULT_GOAL := help
 COUNT ?= 1000
 SEED ?= 0
-.PHONY: help setup demo test fuzz lint format docs serve bench bench-start bench-blocks bench-memory bench-gates bench-predict bench-train bench-study bench-verdicts bench-gpu test-gpu sweep clean
+VERSIONS ?= versions
+.PHONY: help setup demo test fuzz lint format docs docs-release serve site-check bench bench-start bench-blocks bench-memory bench-gates bench-predict bench-train bench-study bench-verdicts bench-gpu test-gpu sweep clean
 
 help: ## list the commands
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1|\2/p' Makefile | column -t -s '|' 2>/dev/null \
@@ -52,6 +53,12 @@ format: setup ## rewrite the code in the house format
 docs: setup ## build the site into site/
 	$(BIN)/python -m mkdocs build --strict
 	@echo "The site: site/index.html"
+
+site-check: docs $(VENV)/.installed-site-check ## look at the built site in Chromium, as its readers do
+	$(BIN)/python benchmarks/check_site.py
+
+docs-release: docs ## keep the built site under its version in VERSIONS, beside those before
+	$(BIN)/python docs/release.py $(VERSIONS)
 
 serve: setup ## serve the site at http://127.0.0.1:8000 and rebuild it on every change
 	$(BIN)/python -m mkdocs serve
@@ -112,6 +119,10 @@ $(VENV)/.installed: pyproject.toml | $(BIN)/python
 
 $(VENV)/.installed-bench: pyproject.toml $(VENV)/.installed
 	$(call install,bench)
+	@touch $@
+
+$(VENV)/.installed-site-check: pyproject.toml $(VENV)/.installed
+	$(call install,site-check)
 	@touch $@
 
 # ultralytics asks for the OpenCV that draws windows, which needs a desktop's libraries; the one

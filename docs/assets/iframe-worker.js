@@ -9,8 +9,10 @@ if (location.protocol === "file:") {
       document.body.append(frame)
       this.inside = frame.contentWindow
       this.inside.postMessage = (data) => this.dispatchEvent(new MessageEvent("message", { data }))
+      // A worker's scripts are beside the worker, not beside the page.
+      const source = new URL(url, location.href)
       this.inside.importScripts = (...urls) =>
-        urls.reduce((before, each) => before.then(() => this.run(each)), Promise.resolve())
+        urls.reduce((before, each) => before.then(() => this.run(new URL(each, source))), Promise.resolve())
       this.ready = this.run(url)
     }
     run(url) {

@@ -9,21 +9,27 @@ import json
 from pathlib import Path
 from typing import Any
 
+from mkdocs.structure.pages import Page
+from shared import Language, language
+
 TABLE = Path(__file__).parents[1] / "data" / "gpu.json"
-MISSING = (
-    "Not measured yet: no GPU was at hand since the kernels were written. They are tested in "
+MISSING: dict[Language, str] = {
+    "en": "Not measured yet: no GPU was at hand since the kernels were written. They are tested in "
     "Triton's interpreter and compiled for an H100, but no figure on a GPU is known. "
-    "`make bench-gpu` measures them, and the tables will stand here."
-)
+    "`make bench-gpu` measures them, and the tables will stand here.",
+    "zh": "尚未测量：内核写成以来手边没有 GPU。它们在 Triton 的解释器中测试过，也为 H100 编译过，"
+    "但还没有任何 GPU 上的数字。`make bench-gpu` 会测量，表格届时显示在这里。",
+}
 Row = dict[str, Any]
 CONTENDERS = ("formula", "compiled", "fused")
 
 
-def on_page_markdown(markdown: str, **_: object) -> str:
+def on_page_markdown(markdown: str, page: Page, **_: object) -> str:
     """Put the tables in place of the comment."""
     if "<!-- gpu -->" not in markdown:
         return markdown
-    found = tables(json.loads(TABLE.read_text("utf-8"))) if TABLE.exists() else MISSING
+    missing = MISSING[language(page.file.src_uri)]
+    found = tables(json.loads(TABLE.read_text("utf-8"))) if TABLE.exists() else missing
     return markdown.replace("<!-- gpu -->", found)
 
 

@@ -2,9 +2,7 @@
 
 In a page, an HTML comment stands for what is put in its place:
 
-    <!-- blocks -->                    the zoo, from the block registry
-    <!-- timm -->                      the layers of timm that are blocks too
-    <!-- policies -->                  the policies, from the policy registry
+    <!-- policies -->                  a table of the policies, from their registry
     <!-- filters -->                   the options that every policy has
     <!-- changelog -->                 CHANGELOG.md
     <!-- file: PATH -->                a file of the repository
@@ -15,7 +13,6 @@ In a page, an HTML comment stands for what is put in its place:
 
 from __future__ import annotations
 
-import inspect
 import io
 import os
 import re
@@ -25,28 +22,27 @@ from contextlib import chdir, redirect_stdout
 from functools import cache
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import get_type_hints
 from unittest import mock
 
-import torch
 from mkdocs.config.defaults import MkDocsConfig
 from mkdocs.exceptions import PluginError
 from mkdocs.structure.pages import Page
-from torch import nn
-from torch.utils.flop_counter import FlopCounterMode
+from mkdocs.utils import get_relative_url
+from policy_page import translated
+from shared import ASSETS, ROOT, Language, anchor, figure, language, table
 
 from attnzoo.cli.app import main
-from attnzoo.cli.catalogue import describe
 from attnzoo.policies.selection import FILTERS
-from attnzoo.registry import BLOCKS, POLICIES, BlockSpec
+from attnzoo.registry import POLICIES
 
-ROOT = Path(__file__).parents[2]
-ASSETS = ROOT / "docs" / "assets"
 DIRECTIVE = re.compile(
-    r"^<!-- (blocks|timm|policies|filters|changelog|rooms|file|drawing|command)(?:: (.+?))? -->$",
+    r"^<!-- (policies|filters|changelog|rooms|file|drawing|command)(?:: (.+?))? -->$",
     re.MULTILINE,
 )
-CHANNELS, SIZE = 256, 56
+WORDS_OF_QUERY = re.compile(
+    r"(for\(let (?P<end>\w+)=(?P<start>\w+)\+1;(?P=end))<"
+    r"((?P<query>\w+)\.length;(?P=end)\+\+\)(?P=query)\.slice\((?P=start),(?P=end)\)in)"
+)
 # In the order of what a model goes through, then of what is done with it.
 ROOMS = (
     *("tracing", "structure", "policies", "surgery", "hosts", "registry", "blocks", "kernels"),
@@ -54,22 +50,14 @@ ROOMS = (
     *("study", "study/definition", "study/runs", "study/numbers", "study/report"),
     *("sweep", "cli", "testing"),
 )
-KINDS = {
-    "channel": "Channel attention",
-    "spatial": "Spatial attention",
-    "both": "Channel and spatial attention",
-    "context": "Context and self-attention",
-    "control": "Controls",
-}
 
 
-def on_page_markdown(markdown: str, **_: object) -> str:
+def on_page_markdown(markdown: str, page: Page, **_: object) -> str:
     """Replace the directives of one page."""
+    tongue = language(page.file.src_uri)
     generators: dict[str, Callable[[str], str]] = {
-        "blocks": lambda _: blocks(),
-        "timm": lambda _: timm_layers(),
-        "policies": lambda _: policies(),
-        "filters": lambda _: filters(),
+        "policies": lambda _: policies(tongue),
+        "filters": lambda _: filters(tongue),
         "changelog": lambda _: changelog(),
         "rooms": lambda _: rooms(),
         "file": file,
@@ -86,7 +74,31 @@ def on_post_page(output: str, page: Page, **_: object) -> str:
         raise PluginError(
             f"{page.file.src_uri} fetches {', '.join(fetched)}; keep a copy in docs/."
         )
-    return output
+    label = {"en": "Search", "zh": "搜索"}["zh" if page.url.startswith("zh/") else "en"]
+    output = output.replace('role="dialog"', f'role="dialog" aria-label="{label}"', 1)
+    # The theme would ask for a sitemap beside each of them; there is one, at the root.
+    output = re.sub(r'\s*<link rel="alternate" [^>]*hreflang[^>]*>', "", output)
+    return with_formulas(output, page) if 'class="arithmatex"' in output else output
+
+
+def with_formulas(output: str, page: Page) -> str:
+    """A page with KaTeX, a third of a megabyte that other pages need not load."""
+    style, script = (
+        get_relative_url(f"assets/katex/katex.min.{ending}", page.url) for ending in ("css", "js")
+    )
+    head = f'<link rel="stylesheet" href="{style}"><script defer src="{script}"></script></head>'
+    return output.replace("</head>", head, 1)
+
+
+def on_post_build(config: MkDocsConfig) -> None:
+    """Let the search find Chinese words that are the whole query.
+
+    The theme's worker looks for the words of the index in a query, but never at one that ends
+    where the query ends: 缩减 was searched for as 缩, which is another word.
+    """
+    for worker in Path(config.site_dir).glob("assets/javascripts/workers/search.*.js"):
+        source = worker.read_text("utf-8")
+        worker.write_text(WORDS_OF_QUERY.sub(r"\1<=\4", source), "utf-8")
 
 
 def on_config(config: MkDocsConfig) -> MkDocsConfig:
@@ -95,103 +107,25 @@ def on_config(config: MkDocsConfig) -> MkDocsConfig:
     return config
 
 
-def blocks() -> str:
-    """A table of all blocks, then a section for each."""
-    kinds = [kind for kind in KINDS if any(spec.kind == kind for spec in BLOCKS)]
-    specs = [spec for kind in kinds for spec in BLOCKS if spec.kind == kind]
-    lines = ["| block | attends over | year | parameters | MACs |", "|---|---|---:|---:|---:|"]
-    for spec in specs:
-        parameters, macs = block_cost(spec.name)
-        lines.append(
-            f"| [`{spec.name}`](#{anchor(spec.name)}) | {spec.kind} | {spec.year or '–'} "
-            f"| {parameters:,} | {macs:,} |"
+def policies(tongue: Language) -> str:
+    """A table of all policies, with a link to the page of each."""
+    heads = {"en": ("policy", "where", "from"), "zh": ("策略", "位置", "来源")}
+    rows = [
+        (
+            f"[`{spec.name}`](policies/{anchor(spec.name)}.md)",
+            translated()[spec.name]["summary"] if tongue == "zh" else spec.summary,
+            spec.source or "–",
         )
-    for kind in kinds:
-        lines += ["", f"## {KINDS[kind]}"]
-        for spec in BLOCKS:
-            if spec.kind == kind:
-                lines += ["", block_section(spec)]
-    return "\n".join(lines)
-
-
-def timm_layers() -> str:
-    """A table of the layers that come from timm, with what each does not keep."""
-    lines = ["| block | layer | attends over | limits |", "|---|---|---|---|"]
-    for name in BLOCKS.names("timm:*"):
-        spec = BLOCKS[name]
-        limits = (f"*{what}*: {why}" for what, why in spec.limits.items() if what != "maps")
-        layer = spec.title.partition(" ")[0]
-        lines.append(f"| `{name}` | `{layer}` | {spec.kind} | {' '.join(limits) or '–'} |")
-    return "\n".join(lines)
-
-
-def block_section(spec: BlockSpec) -> str:
-    """Title, source, formula and options of one block."""
-    parameters, macs = block_cost(spec.name)
-    source = spec.paper
-    if spec.year and str(spec.year) not in source:
-        source += f", {spec.year}"
-    if spec.arxiv:
-        source += f". [arXiv:{spec.arxiv}](https://arxiv.org/abs/{spec.arxiv})"
-    facts = [f"**{spec.title or spec.name}.** {spec.summary}"]
-    if source:
-        facts.append(f"*{source}*")
-    facts.append(
-        f"At C = {CHANNELS}, {SIZE}×{SIZE}: {parameters:,} parameters, {macs:,} MACs."
-        + (" Returns its input unchanged when freshly built." if spec.identity_at_init else "")
-        + (" Has the neutral start." if spec.neutral else "")
-    )
-    if spec.maps:
-        listed = ", ".join(f"`{path}` ({kind})" for path, kind in spec.maps.items())
-        facts.append(f"Attention maps: {listed}.")
-    facts += [f"**Limit ({what}).** {why}" for what, why in spec.limits.items()]
-    facts += [formula(spec), options(spec)]
-    return "\n\n".join([f"### `{spec.name}` {{ #{anchor(spec.name)} }}", *facts])
-
-
-def formula(spec: BlockSpec) -> str:
-    """What the docstring says between its first line and its arguments."""
-    block = spec.factory
-    if not inspect.isclass(block):
-        returned = get_type_hints(block).get("return")
-        block = returned if inspect.isclass(returned) and returned is not nn.Module else block
-    body = inspect.cleandoc(block.__doc__ or "").partition("\n\n")[2]
-    body = re.split(r"^(?:Args|Raises|Example|Attributes):$", body, flags=re.MULTILINE)[0]
-    # Two spaces at the end of a line keep `Parameters: …` and `MACs: …` on lines of their own.
-    ends = re.compile(r"^((?:Parameters|MACs): .*?\.)$", flags=re.MULTILINE | re.DOTALL)
-    return ends.sub(r"\1  ", body.strip("\n"))
-
-
-def policies() -> str:
-    """A table of all policies, then a section for each."""
-    lines = ["| policy | where | from |", "|---|---|---|"]
-    lines += [
-        f"| [`{spec.name}`](#{anchor(spec.name)}) | {spec.summary} | {spec.source or '–'} |"
         for spec in POLICIES
     ]
-    for spec in POLICIES:
-        body = inspect.cleandoc(spec.find.__doc__ or "").partition("\n")[2].partition("\nArgs:")[0]
-        lines += ["", f"## `{spec.name}` {{ #{anchor(spec.name)} }}", "", spec.summary]
-        explained = describe(spec.find)[1]
-        lines += ["", body.strip(), "", options(spec), ""]
-        lines += [f"- `{name}`: {explained[name]}" for name in spec.options if name in explained]
-    return "\n".join(lines)
+    return table(heads[tongue], rows)
 
 
-def filters() -> str:
+def filters(tongue: Language) -> str:
     """A table of the options that every policy has."""
-    rows = [f"| `{name}` | {meaning} |" for name, meaning in FILTERS.items()]
-    return "\n".join(["| filter | keeps |", "|---|---|", *rows])
-
-
-def options(spec: object) -> str:
-    """The options of a block or policy with their defaults, as a line."""
-    defaults = spec.options
-    listed = (
-        f"`{name}`" if value is inspect.Parameter.empty else f"`{name}={value!r}`"
-        for name, value in defaults.items()
-    )
-    return f"Options: {', '.join(listed)}." if defaults else "No options."
+    heads = {"en": ("filter", "keeps"), "zh": ("筛选项", "保留")}
+    meanings = translated()["filters"] if tongue == "zh" else FILTERS
+    return table(heads[tongue], [(f"`{name}`", meanings[name]) for name in FILTERS])
 
 
 def changelog() -> str:
@@ -217,18 +151,14 @@ def rooms() -> str:
 def file(path: str) -> str:
     """A file of the repository as a block of code."""
     target = ROOT / path
-    language = {".yaml": "yaml", ".py": "python"}[target.suffix]
+    language = {".yaml": "yaml", ".cff": "yaml", ".py": "python"}[target.suffix]
     return f'```{language} title="{path}"\n{target.read_text("utf-8").rstrip()}\n```'
 
 
 def drawing(argument: str) -> str:
     """An SVG as part of the page: `NAME | ALT TEXT`."""
     name, _, alt = (part.strip() for part in argument.partition("|"))
-    svg = (ASSETS / f"{name}.svg").read_text("utf-8")
-    # A blank line would end the block of HTML in the middle of the drawing.
-    svg = "\n".join(line for line in svg.splitlines() if line.strip())
-    attributes = f'class="drawing" data-search-exclude role="img" aria-label="{alt}"'
-    return f"<figure {attributes}>\n{svg}\n</figure>"
+    return figure((ASSETS / f"{name}.svg").read_text("utf-8"), alt)
 
 
 @cache
@@ -245,18 +175,3 @@ def command(line: str) -> str:
         raise PluginError(f"{line!r} ended with exit code {code}")
     text = "\n".join(row.rstrip() for row in printed.getvalue().splitlines()).strip("\n")
     return f"```console\n$ {line}\n{text}\n```"
-
-
-@cache
-def block_cost(name: str) -> tuple[int, int]:
-    """Parameters and MACs of a block at its default options."""
-    block = BLOCKS[name].build(CHANNELS).eval()
-    with torch.no_grad(), FlopCounterMode(display=False) as counter:
-        block(torch.randn(1, CHANNELS, SIZE, SIZE))
-    parameters = sum(parameter.numel() for parameter in block.parameters())
-    return parameters, counter.get_total_flops() // 2
-
-
-def anchor(name: str) -> str:
-    """A name as the target of a link."""
-    return re.sub(r"[^a-z0-9]+", "-", name.lower()).strip("-")

@@ -6,14 +6,18 @@ import importlib.util
 import json
 import sys
 from pathlib import Path
-from types import ModuleType
+from types import ModuleType, SimpleNamespace
 
 import kernel_cases
 import pytest
+import site_pages
 import torch
 from places import ROOT
 
-HOOK = ROOT / "docs" / "hooks" / "gpu.py"
+HOOK = site_pages.HOOKS / "gpu.py"
+ENGLISH, CHINESE = (
+    SimpleNamespace(file=SimpleNamespace(src_uri=f"speed{ending}")) for ending in (".md", ".zh.md")
+)
 BENCH = ROOT / "benchmarks" / "bench_gpu.py"
 TIMES = {"plain": 2.0, "compiled": 1.5, "fused": 0.5, "fused, one cut": 0.6, "fused, no pool": 0.8}
 REPORT = {
@@ -68,15 +72,16 @@ def hook(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> ModuleType:
 
 
 def test_without_a_file_nothing_is_claimed(hook: ModuleType) -> None:
-    page = hook.on_page_markdown("a\n\n<!-- gpu -->\n")
+    page = hook.on_page_markdown("a\n\n<!-- gpu -->\n", ENGLISH)
     assert "Not measured yet" in page
     assert "|" not in page
-    assert hook.on_page_markdown("no table here") == "no table here"
+    assert hook.on_page_markdown("no table here", ENGLISH) == "no table here"
+    assert "尚未测量" in hook.on_page_markdown("<!-- gpu -->", CHINESE)
 
 
 def test_a_file_becomes_tables(hook: ModuleType) -> None:
     hook.TABLE.write_text(json.dumps(REPORT), "utf-8")
-    page = hook.on_page_markdown("<!-- gpu -->")
+    page = hook.on_page_markdown("<!-- gpu -->", ENGLISH)
     assert "a GPU, 2026-01-02, torch 2.11, triton 3.6, batch 64, bfloat16" in page
     assert (
         "| 64×224×224 | NCHW | forward | 2.000 (90%) | 1.500 (90%) | 0.500 (90%) | 3.00× |" in page
@@ -115,7 +120,7 @@ def test_what_is_measured_of_a_block_has_its_place(bench: ModuleType, hook: Modu
     hook.TABLE.write_text(
         json.dumps(REPORT | {"sites": rows[:1], "blocks": rows[1:], "cuts": [], "networks": []})
     )
-    page = hook.on_page_markdown("<!-- gpu -->")
+    page = hook.on_page_markdown("<!-- gpu -->", ENGLISH)
     for name in bench.BLOCKS:
         assert f"| `{name}` | 8×6×6 | NCHW | forward | 1.000 (" in page
         assert f"| `{name}` | 8×6×6 | NCHW | forward and backward | 1.000 (" in page
