@@ -36,7 +36,7 @@ def test_only_finished_studies_and_other_folders(done: Path, tmp_path: Path) -> 
         publish_study(done, done)
     (tmp_path / "empty").mkdir()
     write_study(tmp_path / "empty", read_folder(done)[0])
-    with pytest.raises(StudyError, match="none of the .* runs is finished"):
+    with pytest.raises(StudyError, match=r"none of the .* runs is finished"):
         publish_study(tmp_path / "empty", tmp_path / "copy")
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine" / "results.csv").write_text("mine")
