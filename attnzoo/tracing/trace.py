@@ -58,7 +58,7 @@ class Trace:
     altering: frozenset[int] = frozenset()
     _users: dict[int, tuple[int, ...]] = field(default_factory=dict, repr=False)
 
-    @property
+    @cached_property
     def inputs(self) -> tuple[Value, ...]:
         """The tensors that the model was given."""
         return tuple(value for value in self.values if value.op < 0)
