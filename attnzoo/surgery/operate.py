@@ -24,6 +24,7 @@ from attnzoo.hosts import (
     paths_by_module,
     prefixes,
     split,
+    tensors_below,
 )
 from attnzoo.registry import BLOCKS, BlockSpec
 from attnzoo.surgery.changes import Changes
@@ -224,8 +225,7 @@ def _is_settled(
 def _closest_tensor(model: nn.Module, path: str) -> Tensor | None:
     """The first floating-point parameter or buffer of the module at `path`, or of one around it."""
     for prefix in (path, *prefixes(path)):
-        module = get_module(model, prefix)
-        for tensor in itertools.chain(module.parameters(), module.buffers()):
+        for tensor in tensors_below(get_module(model, prefix)):
             if tensor.is_floating_point():
                 return tensor
     return None

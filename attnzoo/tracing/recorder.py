@@ -9,6 +9,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
+import torch
 from torch import Tensor, nn
 
 from attnzoo.tracing.axes import derive_axes
@@ -158,6 +159,7 @@ class Recorder(FastShapes):
         self._stack: list[_OpenCall] = []
         self._users: dict[int, list[int]] = {}
         self._handed = HandingOn()
+        self._unlearning: set[int] = set()
         self._readings = Readings()
         self._flags = OrderedDict([(_OURS, True)])
         for module, path in self._path.items():
@@ -206,6 +208,7 @@ class Recorder(FastShapes):
             children_run=frozenset(self._readings.positions | self._readings.run_over),
             unread=frozenset() if stopped else self._handed.unread(),
             altering=self._handed.altering(),
+            unlearning=frozenset(self._unlearning),
             _users={value: tuple(ops) for value, ops in self._users.items()},
         )
 
@@ -219,6 +222,8 @@ class Recorder(FastShapes):
         takes_tensor = bool(args) and isinstance(args[0], Tensor) and id(args[0]) in ids
         given = list(args) if takes_tensor and len(args) == 1 else self._followed(args)
         inputs = tuple([ids[id(tensor)] for tensor in given])
+        if torch.is_inference_mode_enabled():
+            self._unlearning.add(len(self._calls))
         self._stack.append(
             _OpenCall(len(self._calls), path, given, inputs, takes_tensor, len(self._ops))
         )
