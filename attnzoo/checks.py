@@ -136,11 +136,14 @@ def check_choice(owner: str, option: str, value: Any, allowed: Iterable[Any]) ->
     return value
 
 
-def keyword_options(function: Callable[..., Any], skip: int = 1) -> dict[str, inspect.Parameter]:
-    """The parameters of `function` that a caller names, after the first `skip`."""
-    parameters = list(inspect.signature(function).parameters.values())[skip:]
+def keyword_options(function: Callable[..., Any]) -> dict[str, Any]:
+    """What a caller may name, after the first parameter: name → default.
+
+    `inspect.Parameter.empty` stands where there is no default.
+    """
+    parameters = list(inspect.signature(function).parameters.values())[1:]
     kinds = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
-    return {p.name: p for p in parameters if p.kind in kinds}
+    return {p.name: p.default for p in parameters if p.kind in kinds}
 
 
 def check_keywords(owner: str, given: Mapping[str, object], known: Iterable[str]) -> None:

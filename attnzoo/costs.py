@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from attnzoo.errors import TraceError
 from attnzoo.hosts import Attention, get_module
 from attnzoo.tracing import Count, count, model_dtype, probe, resolve_example, undisturbed
 
@@ -78,7 +79,7 @@ def cost(model: nn.Module, input_size: Any = None) -> Cost:
         input_size: `(C, H, W)`, or any other example `wrap` takes; None for the model's default.
 
     Raises:
-        TraceError: the forward pass failed on that input.
+        TraceError: the forward pass failed on that input, or can't be followed to its end.
         UnsupportedModelError: the model is compiled, scripted, or set up for parallel training.
 
     Example:
@@ -93,7 +94,14 @@ def cost(model: nn.Module, input_size: Any = None) -> Cost:
     if input_size is None and len(trace.inputs) == 1:
         input_size = trace.inputs[0].shape
     args, kwargs = resolve_example(model, input_size)
-    counted = count(model, args, kwargs)
+    try:
+        counted = count(model, args, kwargs)
+    except Exception as error:
+        raise TraceError(
+            f"the cost of {type(model).__name__} can't be counted, since its forward pass can't be "
+            f"followed to its end: {type(error).__name__}: {str(error).partition('. ')[0]}",
+            "Count a part that can be followed: attnzoo.cost(model.backbone, …).",
+        ) from error
     known: dict[tuple[Any, ...], Count] = {}
     sites = []
     for call in trace.calls:

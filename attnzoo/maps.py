@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from attnzoo.errors import NoMapsError, NotWrappedError, OptionError
-from attnzoo.hosts import Attention, check_module
+from attnzoo.hosts import Attention, check_module, modules_by_path
 from attnzoo.registry import BLOCKS, MapKind
 
 __all__ = ["AttentionMap", "attention_maps", "record_maps"]
@@ -105,7 +105,7 @@ def attention_maps(model: nn.Module, *args: Any, **kwargs: Any) -> list[Attentio
         (torch.Size([1, 32, 32]), 0.0)
     """
     check_module(model)
-    modes = [(module, module.training) for module in model.modules()]
+    modes = [(module, module.training) for module in modules_by_path(model).values()]
     with record_maps(model) as maps:
         try:
             for module, _ in modes:
@@ -151,7 +151,7 @@ def record_maps(model: nn.Module) -> Generator[list[AttentionMap]]:
 def _sites(model: nn.Module) -> list[tuple[str, Attention]]:
     """The attention whose blocks declare maps."""
     check_module(model)
-    found = [(path, m) for path, m in model.named_modules() if isinstance(m, Attention)]
+    found = [(path, m) for path, m in modules_by_path(model).items() if isinstance(m, Attention)]
     if not found:
         raise NotWrappedError(
             f"{type(model).__name__} holds no attention that attnzoo put in, so it has no maps. "

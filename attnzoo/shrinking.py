@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from attnzoo.blocks import GatedUnits
 from attnzoo.checks import check_number
 from attnzoo.errors import NotWrappedError, OptionError, UnsupportedModelError
+from attnzoo.hosts import modules_by_path
 from attnzoo.tracing import checked_modules
 
 __all__ = ["ShrinkReport", "ShrunkGate", "shrink", "sparsity_penalty"]
@@ -170,7 +171,7 @@ def _refuse_unsupported(model: nn.Module) -> None:
 
 
 def _gated_units(model: nn.Module) -> dict[str, GatedUnits]:
-    found = {path: m for path, m in model.named_modules() if isinstance(m, GatedUnits)}
+    found = {path: m for path, m in modules_by_path(model).items() if isinstance(m, GatedUnits)}
     if not found:
         raise NotWrappedError(
             f"{type(model).__name__} has no block of learned width. Put some in by "

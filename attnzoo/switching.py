@@ -9,7 +9,7 @@ from torch import nn
 
 from attnzoo.checks import did_you_mean
 from attnzoo.errors import NotWrappedError, UnknownNameError
-from attnzoo.hosts import Attention, check_module
+from attnzoo.hosts import Attention, check_module, paths_by_module
 
 __all__ = ["disabled", "insertions", "switch"]
 
@@ -93,4 +93,4 @@ def disabled(model: nn.Module) -> Generator[nn.Module]:
 
 def _attention_in(model: nn.Module) -> list[Attention]:
     check_module(model)
-    return [module for module in model.modules() if isinstance(module, Attention)]
+    return [module for module in paths_by_module(model) if isinstance(module, Attention)]

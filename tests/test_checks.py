@@ -88,6 +88,4 @@ def test_keyword_options_are_what_a_caller_can_name() -> None:
     def factory(channels, reduction=16, *rest, bias=True, **more):
         pass
 
-    options = keyword_options(factory)
-    assert {name: p.default for name, p in options.items()} == {"reduction": 16, "bias": True}
-    assert list(keyword_options(factory, skip=0)) == ["channels", "reduction", "bias"]
+    assert keyword_options(factory) == {"reduction": 16, "bias": True}

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import pytest
 import torch
 import torchvision
 from torch import nn
 
 import attnzoo
+from attnzoo.errors import TraceError
 
 
 def test_vgg16_has_the_published_figures() -> None:
@@ -65,3 +67,17 @@ def test_the_plan_says_what_the_cost_turns_out_to_be() -> None:
     assert plan.parameters == after.parameters - before.parameters
     assert plan.macs == after.macs - before.macs
     assert plan.activation_bytes == after.activation_bytes - before.activation_bytes
+
+
+def test_what_cannot_be_followed_to_its_end_is_refused() -> None:
+    class Chooses(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.first = nn.Sequential(nn.Conv2d(3, 8, 3), nn.ReLU(), nn.MaxPool2d(2))
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return self.first(x).nonzero()
+
+    model = attnzoo.wrap(Chooses(), "pre-pool", "se", example=(3, 16, 16))
+    with pytest.raises(TraceError, match=r"(?s)cost of Chooses.*to its end.*model\.backbone"):
+        attnzoo.cost(model, (3, 16, 16))

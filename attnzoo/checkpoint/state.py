@@ -8,7 +8,7 @@ from typing import Any
 from torch import nn
 
 from attnzoo.checkpoint.header import What
-from attnzoo.hosts import Attention, PlainNames
+from attnzoo.hosts import Attention, PlainNames, modules_by_path
 
 __all__ = ["first_names", "plain_state"]
 
@@ -18,7 +18,7 @@ def plain_state(model: nn.Module, what: What) -> dict[str, Any]:
     names = PlainNames(model)
     attention = {
         names.plain(f"{path}.{key}"): value
-        for path, module in model.named_modules()
+        for path, module in modules_by_path(model).items()
         if isinstance(module, Attention)
         for key, value in module.state_dict().items()
     }

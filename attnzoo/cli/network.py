@@ -53,9 +53,7 @@ def explained(owner: str) -> Generator[None]:
         ) from error
 
 
-def make_plan(
-    backbone: str, attention: Attention, network: Network, *, strict: bool = False
-) -> Plan:
+def make_plan(backbone: str, attention: Attention, network: Network) -> Plan:
     """What the flags ask for, resolved on the network they name."""
     # Read before the wait: a wrong flag is told at once.
     policies, block_options = attention.policies, attention.block_options
@@ -71,6 +69,6 @@ def make_plan(
                 "local" if attention.block is None else attention.block,
                 start=attention.start or "identity",
                 example=example,
-                strict=strict,
+                strict=network.strict,
                 **block_options,
             )

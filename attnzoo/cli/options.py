@@ -117,6 +117,8 @@ class Network:
     ] = ()
     """Of one image: `224`, `3x224x224` or `3 224 224`. By default the network's own."""
     backbone_option: BackboneOptions = ()
+    strict: Annotated[bool, Parameter(negative="", show_default=False)] = False
+    """Refuse a network whose forward pass cannot be followed to its end."""
 
     @property
     def example(self) -> tuple[int, int, int] | None:

@@ -12,7 +12,6 @@ from attnzoo.cli.network import make_plan
 from attnzoo.cli.options import (
     AS_IT_IS,
     BY_DEFAULT,
-    NETWORK,
     OUTPUT,
     Attention,
     Backbone,
@@ -52,15 +51,6 @@ def plan(
             show_default=False,
         ),
     ] = None,
-    strict: Annotated[
-        bool,
-        Parameter(
-            help="Refuse a network whose forward pass cannot be followed to its end.",
-            group=NETWORK,
-            negative="",
-            show_default=False,
-        ),
-    ] = False,
     json: Json = False,
 ) -> None:
     """Show where a policy puts attention into a network, and why there."""
@@ -68,7 +58,7 @@ def plan(
         raise UsageError(f"--svg {svg}: there is no folder {svg.parent}.")
     if svg is not None:
         check_kind(svg, ".svg")
-    made = make_plan(backbone, attention, network, strict=strict)
+    made = make_plan(backbone, attention, network)
     if svg is not None:
         drawn = made.draw()
         with written_whole(svg) as partial:

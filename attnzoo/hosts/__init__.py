@@ -11,9 +11,11 @@ from attnzoo.hosts.tree import (
     get_module,
     has_attribute,
     join,
+    modules_by_path,
     paths_by_module,
     prefixes,
     split,
+    tensors_below,
     walk,
 )
 
@@ -36,11 +38,13 @@ __all__ = [
     "input_hook",
     "is_sharded",
     "join",
+    "modules_by_path",
     "named",
     "paths_by_module",
     "prefixes",
     "reads_positions",
     "split",
+    "tensors_below",
     "walk",
     "whole",
 ]

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 from torch import nn
 
-from attnzoo.hosts.tree import check_module, join, walk
+from attnzoo.hosts.tree import check_module, join, modules_by_path, walk
 
 __all__ = ["AROUND", "PlainNames", "bare", "named"]
 
@@ -46,7 +46,7 @@ def named(model: nn.Module) -> Iterator[tuple[str, nn.Module]]:
     """`named_modules` of the network itself, as if nothing stood around it or its parts."""
     root = bare(model)
     names = PlainNames(root)
-    for path, module in root.named_modules():
+    for path, module in modules_by_path(root).items():
         if _inside(module) is None:
             yield names.plain(path), module
 
@@ -55,7 +55,7 @@ class PlainNames:
     """Paths and keys of a module tree as they are without what stands around its parts."""
 
     def __init__(self, root: nn.Module) -> None:
-        any_there = any(_inside(module) is not None for module in root.modules())
+        any_there = any(_inside(module) is not None for _, module in walk(root))
         around = ((path, _inside(module)) for path, module in walk(root) if any_there)
         found = [(f"{join(path, name)}.", path) for path, name in around if name is not None]
         self._cuts = sorted(found, key=lambda cut: -len(cut[0]))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from torch import nn
+from torch import Tensor, nn
 
 from attnzoo.errors import SiteError, UnsupportedModelError
 
@@ -13,9 +13,11 @@ __all__ = [
     "get_module",
     "has_attribute",
     "join",
+    "modules_by_path",
     "paths_by_module",
     "prefixes",
     "split",
+    "tensors_below",
     "walk",
 ]
 
@@ -68,6 +70,12 @@ def walk(root: nn.Module, prefix: str = "") -> Iterator[tuple[str, nn.Module]]:
     count = 0
     while ahead:
         path, module, around = ahead.pop()
+        if type(module).__hash__ is None:
+            raise UnsupportedModelError(
+                f"{repr(path) if path else 'the model'} ({type(module).__name__}) has an __eq__ of "
+                f"its own and no __hash__, so that torch cannot list its parameters either. Add to "
+                f"the class: __hash__ = nn.Module.__hash__"
+            )
         if module in seen:
             _check_not_inside_itself(path, module, around)
         seen.add(module)
@@ -105,6 +113,21 @@ def paths_by_module(root: nn.Module) -> dict[nn.Module, tuple[str, ...]]:
     for path, module in walk(root):
         paths.setdefault(module, []).append(path)
     return {module: tuple(known) for module, known in paths.items()}
+
+
+def modules_by_path(root: nn.Module) -> dict[str, nn.Module]:
+    """Every module by its first path.
+
+    As `named_modules`, which a network may have made its own, to hide parts of it say.
+    """
+    return {paths[0]: module for module, paths in paths_by_module(root).items()}
+
+
+def tensors_below(root: nn.Module) -> Iterator[Tensor]:
+    """The parameters of a module and of those in it, then their buffers."""
+    for held in ("_parameters", "_buffers"):
+        for _, module in walk(root):
+            yield from (tensor for tensor in vars(module)[held].values() if tensor is not None)
 
 
 def get_module(root: nn.Module, path: str) -> nn.Module:

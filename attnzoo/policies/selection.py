@@ -12,7 +12,7 @@ from attnzoo.errors import NoSitesError, OptionError, SiteError
 from attnzoo.policies.filters import FILTERS, check_filters, check_filters_on, filtered
 from attnzoo.policies.usable import at_each_call, in_any_round, unless_dead, usable
 from attnzoo.registry import POLICIES
-from attnzoo.structure import parts_called_often
+from attnzoo.structure import OR_SHARED, parts_called_often
 from attnzoo.tracing import Site, Skipped, Trace
 
 __all__ = ["FILTERS", "PolicyCall", "PolicyLike", "Selection", "parse_policies", "select"]
@@ -155,7 +155,7 @@ def _explain(
     else:
         lines.append(f"It has no {POLICIES[name].looks_for} that can take a block.")
         lines += [f"  at {place}" for place in skipped[:8]]
-        lines += _called_often(trace, skipped)
+        lines += _called_often(trace, skipped, "" if call.options.get("shared") else OR_SHARED)
         lines += _other_shapes(trace)
     if trace.stopped:
         lines.append(f"The forward pass could be followed only up to: {trace.stopped}")
@@ -176,11 +176,12 @@ def _other_shapes(trace: Trace) -> list[str]:
     return [f"Its convolutions make {made[0].shape}; blocks take feature maps (N, C, H, W)."]
 
 
-def _called_often(trace: Trace, skipped: Sequence[Skipped]) -> list[str]:
+def _called_often(trace: Trace, skipped: Sequence[Skipped], besides: str) -> list[str]:
     """Parts that run several times, where none of the reasons has said so yet."""
     if any("called" in place.reason for place in skipped):
         return []
-    return [f"  at {path}: {why}" for path, why in list(parts_called_often(trace).items())[:8]]
+    often = list(parts_called_often(trace).items())[:8]
+    return [f"  at {path}: {why}{besides}" for path, why in often]
 
 
 def _others(trace: Trace, tried: str) -> list[str]:

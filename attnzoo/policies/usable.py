@@ -54,7 +54,16 @@ def at_each_call(trace: Trace, found: Site | Skipped) -> Site | Skipped:
 
 
 def unless_dead(trace: Trace, found: Site | Skipped) -> Site | Skipped:
-    """The site, unless nothing depends on the map there: some networks pool what nobody reads."""
-    if isinstance(found, Skipped) or is_read(trace, found):
+    """The site, unless attention there would never learn.
+
+    That is, unless nothing depends on the map there, as some networks pool what nobody reads, or
+    the module runs in inference mode.
+    """
+    if isinstance(found, Skipped):
+        return found
+    if found.call in trace.unlearning:
+        why = "it runs under torch.inference_mode(), through which no gradient flows"
+        return Skipped(found.path, f"{why}: take that off the forward pass, and put it around")
+    if is_read(trace, found):
         return found
     return Skipped(found.path, "nothing that the model returns depends on what it computes")

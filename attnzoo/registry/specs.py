@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from types import MappingProxyType
 from typing import Any, Literal
 
@@ -66,7 +67,11 @@ class BlockSpec:
     @property
     def options(self) -> dict[str, Any]:
         """Option → default value (`inspect.Parameter.empty` where it must be given)."""
-        return {name: p.default for name, p in keyword_options(self.factory).items()}
+        return self._options.copy()
+
+    @cached_property
+    def _options(self) -> dict[str, Any]:
+        return keyword_options(self.factory)
 
     @property
     def summary(self) -> str:
@@ -106,7 +111,7 @@ class PolicySpec:
     @property
     def options(self) -> dict[str, Any]:
         """Option → default value, without the filters that every policy has."""
-        return {name: p.default for name, p in keyword_options(self.find).items()}
+        return keyword_options(self.find)
 
     @property
     def summary(self) -> str:

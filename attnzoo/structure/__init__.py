@@ -1,6 +1,7 @@
 """What a trace shows about the architecture: pure functions of a `Trace`, each computed once."""
 
 from attnzoo.structure.anchors import (
+    OR_SHARED,
     Anchor,
     anchors,
     anchors_at_all_calls,
@@ -33,6 +34,7 @@ from attnzoo.structure.stages import StageEnd, stage_ends
 from attnzoo.structure.trunk import Unit, mixed_values, on_trunk, units
 
 __all__ = [
+    "OR_SHARED",
     "PARTS",
     "Addition",
     "Anchor",

@@ -14,6 +14,7 @@ from attnzoo.structure.trunk import MIXES
 from attnzoo.tracing import Call, Site, Trace, Where
 
 __all__ = [
+    "OR_SHARED",
     "Anchor",
     "anchors",
     "anchors_at_all_calls",
@@ -25,7 +26,8 @@ __all__ = [
 
 #: Stands for "the model returns it" in the set of those who see a value.
 _RETURNED = -1
-_OR_SHARED = ", or let one block act at all of them, shared=True"
+#: Advice besides, where that was not asked for.
+OR_SHARED = ", or let one block act at all of them, shared=True"
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,8 +85,11 @@ def is_read(trace: Trace, site: Site) -> bool:
     return _RETURNED in readers or any(used >> value & 1 for value in made)
 
 
-def called_often(trace: Trace, site: Site) -> str:
-    """Why attention at a place would act at several, and what to do; "" if it would not."""
+def called_often(trace: Trace, site: Site, *, shared: bool = False) -> str:
+    """Why attention at a place would act at several, and what to do; "" if it would not.
+
+    Where `shared` was asked for already, nobody is told to ask for it.
+    """
     own = trace.calls[site.call]
     same = [Anchor(own, "replace")] if site.where == "replace" else anchors(trace, site)
     # Nothing can stand around the model itself, which runs once.
@@ -93,7 +98,7 @@ def called_often(trace: Trace, site: Site) -> str:
     times = trace.times_called[own.path]
     return (
         f"{own.path!r} is called {times} times in one forward pass, and attention there would act "
-        f"at all of them: {_advice(trace, own)}{_OR_SHARED}"
+        f"at all of them: {_advice(trace, own)}{'' if shared else OR_SHARED}"
     )
 
 
@@ -179,7 +184,6 @@ def parts_called_often(trace: Trace) -> dict[str, str]:
         times = trace.times_called[call.path]
         around = (trace.times_called[outer.path] for outer in trace.enclosing(call))
         if mixes and times > 1 and not any(count > 1 for count in around):
-            advice = _advice(trace, call) + _OR_SHARED
-            text = f"it is called {times} times in one forward pass: {advice}"
+            text = f"it is called {times} times in one forward pass: {_advice(trace, call)}"
             found.setdefault(call.path, text)
     return found

@@ -40,18 +40,21 @@ def transitions(trace: Trace) -> tuple[Transition, ...]:
         if op.name == "convolution" and op.groups == 1 and op.weight[0] < op.weight[1]:
             value = op.outputs[0]
             passed = on_trunk(trace, value) or on_way_down(trace, value)
-            leads_on = value in pools or _shrinks(trace, op) or _is_joined_again(trace, value)
-            if passed and leads_on and _from_dense_concatenation(trace, op.inputs[0]):
+            if not passed or not _from_dense_concatenation(trace, op.inputs[0]):
+                continue
+            if value in pools or _shrinks(trace, op) or _is_joined_again(trace, value):
                 found.append(Transition(trace.calls[op.call], pools.get(value)))
     return tuple(found)
 
 
 def _shrinks(trace: Trace, convolution: Op) -> bool:
     """Whether a convolution, or what reads its map, makes it smaller."""
-    given, made = (trace.values[value] for value in (convolution.inputs[0], convolution.outputs[0]))
-    after = (out for user in trace.users(convolution.outputs[0]) for out in trace.ops[user].outputs)
-    maps = [value for value in (made, *(trace.values[out] for out in after)) if value.is_map]
-    return given.is_map and any(value.height * LEVEL_RATIO <= given.height for value in maps)
+    given, made = trace.values[convolution.inputs[0]], convolution.outputs[0]
+    if not given.is_map:
+        return False
+    readers = (trace.ops[user] for user in trace.users(made))
+    maps = (trace.values[value] for value in (made, *(v for op in readers for v in op.outputs)))
+    return any(value.is_map and value.height * LEVEL_RATIO <= given.height for value in maps)
 
 
 def _from_dense_concatenation(trace: Trace, value: int) -> bool:

@@ -38,7 +38,7 @@ def head(trace: Trace) -> Head | None:
     returns, or makes its scores of.
     """
     for call in trace.calls[1:]:
-        levels = _levels(trace, call.inputs)
+        levels = _levels(trace, call.inputs) if len(call.inputs) > 1 else ()
         if len(levels) > 1 and not _hands_on(trace, call, levels) and _fuses_no_more(trace, call):
             return Head((call,), levels)
     repeated: dict[str, list[Call]] = {}

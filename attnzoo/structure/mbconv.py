@@ -101,8 +101,21 @@ def mbconvs(trace: Trace) -> tuple[MBConv, ...]:
 
 def _leads_down(trace: Trace, call: Call) -> bool:
     """Whether nothing coarser has risen into what a module makes, as in a neck and in a head."""
-    risen = risen_values(trace)
-    return not any(risen >> value & 1 for value in call.outputs)
+    risen, spread, sets = risen_values(trace), _spread_pixels(trace), ancestors(trace)
+    return not any(risen >> value & 1 or sets[value] & spread for value in call.outputs)
+
+
+@computed_once
+def _spread_pixels(trace: Trace) -> int:
+    """The maps that upsampling makes of one pixel, as the bits of an int.
+
+    Of a small image that pixel is a neck's coarsest level.
+    """
+    bits = 0
+    for op in trace.ops:
+        if op.name.startswith("upsample") and trace.values[op.inputs[0]].is_point:
+            bits |= 1 << op.outputs[0]
+    return bits
 
 
 def _host(trace: Trace, op: Op) -> Call | None:

@@ -8,6 +8,8 @@ to block (DPN). Such a module is no block of one level.
 
 from __future__ import annotations
 
+from bisect import bisect_left
+
 from attnzoo.structure.graph import computed_once
 from attnzoo.tracing import LEVEL_RATIO, Call, Op, Trace, Value
 
@@ -79,10 +81,24 @@ def _coarsest_inside(trace: Trace, call: Call, than: Value) -> int:
 
     0 where none is of a coarser level than a map.
     """
-    ops = (trace.ops[index] for index in call.ops)
-    wide = (op for op in ops if op.name == "convolution" and max(op.kernel, default=1) > 1)
-    maps = (trace.values[value] for op in wide for value in (op.inputs[0], op.outputs[0]))
-    return min((value.height for value in maps if _is_coarser(value, than)), default=0)
+    ops, heights = _wide_convolutions(trace)
+    within = heights[bisect_left(ops, call.first_op) : bisect_left(ops, call.end_op)]
+    least = min(within, default=0)
+    return least if least * LEVEL_RATIO <= than.height else 0
+
+
+@computed_once
+def _wide_convolutions(trace: Trace) -> tuple[list[int], list[int]]:
+    """Those that see more than a pixel: as operations, and the least height of their two maps."""
+    ops, heights = [], []
+    for op in trace.ops:
+        if op.name == "convolution" and max(op.kernel, default=1) > 1:
+            maps = (trace.values[value] for value in (op.inputs[0], op.outputs[0]))
+            found = [value.height for value in maps if value.is_map and not value.is_point]
+            if found:
+                ops.append(op.index)
+                heights.append(min(found))
+    return ops, heights
 
 
 def _brings_back(trace: Trace, call: Call) -> bool:
@@ -124,6 +140,6 @@ def _beside(trace: Trace, call: Call, possible: list[Call]) -> list[Value]:
 
 def _is_coarser(value: Value | None, than: Value) -> bool:
     """Whether this is a map of more than a pixel, and of a coarser level than another."""
-    if value is None or not value.is_map or value.is_point:
+    if value is None or not value.is_map or value.height * LEVEL_RATIO > than.height:
         return False
-    return value.height * LEVEL_RATIO <= than.height
+    return not value.is_point

@@ -70,7 +70,7 @@ def _first_of_pool(trace: Trace, call: Call) -> Call:
         given, made = trace.input_map(before), trace.output_map(before)
         once = trace.times_called[before.path] == 1 and given is not None and made is not None
         peaks = len(names) == 1 and names[0].startswith("max_pool")
-        if once and peaks and alone and not (given and made and _shrinks(given, made)):
+        if once and peaks and alone and not _shrinks(given, made):
             return before
     return call
 
@@ -107,8 +107,10 @@ def _before_blur(trace: Trace, value: int, host: Call) -> int:
 
 
 def _pools(trace: Trace, call: Call) -> bool:
+    if call.parent < 0 or trace.info(call).has_parameters:
+        return False
     taken, made = trace.input_map(call), _first_map(trace, call)
-    if taken is None or made is None or call.parent < 0 or trace.info(call).has_parameters:
+    if taken is None or made is None:
         return False
     if not _shrinks(taken, made) or _adaptive(trace, call):
         return False

@@ -59,7 +59,7 @@ def fuse(model: nn.Module) -> nn.Module:
         True
     """
     check_module(model)
-    attentions = [module for module in model.modules() if isinstance(module, Attention)]
+    attentions = [module for module in paths_by_module(model) if isinstance(module, Attention)]
     if not attentions:
         raise NotWrappedError(
             f"{type(model).__name__} holds no attention to fuse. Put some in with attnzoo.wrap."
@@ -105,7 +105,7 @@ def unfuse_in(changes: Changes) -> None:
         if isinstance(holder._modules[name], Joined):
             changes.put(holder, name, attention.pool)
             changes.put(attention, "pool", None)
-    for module in changes.root.modules():
+    for module in paths_by_module(changes.root):
         if isinstance(module, Attention) and "_compiled_call_impl" in vars(module):
             changes.drop_attribute(module, "_compiled_call_impl")
 
@@ -115,7 +115,7 @@ def is_fused(model: nn.Module) -> bool:
     return any(
         isinstance(module, Attention)
         and (module.pool is not None or module._compiled_call_impl is not None)
-        for module in model.modules()
+        for module in paths_by_module(model)
     )
 
 

@@ -182,7 +182,7 @@ def _replace(trace: Trace, site: Site) -> Edit | None:
 
 def _why_not(trace: Trace, site: Site) -> str:
     call = trace.calls[site.call]
-    often = called_often(trace, site)
+    often = called_often(trace, site, shared=bool(site.further))
     if often:
         return often + "."
     if call.parent < 0:

@@ -24,6 +24,7 @@ from attnzoo.hosts import (
     paths_by_module,
     prefixes,
     split,
+    tensors_below,
 )
 from attnzoo.registry import BLOCKS, BlockSpec
 from attnzoo.surgery.changes import Changes
@@ -196,18 +197,35 @@ def _settle(
         raise SiteError(
             f"the map at {path!r} holds {dtype}; attention takes floating-point numbers."
         )
-    attention.to(device=None if tensor is None else tensor.device, dtype=dtype)
+    device = None if tensor is None else tensor.device
+    training = get_module(model, path).training
+    if not _is_settled(attention, device, dtype, training):
+        attention.to(device=device, dtype=dtype)
+        attention.train(training)
     around = (get_module(model, prefix) for prefix in (path, *prefixes(path)))
     if any(_is_channels_last(module, formats) for module in around):
         attention.to(memory_format=torch.channels_last)
-    attention.train(get_module(model, path).training)
+
+
+def _is_settled(
+    attention: Attention, device: torch.device | None, dtype: torch.dtype, training: bool
+) -> bool:
+    """Whether nothing is left to do: to go through the modules by `to` and `train` takes longer."""
+    for module in attention.modules():
+        if module.training is not training:
+            return False
+        for tensor in (*module._parameters.values(), *module._buffers.values()):
+            if tensor is None:
+                continue
+            if tensor.dtype not in (dtype, torch.int64) or device not in (None, tensor.device):
+                return False
+    return True
 
 
 def _closest_tensor(model: nn.Module, path: str) -> Tensor | None:
     """The first floating-point parameter or buffer of the module at `path`, or of one around it."""
     for prefix in (path, *prefixes(path)):
-        module = get_module(model, prefix)
-        for tensor in itertools.chain(module.parameters(), module.buffers()):
+        for tensor in tensors_below(get_module(model, prefix)):
             if tensor.is_floating_point():
                 return tensor
     return None

@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from attnzoo.structure import PARTS, Part, part_of, parts_called_often
+from attnzoo.structure import OR_SHARED, PARTS, Part, part_of, parts_called_often
 from attnzoo.surgery.edits import Edit, Mechanism
 from attnzoo.surgery.operate import build_attention, operate
 from attnzoo.surgery.picture import drawn
@@ -146,7 +146,9 @@ class Plan:
         """What of the network could not be looked at, and why."""
         named = {place.path for place in self.skipped}
         often = {p: why for p, why in parts_called_often(self.trace).items() if p not in named}
-        found = [f"{path}: {why}" for path, why in itertools.islice(often.items(), 3)]
+        asked = any(call.options.get("shared") for call in self.recipe.policies)
+        besides = "" if asked else OR_SHARED
+        found = [f"{path}: {why}{besides}" for path, why in itertools.islice(often.items(), 3)]
         if len(often) > 3:
             found.append(f"{len(often) - 3} more parts that run several times")
         if self.trace.stopped:

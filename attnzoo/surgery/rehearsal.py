@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NoReturn
 
 import torch
 from torch import Tensor, nn
@@ -105,6 +105,8 @@ def rehearse(
             if known:
                 return None
             raise
+        finally:
+            stage.leave()
         if known and not stage.went_as_known():
             return None
         return Rehearsal(tuple(map(tuple, stage.maps)), shapes_of(result))
@@ -143,11 +145,26 @@ def _others_of_a_kind(places: Sequence[Place]) -> list[nn.Module]:
     others = []
     for place in places:
         attention = place.attention
-        kind = (tuple(place.layouts), attention.axes, attention.gamma is None)
+        layouts = tuple(map(_what_matters, place.layouts))
+        kind = (layouts, attention.axes, attention.gamma is None)
         if kind in seen and attention.axes == "NCHW":  # others may come laid out otherwise
             others.append(attention)
         seen.add(kind)
     return others
+
+
+def _what_matters(layout: Layout) -> Layout:
+    """A layout without the strides along axes of size one, a batch of one say, which say nothing.
+
+    Half of the channels of a map are as contiguous as another map, and have that stride only.
+    """
+    shape, strides, dtype = layout
+    kept = tuple(step for size, step in zip(shape, strides, strict=False) if size != 1)
+    return shape, kept, dtype
+
+
+def _alike(one: Layout, other: Layout) -> bool:
+    return one == other or _what_matters(one) == _what_matters(other)
 
 
 class _OtherwiseError(Exception):
@@ -188,6 +205,7 @@ class _Stage:
         self.maps: list[list[Shape]] = [[] for _ in places]
         self._done: set[Any] = set()  # kinds of attention that returned what was expected
         self._as_known = True
+        self._played = [*known, *(place.attention for place in places)]
         self._calls = [iter(calls) for calls in known.values()]
         for module, calls in zip(known, self._calls, strict=True):
             vars(module)["forward"] = self._answering(calls)
@@ -198,12 +216,21 @@ class _Stage:
         """Whether all the known calls came, and attention kept the layout of its maps."""
         return self._as_known and all(next(calls, None) is None for calls in self._calls)
 
+    def leave(self) -> None:
+        """Let the modules go, which hold what holds them."""
+        for module in self._played:
+            del vars(module)["forward"]
+
+    def _differs(self) -> NoReturn:
+        """What is known says no more what comes next."""
+        self._as_known = False
+        raise _OtherwiseError
+
     def _answering(self, calls: Iterator[tuple[Layout | None, Layout]]) -> Callable[..., Tensor]:
         def forward(*args: Any, **kwargs: Any) -> Tensor:
             call = next(calls, None)
-            if call is None or (call[0] and layout_of(args[0]) != call[0]):
-                self._as_known = False
-                raise _OtherwiseError
+            if call is None or (call[0] and not _alike(layout_of(args[0]), call[0])):
+                self._differs()
             return tensor_of(call[1])
 
         return forward
@@ -214,8 +241,8 @@ class _Stage:
         def forward(x: Tensor, *base: Tensor) -> Any:
             layout = place.layouts[min(len(maps), len(place.layouts) - 1)]
             maps.append(tuple(x.shape))
-            given = tuple(map(layout_of, (x, *base)))
-            kind = (given, layout, attention.axes, attention.gamma is None)
+            given = tuple(_what_matters(layout_of(tensor)) for tensor in (x, *base))
+            kind = (given, _what_matters(layout), attention.axes, attention.gamma is None)
             if kind in self._done:
                 return tensor_of(layout)
             self._shapes.inside = True
@@ -225,10 +252,10 @@ class _Stage:
                 self._shapes.inside = False
             if isinstance(y, Tensor) and y.dtype != x.dtype:
                 raise TypeError(f"block {attention.name!r} makes {y.dtype} of a map of {x.dtype}")
-            if isinstance(y, Tensor) and layout_of(y) == layout:
+            if isinstance(y, Tensor) and _alike(layout_of(y), layout):
                 self._done.add(kind)
-            else:
-                self._as_known = False
+            elif self._calls:
+                self._differs()
             return y
 
         return forward

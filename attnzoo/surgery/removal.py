@@ -23,6 +23,7 @@ from attnzoo.hosts import (
     attend_output,
     check_module,
     get_module,
+    paths_by_module,
 )
 from attnzoo.surgery.changes import Changes, HookKind
 from attnzoo.surgery.edits import HANDLES
@@ -67,9 +68,9 @@ def unwrap(model: nn.Module, name: str | None = None) -> nn.Module:
         True
     """
     check_module(model)
-    wrapped = [module for module in model.modules() if RECORD in module.__dict__]
+    wrapped = [module for module in paths_by_module(model) if RECORD in module.__dict__]
     if not wrapped:
-        inside = any(isinstance(module, Attention) for module in model.modules())
+        inside = any(isinstance(module, Attention) for module in paths_by_module(model))
         raise NotWrappedError(
             f"{type(model).__name__} holds no attention that attnzoo.wrap put in"
             + (" through it: a module around it was wrapped. Unwrap that one." if inside else ".")
@@ -86,7 +87,11 @@ def unwrap(model: nn.Module, name: str | None = None) -> nn.Module:
     for module in wrapped:
         record: tuple[Operation, ...] = vars(module)[RECORD]
         operations = {op.step: op for op in record if name in (None, op.recipe.name)}
-        there = [m for m in module.modules() if isinstance(m, Attention) and m.step in operations]
+        there = [
+            part
+            for part in paths_by_module(module)
+            if isinstance(part, Attention) and part.step in operations
+        ]
         found.update(dict.fromkeys(there))
         for operation in operations.values():
             _say_what_is_gone(module, operation, there)

@@ -14,42 +14,48 @@ from typing import Any
 __all__ = ["STACKED", "derive_axes"]
 
 #: Operations whose four-axis result is NCHW whatever went in.
-_MAKES_NCHW = (
-    "convolution",
-    "native_batch_norm",
-    "native_group_norm",
-    "max_pool2d_with_indices",
-    "max_pool2d",
-    "avg_pool2d",
-    "_adaptive_avg_pool2d",
-    "adaptive_max_pool2d",
-    "upsample_nearest2d",
-    "upsample_bilinear2d",
-    "upsample_bicubic2d",
-    "pixel_shuffle",
-    "pixel_unshuffle",
+_MAKES_NCHW = frozenset(
+    (
+        "convolution",
+        "native_batch_norm",
+        "native_group_norm",
+        "max_pool2d_with_indices",
+        "max_pool2d",
+        "avg_pool2d",
+        "_adaptive_avg_pool2d",
+        "adaptive_max_pool2d",
+        "upsample_nearest2d",
+        "upsample_bilinear2d",
+        "upsample_bicubic2d",
+        "pixel_shuffle",
+        "pixel_unshuffle",
+    )
 )
 
-_MAKES_NCDHW = (
-    "convolution",
-    "native_batch_norm",
-    "native_group_norm",
-    "max_pool3d_with_indices",
-    "avg_pool3d",
-    "_adaptive_avg_pool3d",
+_MAKES_NCDHW = frozenset(
+    (
+        "convolution",
+        "native_batch_norm",
+        "native_group_norm",
+        "max_pool3d_with_indices",
+        "avg_pool3d",
+        "_adaptive_avg_pool3d",
+    )
 )
 
 #: Of these, what leaves the axes of a sequence what they are: it works on the last two.
-_KEEPS = (
-    "native_batch_norm",
-    "max_pool2d_with_indices",
-    "max_pool2d",
-    "avg_pool2d",
-    "_adaptive_avg_pool2d",
-    "adaptive_max_pool2d",
-    "upsample_nearest2d",
-    "upsample_bilinear2d",
-    "upsample_bicubic2d",
+_KEEPS = frozenset(
+    (
+        "native_batch_norm",
+        "max_pool2d_with_indices",
+        "max_pool2d",
+        "avg_pool2d",
+        "_adaptive_avg_pool2d",
+        "adaptive_max_pool2d",
+        "upsample_nearest2d",
+        "upsample_bilinear2d",
+        "upsample_bicubic2d",
+    )
 )
 
 _MADE = {4: (_MAKES_NCHW, "NCHW"), 5: (_MAKES_NCDHW, "NCDHW")}
@@ -61,7 +67,9 @@ UNSTACKS = ("sum", "mean", "amax", "amin", "max", "min", "select", "squeeze")
 STACKED = "+"
 
 #: Operations after which the axes mean something else, or nothing that can be told.
-_LOSES = ("view", "_unsafe_view", "reshape", "as_strided", "bmm", "expand", "unfold", "im2col")
+_LOSES = frozenset(
+    ("view", "_unsafe_view", "reshape", "as_strided", "bmm", "expand", "unfold", "im2col")
+)
 
 
 def derive_axes(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
@@ -36,9 +36,23 @@ def count(model: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Co
     from torch.utils.flop_counter import FlopCounterMode  # not above: it loads Triton
 
     flops, made = FlopCounterMode(display=False), _Bytes()
+    # Torch's own would hang hooks on the modules of all threads, and ask for named_modules.
+    flops.mod_tracker = cast("Any", _OneModule())
     twin = Twin(model)
     meta_forward(twin.root, args, kwargs, (FastShapes(), flops, made), grad=True)
     return Count(flops.get_total_flops() // 2, made.total)
+
+
+class _OneModule:
+    """All that runs is one module's, for a counter that adds up module by module."""
+
+    parents = frozenset({"Global"})
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(self, *_: object) -> None:
+        pass
 
 
 class _Bytes(TorchDispatchMode):

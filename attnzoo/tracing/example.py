@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from attnzoo.errors import OptionError
+from attnzoo.hosts import tensors_below, walk
 
 __all__ = [
     "default_input_size",
@@ -83,7 +84,7 @@ def default_input_size(model: nn.Module) -> tuple[int, int, int]:
 
 
 def _first_convolution(model: nn.Module) -> nn.Conv2d | nn.Conv3d | None:
-    return next((m for m in model.modules() if isinstance(m, nn.Conv2d | nn.Conv3d)), None)
+    return next((m for _, m in walk(model) if isinstance(m, nn.Conv2d | nn.Conv3d)), None)
 
 
 def published_input_size(model: nn.Module) -> tuple[int, int, int]:
@@ -118,8 +119,8 @@ def _torchvision_size(model: nn.Module) -> tuple[int, int]:
 
 
 def model_dtype(model: nn.Module) -> torch.dtype:
-    """Dtype of the model's first floating-point parameter (else torch's default)."""
-    floating = (p.dtype for p in model.parameters() if p.is_floating_point())
+    """Dtype of the model's first floating-point parameter or buffer, else torch's default."""
+    floating = (tensor.dtype for tensor in tensors_below(model) if tensor.is_floating_point())
     return next(floating, torch.get_default_dtype())
 
 

@@ -4,13 +4,15 @@ Value       a tensor of the forward pass: its shape, its axes, the operation tha
 Op          one operation on values, and the innermost module call in which it ran
 Call        one call of a module: path, class, enclosing call, values in, values out
 ModuleInfo  what is known of the module that was called
+
+Of these a pass makes thousands, and a named tuple takes a fourth of the time that a frozen
+dataclass does.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from functools import cache
-from typing import Literal
+from typing import Literal, NamedTuple
 
 from attnzoo.hosts import prefixes
 from attnzoo.tracing.meta_ops import Layout
@@ -20,8 +22,7 @@ __all__ = ["Call", "Kind", "ModuleInfo", "Op", "Value", "around", "qualname"]
 Kind = Literal["leaf", "sequential", "container", "composite"]
 
 
-@dataclass(frozen=True, slots=True)
-class Value:
+class Value(NamedTuple):
     """A tensor of the forward pass.
 
     Attributes:
@@ -60,8 +61,7 @@ class Value:
         return self.shape[self.axes.index("W")]
 
 
-@dataclass(frozen=True, slots=True)
-class Op:
+class Op(NamedTuple):
     """One operation.
 
     Attributes:
@@ -84,8 +84,7 @@ class Op:
     weight: tuple[int, ...] = ()
 
 
-@dataclass(frozen=True, slots=True)
-class Call:
+class Call(NamedTuple):
     """One call of a module.
 
     Attributes:
@@ -133,8 +132,7 @@ def qualname(cls: type) -> str:
     return f"{cls.__module__}.{cls.__qualname__}"
 
 
-@dataclass(frozen=True, slots=True)
-class ModuleInfo:
+class ModuleInfo(NamedTuple):
     """What the module tree says about one module.
 
     Attributes:

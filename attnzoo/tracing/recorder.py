@@ -9,6 +9,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
+import torch
 from torch import Tensor, nn
 
 from attnzoo.tracing.axes import derive_axes
@@ -22,13 +23,16 @@ from attnzoo.tracing.values import Values
 __all__ = ["Recorder", "shapes_of", "tensors_in"]
 
 _NESTED = (dict, list, tuple)
+_NUMBERS = frozenset({bool, int, float, type(None)})
 
-_POOLS = (
-    "max_pool2d_with_indices",
-    "max_pool2d",
-    "avg_pool2d",
-    "max_pool3d_with_indices",
-    "avg_pool3d",
+_POOLS = frozenset(
+    (
+        "max_pool2d_with_indices",
+        "max_pool2d",
+        "avg_pool2d",
+        "max_pool3d_with_indices",
+        "avg_pool3d",
+    )
 )
 
 
@@ -155,6 +159,7 @@ class Recorder(FastShapes):
         self._stack: list[_OpenCall] = []
         self._users: dict[int, list[int]] = {}
         self._handed = HandingOn()
+        self._unlearning: set[int] = set()
         self._readings = Readings()
         self._flags = OrderedDict([(_OURS, True)])
         for module, path in self._path.items():
@@ -183,6 +188,8 @@ class Recorder(FastShapes):
         self._new_value(tensor, axes, -1)
 
     def finish(self, result: Any, stopped: str = "", ahead: frozenset[str] = frozenset()) -> Trace:
+        self._path.clear()  # modules hold us by their hooks, and are not to wait for the collector
+        self.values.end()
         self._handed.read(tensors_in(result))
         while self._stack:  # calls the forward pass did not come back from
             self._close(self._stack.pop())
@@ -201,6 +208,7 @@ class Recorder(FastShapes):
             children_run=frozenset(self._readings.positions | self._readings.run_over),
             unread=frozenset() if stopped else self._handed.unread(),
             altering=self._handed.altering(),
+            unlearning=frozenset(self._unlearning),
             _users={value: tuple(ops) for value, ops in self._users.items()},
         )
 
@@ -210,9 +218,12 @@ class Recorder(FastShapes):
         path = self._path.get(module)
         if path is None or threading.get_ident() != self._thread:
             return
-        takes_tensor = bool(args) and isinstance(args[0], Tensor) and id(args[0]) in self._ids
-        given = self._followed(args)
-        inputs = tuple(self._ids[id(tensor)] for tensor in given)
+        ids = self._ids
+        takes_tensor = bool(args) and isinstance(args[0], Tensor) and id(args[0]) in ids
+        given = list(args) if takes_tensor and len(args) == 1 else self._followed(args)
+        inputs = tuple([ids[id(tensor)] for tensor in given])
+        if torch.is_inference_mode_enabled():
+            self._unlearning.add(len(self._calls))
         self._stack.append(
             _OpenCall(len(self._calls), path, given, inputs, takes_tensor, len(self._ops))
         )
@@ -221,18 +232,20 @@ class Recorder(FastShapes):
     def _leave(self, module: nn.Module, args: Any, kwargs: Any, output: Any) -> Any:
         if module not in self._path or threading.get_ident() != self._thread:
             return None
-        call = self._stack.pop()
-        self._close(call, self._known((output,)), isinstance(output, Tensor))
-        for tensor, value in zip(call.given, call.inputs, strict=True):
-            if self._ids[id(tensor)] != value:
+        call, ids = self._stack.pop(), self._ids
+        one = isinstance(output, Tensor)
+        value = ids.get(id(output)) if one else None
+        outputs = (value,) if value is not None else () if one else self._known((output,))
+        self._close(call, outputs, one)
+        for tensor, before in zip(call.given, call.inputs, strict=True):
+            if ids[id(tensor)] != before:
                 self._handed.altered(tensor, call.number)
-        return self._returned(output, args, kwargs, call.number)
+        return None if value is None else self._returned(output, value, args, kwargs, call.number)
 
-    def _returned(self, output: Any, args: Any, kwargs: Any, call: int) -> Tensor | None:
+    def _returned(
+        self, output: Tensor, value: int, args: Any, kwargs: Any, call: int
+    ) -> Tensor | None:
         """Another object for a tensor that the call was given and returns, to tell who reads it."""
-        value = self._ids.get(id(output))
-        if value is None or not isinstance(output, Tensor):
-            return None
         for item in (*args, *kwargs.values()):
             if item is output:
                 alias = self._handed.alias(output)
@@ -262,27 +275,29 @@ class Recorder(FastShapes):
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         result = self.run(func, args, kwargs)
-        read = self._followed(args) or (self._followed(kwargs.values()) if kwargs else [])
-        if read:
-            inputs = tuple([self._ids[id(tensor)] for tensor in read])
+        read = self._followed(args)
+        named = self._followed(kwargs.values()) if kwargs else []
+        if read or named:
+            ids = self._ids
+            inputs = tuple([ids[id(tensor)] for tensor in read or named])
             if self._handed.watched:
-                self._handed.read(read)
-                self._handed.read(self._followed(kwargs.values()) if kwargs else ())
+                self._handed.read(read + named)
             self._record(func, args, inputs, result)
         return result
 
     def _record(self, func: Any, args: Any, inputs: tuple[int, ...], result: Any) -> None:
-        if func not in self._names:
+        known = self._names.get(func)
+        if known is None:
             name = func._schema.name.partition("::")[2]
             in_place = name.endswith("_") and not name.startswith("__")
-            self._names[func] = (name.rstrip("_") if in_place else name, in_place)
-        name, in_place = self._names[func]
+            known = self._names[func] = (name.rstrip("_") if in_place else name, in_place)
+        name, in_place = known
         index = len(self._ops)
         values = self._values
         sources = [(values[v].axes, values[v].shape) for v in inputs]
-        made = [result] if isinstance(result, Tensor) else tensors_in(result)
         if name == "native_batch_norm":
-            del made[1:]  # the statistics of a batch
+            result = result[0]  # without the statistics of a batch
+        made = [result] if isinstance(result, Tensor) else tensors_in(result)
         outputs = []
         for tensor in made:
             if not in_place and id(tensor) in self._ids:
@@ -327,7 +342,9 @@ class Recorder(FastShapes):
             if isinstance(item, Tensor):
                 if id(item) in ids:
                     found.append(item)
-            elif isinstance(item, _NESTED) and not _only_numbers(item):
+            elif type(item) in _NUMBERS or not isinstance(item, _NESTED):
+                continue
+            elif not _only_numbers(item):
                 found += [t for t in tensors_in(item) if id(t) in ids]
         return found
 

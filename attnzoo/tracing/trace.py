@@ -40,6 +40,7 @@ class Trace:
         children_run: these, and those that `nn.Sequential.forward` ran over.
         unread: calls that return a tensor they were given, and nobody reads what they return.
         altering: calls that change a tensor they are given, which is read itself afterwards.
+        unlearning: calls under `torch.inference_mode()`, through which no gradient flows.
     """
 
     model: str
@@ -56,9 +57,10 @@ class Trace:
     children_run: frozenset[str] = frozenset()
     unread: frozenset[int] = frozenset()
     altering: frozenset[int] = frozenset()
+    unlearning: frozenset[int] = frozenset()
     _users: dict[int, tuple[int, ...]] = field(default_factory=dict, repr=False)
 
-    @property
+    @cached_property
     def inputs(self) -> tuple[Value, ...]:
         """The tensors that the model was given."""
         return tuple(value for value in self.values if value.op < 0)

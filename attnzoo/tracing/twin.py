@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import operator
 import random
 import weakref
 from collections import OrderedDict, defaultdict, deque
@@ -23,6 +24,7 @@ from torch import Tensor, nn
 
 from attnzoo.tracing import instances
 from attnzoo.tracing.instances import slots, without_finalizer
+from attnzoo.tracing.meta_ops import META, layout_of, tensor_of
 
 __all__ = ["Twin"]
 
@@ -30,6 +32,7 @@ __all__ = ["Twin"]
 _PLAIN = frozenset({bool, int, float, str, type(None), type, torch.dtype, torch.device})
 #: Attributes of every module: what is registered on it, hooks and flags.
 _REGISTERED = frozenset(vars(nn.Module()))
+_PLAIN_TENSORS = frozenset({Tensor, nn.Parameter})
 _TENSORS = frozenset({"_parameters", "_buffers"})
 Copier = Callable[["Twin", Any], Any]
 
@@ -122,14 +125,17 @@ class Twin:
         state = vars(original).copy()
         for name, value in state.items():
             kind = type(value)
-            if kind in _PLAIN or (kind is tuple and _PLAIN.issuperset(map(type, value))):
+            if kind in _PLAIN:
                 continue
             if name in _REGISTERED and not value:
                 state[name] = kind()
             elif name in _TENSORS:
-                state[name] = self._metas(value.copy())
+                held = value.copy().items()
+                state[name] = {key: t if t is None else self._meta(t) for key, t in held}
             elif name == "_modules" and original in self._closed:
                 state[name] = dict.fromkeys(value.copy())
+            elif kind is tuple and _PLAIN.issuperset(map(type, value)):
+                continue
             else:
                 state[name] = self._meta(value) if isinstance(value, Tensor) else self._copy(value)
         state["training"] = False
@@ -137,18 +143,14 @@ class Twin:
         if slots(type(original)):
             self._fill_object(original, copy)
 
-    def _metas(self, tensors: dict[str, Tensor | None]) -> dict[str, Tensor | None]:
-        return {name: t if t is None else self._meta(t) for name, t in tensors.items()}
-
     def _meta(self, tensor: Tensor) -> Tensor:
         meta = self._copies.get(id(tensor))
         if meta is None:
-            if tensor.layout is torch.strided:
-                meta = torch.empty_strided(
-                    tensor.shape, tensor.stride(), dtype=tensor.dtype, device="meta"
-                )
+            plain = type(tensor) in _PLAIN_TENSORS and not tensor.is_meta and tensor.is_contiguous()
+            if plain or tensor.layout is not torch.strided:
+                meta = torch.empty_like(tensor, device=META)
             else:
-                meta = torch.empty_like(tensor, device="meta")
+                meta = tensor_of(layout_of(tensor))
             self._keep(tensor, meta)
         return meta
 
@@ -189,6 +191,10 @@ class Twin:
     def _list(self, original: list[Any]) -> list[Any]:
         copy = list.__new__(type(original))
         self._keep(original, copy)
+        items = original.copy() if type(original) is list else ()
+        if items and _PLAIN.issuperset(map(type, items)):  # most are paddings
+            copy += items
+            return copy
         self._unfilled.append((self._fill_list, original, copy))
         return copy
 
@@ -222,7 +228,7 @@ class Twin:
         self, original: tuple[Any, ...], each: Callable[[Any], Any] | None = None
     ) -> tuple[Any, ...]:
         items = tuple(map(each or self._copy, original))
-        if all(map(_is, items, original)):
+        if all(map(operator.is_, items, original)):
             return original
         kind = type(original)
         copy = items if kind is tuple else tuple.__new__(kind, items)
@@ -352,7 +358,3 @@ def _copier(kind: type) -> Copier | None:
         if issubclass(kind, base):
             return copier
     return Twin._object if instances.is_made_in_python(kind) else None
-
-
-def _is(one: Any, other: Any) -> bool:
-    return one is other

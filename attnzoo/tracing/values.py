@@ -51,6 +51,10 @@ class TooOftenError(RuntimeError):
     """One line asks for values without an end."""
 
 
+def _no_other(meta: Tensor) -> None:
+    """There is no model."""
+
+
 class Values:
     """Answers for tensors on meta, from what made them.
 
@@ -66,7 +70,7 @@ class Values:
 
     def __init__(
         self,
-        real: Callable[[Tensor], Tensor | None] = lambda meta: None,
+        real: Callable[[Tensor], Tensor | None] = _no_other,
         given: Any = (),
         example: Any = None,
     ) -> None:
@@ -100,6 +104,10 @@ class Values:
         result = self._run((func, args, kwargs, None), len(self.steps), known)
         self._asked[line] += 1 + len(known)
         return result
+
+    def end(self) -> None:
+        """The pass is over: let the model go that it was about."""
+        self._real = _no_other
 
     def _look(self) -> None:
         """Read the steps that came since: which made what, and what depends on the input."""

@@ -6,6 +6,7 @@ from torch import nn
 
 from attnzoo.backbones import head_of
 from attnzoo.errors import OptionError
+from attnzoo.hosts import modules_by_path
 from attnzoo.surgery import attention_modules
 from attnzoo.train.recipe import TrainRecipe
 from attnzoo.tuning import freeze, unfreeze
@@ -44,7 +45,7 @@ def path_of(name: str) -> str | None:
 
 def stages(model: nn.Module, recipe: TrainRecipe) -> list[tuple[int, str]]:
     """`unfreeze` in the order of epochs, its paths looked up before anything is trained."""
-    known = dict(model.named_modules())
+    known = modules_by_path(model)
     for path in recipe.unfreeze.values():
         if path != ALL and path not in known:
             unfreeze(model, start=path)  # raises, and names what is near

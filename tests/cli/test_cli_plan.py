@@ -85,6 +85,17 @@ print("imported")
 def tiny(width: int = 8):
     return nn.Sequential(nn.Conv2d(3, width, 3), nn.ReLU(), nn.MaxPool2d(2))
 
+class Chooses(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.first, self.last = tiny(), nn.Linear(1, 2)
+
+    def forward(self, x):
+        return self.last(self.first(x).flatten().nonzero().float())
+
+def chooses():
+    return Chooses()
+
 def computes(width: int = 8):
     model = tiny(width)
     assert model[0].weight.abs().sum().item() > 0, "needs its weights"
@@ -167,3 +178,12 @@ def test_images_that_a_network_does_not_take_are_told_by_the_flag(run):
     assert (code, out) == (1, "")
     assert "Say what an image is: --input-size 3x64x64." in err
     assert "Pass example=" not in err
+
+
+@pytest.mark.parametrize("command", ["plan", "cost"])
+def test_a_network_that_cannot_be_followed_is_refused_where_asked(run, own_networks, command):
+    network = (command, f"{own_networks}:chooses", "--policy", "pre-pool", "--input-size", "32")
+    assert command == "cost" or run(*network)[0] == 0
+    code, out, err = run(*network, "--strict")
+    assert (code, out) == (1, "")
+    assert "strict=True: values decide" in err

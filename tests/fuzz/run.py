@@ -10,6 +10,7 @@ import importlib
 import json
 import os
 import platform
+import subprocess
 import sys
 from pathlib import Path
 from typing import Any
@@ -38,6 +39,7 @@ def main() -> None:
         if before["seed"] == given.seed:
             report = before
     report["torch"], report["python"] = torch.__version__, platform.python_version()
+    build = commit()
     for name in given.names or FUZZERS:
         fuzz = importlib.import_module(name).fuzz
         row = report["fuzzers"].setdefault(name, {"cases": 0, "counts": {}, "found": []})
@@ -49,6 +51,8 @@ def main() -> None:
                 key: row["counts"].get(key, 0) + counts.get(key, 0)
                 for key in sorted({*row["counts"], *counts})
             }
+            builds = row.setdefault("builds", {})  # of which commit how many cases are
+            builds[build] = builds.get(build, 0) + until - row["cases"]
             row["found"] = [*row["found"], *found][:KEPT]
             row["cases"] = until
             partial = given.out.with_name(f".{given.out.name}.partial")
@@ -57,6 +61,12 @@ def main() -> None:
         print(name, row["cases"], row["counts"], flush=True)
     bad = [entry for row in report["fuzzers"].values() for entry in row["found"]]
     sys.exit(bool(bad))
+
+
+def commit() -> str:
+    """The commit of this code, with a + where files differ from it."""
+    git = ["git", "-C", str(HERE), "describe", "--always", "--dirty=+", "--exclude=*"]
+    return subprocess.run(git, capture_output=True, text=True, check=False).stdout.strip()
 
 
 if __name__ == "__main__":

@@ -95,8 +95,9 @@ def test_layers_that_repeat_have_no_part_to_wrap() -> None:
         attnzoo.plan(Steps(), "auto", "se", example=SIZE)
 
 
-def test_separable_convolutions_of_a_neck_and_a_head_are_no_mbconv() -> None:
-    trace = probe(EfficientDet(), SIZE)
+@pytest.mark.parametrize("side", [64, 8])  # of 8 pixels the coarsest level is one
+def test_separable_convolutions_of_a_neck_and_a_head_are_no_mbconv(side: int) -> None:
+    trace = probe(EfficientDet(), (3, side, side))
     assert choose(trace) == "mbconv"
     assert [block.call.path for block in mbconvs(trace)] == ["first"] + [
         f"blocks.{i}" for i in range(5)

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
+import re
+
 import pytest
 import timm
 import torch
@@ -136,17 +139,41 @@ def test_it_is_wrapped_and_learns_there() -> None:
     assert len(attnzoo.attention_modules(model)) == 2
 
 
-#: Ultralytics' networks → inner places of the first block, how many in all.
-YOLO: dict[str, tuple[str, int]] = {
-    "yolov5n": ("model.2.m.0.cv2", 11),
-    "yolov8n": ("model.2.m.0.cv2", 10),
-    "yolov8n-p6": ("model.2.m.0.cv2", 13),
-    "yolov9c": ("model.2.cv2.0.m.0.cv2 model.2.cv3.0.m.0.cv2", 16),
-    "yolov10n": ("model.2.m.0.cv2", 10),
-    "yolo11n": ("model.2.m.0.cv2", 13),
-    "yolo12n": ("model.2.m.0.cv2", 26),
-    "yolo26n": ("model.2.m.0.cv2", 17),
+#: Ultralytics' networks → the places in their blocks, those before a module with `<`.
+YOLO: dict[str, str] = {
+    "yolov5n": "model.2.m.0.cv2 model.4.m.{0,1}.cv2 model.6.m.{0,1,2}.cv2 model.8.m.0.cv2 "
+    "model.{13,17,20,23}.m.0",
+    "yolov8n": "model.2.m.0.cv2 model.{4,6}.m.{0,1}.cv2 model.8.m.0.cv2 model.{12,15,18,21}.m.0",
+    "yolov8n-p6": "model.2.m.0.cv2 model.{4,6}.m.{0,1}.cv2 model.{8,10}.m.0.cv2 "
+    "model.{14,17,20,23,26,29}.m.0",
+    "yolov9c": "model.{2,4,6,8,12,15,18,21}.{cv2,cv3}.0.m.0.cv2",
+    "yolov10n": "model.2.m.0.cv2 model.{4,6}.m.{0,1}.cv2 model.8.m.0.cv2 model.{13,16,19}.m.0 "
+    "model.22.m.0.cv1.4",
+    "yolo11n": "model.{2,4}.m.0.cv2 model.{6,8}.m.0.m.{0,1}.cv2 "
+    "<model.10.m.0.{attn.proj,ffn.1}.act model.{13,16,19}.m.0.cv2 model.22.m.0.m.{0,1}.cv2",
+    "yolo12n": "model.{2,4}.m.0.cv2 <model.{6,8}.m.{0,1}.{0,1}.{attn.proj,mlp.1}.act "
+    "model.{11,14,17,20}.m.0.m.{0,1}.cv2",
+    "yolo26n": "model.{2,4}.m.0.cv2 model.{6,8}.m.0.m.{0,1}.cv2 "
+    "<model.10.m.0.{attn.proj,ffn.1}.act model.{13,16,19}.m.0.m.{0,1}.cv2 model.22.m.0.0.cv2 "
+    "<model.22.m.0.1.{attn.proj,ffn.1}.act",
 }
+
+#: timm's → the depths of their stages, and what stands behind a block's last convolution.
+CSP: dict[str, tuple[tuple[int, ...], str]] = {
+    "cspresnet50": ((3, 3, 5, 2), "attn3"),
+    "cspresnext50": ((3, 3, 5, 2), "attn3"),
+    "cspdarknet53": ((1, 2, 8, 8, 4), "drop_path"),
+    "cs3darknet_m": ((2, 4, 6, 2), "drop_path"),
+}
+
+
+def _expanded(text: str) -> str:
+    """`a.{0,1}` → `a.0 a.1`."""
+    words = []
+    for word in text.split():
+        parts = [part.split(",") for part in re.split(r"[{}]", word)]
+        words += ["".join(chosen) for chosen in itertools.product(*parts)]
+    return " ".join(words)
 
 
 @pytest.mark.no_cover
@@ -154,28 +181,28 @@ YOLO: dict[str, tuple[str, int]] = {
 def test_places_in_the_blocks_of_yolo(name: str) -> None:
     with others_left_alone():
         from ultralytics.nn.tasks import DetectionModel
-    found = _places(probe(DetectionModel(f"{name}.yaml", nc=3, verbose=False), SIZE)).split()
-    first, count = YOLO[name]
-    assert len(found) == count
-    assert found[: len(first.split())] == first.split()
-    if name == "yolov8n":
-        trunk = ["model.2.m.0", "model.4.m.0", "model.4.m.1", "model.6.m.0", "model.6.m.1"]
-        inner = [f"{path}.cv2" for path in (*trunk, "model.8.m.0")]
-        assert found == inner + [f"model.{i}.m.0" for i in (12, 15, 18, 21)]
+    model = DetectionModel(f"{name}.yaml", nc=3, verbose=False)
+    assert _places(probe(model, SIZE)) == _expanded(YOLO[name])
+
+
+@pytest.mark.no_cover
+@pytest.mark.parametrize("name", CSP)
+def test_places_in_the_blocks_of_timms_csp_networks(name: str) -> None:
+    depths, last = CSP[name]
+    with torch.device("meta"):
+        trace = probe(timm.create_model(name), SIZE)
+    blocks = [(stage, block) for stage, depth in enumerate(depths) for block in range(depth)]
+    expected = [f"<stages.{stage}.blocks.{block}.{last}" for stage, block in blocks]
+    assert _places(trace) == " ".join(expected)
 
 
 @pytest.mark.no_cover
 @pytest.mark.parametrize(
-    ("name", "count"),
-    [("cspresnet50", 13), ("cs3darknet_m", 14), ("cspdarknet53", 23), ("cspresnext50", 13)],
+    "name", ["densenet121", "ghostnet_100", "inception_v3", "shufflenet_v2_x1_0"]
 )
-def test_places_in_the_blocks_of_timms_csp_networks(name: str, count: int) -> None:
+def test_networks_of_other_blocks_have_none(name: str) -> None:
+    if name not in timm.list_models():
+        pytest.skip(f"this timm has no {name}")
     with torch.device("meta"):
-        trace = probe(timm.create_model(name), SIZE)
-    found = _places(trace).split()
-    assert len(found) == count
-    assert all(".blocks." in path for path in found)
-    for other in ("densenet121", "ghostnet_100", "inception_v3", "shufflenet_v2_x1_0"):
-        if other in timm.list_models():
-            with torch.device("meta"):
-                assert _places(probe(timm.create_model(other), (3, 128, 128))) == ""
+        trace = probe(timm.create_model(name), (3, 128, 128))
+    assert _places(trace) == ""

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from zoo import Residual, same_bits, snapshot
 
 import attnzoo
-from attnzoo.errors import OptionError, SiteError
+from attnzoo.errors import NoSitesError, OptionError, SiteError
 from attnzoo.hosts import Attention
 
 IMAGE = (3, 32, 32)
@@ -116,3 +116,24 @@ class _Sums(nn.Module):
 def test_it_is_yes_or_no() -> None:
     with pytest.raises(OptionError, match="shared"):
         attnzoo.plan(Detector(), ("auto", {"shared": "yes"}), example=SIZE)
+
+
+class _Repeated(nn.Module):
+    """Nothing pools in what runs three times."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.step = nn.Sequential(nn.Conv2d(3, 3, 3, padding=1), nn.ReLU())
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.step(self.step(self.step(x)))
+
+
+def test_who_shares_is_not_told_to() -> None:
+    told = {}
+    for shared in (False, True):
+        with pytest.raises(NoSitesError) as error:
+            attnzoo.plan(_Repeated(), "pre-pool", "se", example=SIZE, shared=shared)
+        told[shared] = str(error.value)
+    assert "is called 3 times" in told[True]
+    assert ["shared=True" in told[shared].partition("\n")[2] for shared in told] == [True, False]

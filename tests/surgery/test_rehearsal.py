@@ -153,6 +153,27 @@ def test_a_plan_is_rehearsed_whole_because_the_model_may_have_changed(
     assert _RAN == {"features.0": 1, "features.3": 1}
 
 
+class _Split(nn.Module):
+    """Residual blocks on half of the channels, as in C2f: the half strides as the whole does."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(3, 8, 3, padding=1)
+        self.blocks = nn.ModuleList(Residual(4) for _ in range(2))
+        self.join = nn.Conv2d(16, 4, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        parts = list(self.conv(x).chunk(2, 1))
+        for block in self.blocks:
+            parts.append(block(parts[-1]))
+        return self.join(torch.cat(parts, 1)).mean((2, 3))
+
+
+def test_half_of_a_map_is_laid_out_as_a_map(rehearsals: list[bool]) -> None:
+    attnzoo.wrap(_Split(), "post-residual", "se", example=SIZE)
+    assert rehearsals == [True]
+
+
 class _Striding(nn.Module):
     """Keeps the shape, and lays the map out with its channels last."""
 

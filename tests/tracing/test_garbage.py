@@ -44,3 +44,16 @@ def test_wrap_leaves_nothing_for_it() -> None:
     gc.collect()
     attnzoo.unwrap(attnzoo.wrap(model, "pre-pool", example=(3, 64, 64)))
     assert gc.collect() == 0
+
+
+def test_verbs_leave_nothing_to_the_collector() -> None:
+    """The twin of a network is gone with the verb, and not when the collector next looks."""
+    model = torchvision.models.resnet18()
+    attnzoo.wrap(model, "post-residual", "se", name="before")  # fills what is kept for later
+    attnzoo.plan(model, "pre-pool", "se")
+    gc.collect()
+    gc.disable()
+    attnzoo.plan(model, "pre-pool", "se")
+    assert gc.collect() == 0
+    attnzoo.wrap(model, "pre-pool", "se")
+    assert gc.collect() == 0
