@@ -5,7 +5,7 @@ from attnzoo.hosts.attention import Attended, Attention, Replaced, Start
 from attnzoo.hosts.hooks import attend_first_input, attend_input, attend_output, input_hook
 from attnzoo.hosts.shards import cut_like, is_sharded, whole
 from attnzoo.hosts.slots import SLOTS
-from attnzoo.hosts.source import reads_positions
+from attnzoo.hosts.source import REBUILDING, reads_positions, rebuilds, run_otherwise
 from attnzoo.hosts.tree import (
     check_module,
     get_module,
@@ -19,6 +19,7 @@ from attnzoo.hosts.tree import (
 
 __all__ = [
     "AROUND",
+    "REBUILDING",
     "SLOTS",
     "Attended",
     "Attention",
@@ -40,6 +41,8 @@ __all__ = [
     "paths_by_module",
     "prefixes",
     "reads_positions",
+    "rebuilds",
+    "run_otherwise",
     "split",
     "walk",
     "whole",
