@@ -1,5 +1,6 @@
 from . import backbones as backbones
 from . import blocks as blocks
+from . import deploy as deploy
 from . import errors as errors
 from . import reference as reference
 from . import registry as registry
@@ -14,6 +15,8 @@ from .checkpoint import load as load
 from .checkpoint import save as save
 from .costs import Cost as Cost
 from .costs import cost as cost
+from .deploy import Export as Export
+from .deploy import export as export
 from .maps import AttentionMap as AttentionMap
 from .maps import attention_maps as attention_maps
 from .maps import record_maps as record_maps

@@ -2,6 +2,7 @@
 
 from attnzoo.hosts.around import AROUND, PlainNames, bare, named
 from attnzoo.hosts.attention import Attended, Attention, Replaced, Start
+from attnzoo.hosts.graphs import warn_of_graphs
 from attnzoo.hosts.hooks import attend_first_input, attend_input, attend_output, input_hook
 from attnzoo.hosts.shards import cut_like, is_sharded, whole
 from attnzoo.hosts.slots import SLOTS
@@ -45,5 +46,6 @@ __all__ = [
     "run_otherwise",
     "split",
     "walk",
+    "warn_of_graphs",
     "whole",
 ]
