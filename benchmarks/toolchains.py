@@ -36,7 +36,7 @@ from attnzoo.hosts import Attention
 from attnzoo.registry import BLOCKS
 
 RIGHT = 1e-4
-SIZE = (1, 3, 64, 64)
+SIZE = (3, 64, 64)
 MECHANISMS = {"slot": "slot.bn2", "insert": "insert.act", "hook": "hook", "wrap": "wrap"}
 FIELDS = ("block", "tool", "mechanism", "outcome", "difference", "free", "delegates", "detail")
 TOOLS = {
@@ -92,7 +92,7 @@ def network(block: str, mechanisms: Sequence[str]) -> nn.Module:
     with torch.no_grad():
         if block != "(plain)":
             where = ("match", {"pattern": [MECHANISMS[name] for name in mechanisms]})
-            attnzoo.wrap(model, where, block, example=SIZE[1:])
+            attnzoo.wrap(model, where, block, example=SIZE)
             found = [edit for edit in _mechanisms(model)]
             assert sorted(found) == sorted(mechanisms), found
         for module in model.modules():
@@ -132,6 +132,11 @@ def opencv(subject: Subject, path: Path, free: Any, *, classic: bool = False) ->
     return run
 
 
+def images(tool: str) -> Tensor:
+    """Two of them; ncnn takes one."""
+    return torch.randn(1 if tool == "ncnn" else 2, *SIZE, generator=torch.Generator().manual_seed(2))
+
+
 def writer(tool: str) -> tuple[Callable[..., Any], str]:
     if tool.startswith("opencv"):
         return (lambda *args: opencv(*args, classic=tool.endswith("classic"))), ".onnx"
@@ -152,7 +157,7 @@ def tried(subject: Subject, free: Sequence[str]) -> list[tuple[Tensor, ...]]:
 def outcome(tool: str, block: str, mechanisms: Sequence[str]) -> dict[str, Any]:
     """One conversion, with as much left free as the tool takes."""
     write, suffix = writer(tool)
-    subject = subject_of(network(block, mechanisms), torch.randn(SIZE))
+    subject = subject_of(network(block, mechanisms), images(tool))
     row: dict[str, Any] = {"outcome": "refused", "difference": "", "free": "", "detail": ""}
     for free in subject.ways():
         with tempfile.TemporaryDirectory() as folder, torch.no_grad():
@@ -190,7 +195,7 @@ def rows_of(tool: str, block: str) -> Iterator[dict[str, Any]]:
     row = {"block": block, "tool": tool, "mechanism": "all"} | outcome(tool, block, every)
     if tool == "executorch" and row["outcome"] == "right":
         with torch.no_grad():
-            row["delegates"] = delegates(subject_of(network(block, every), torch.randn(SIZE)))
+            row["delegates"] = delegates(subject_of(network(block, every), images(tool)))
     yield row
     if row["outcome"] in ("wrong", "refused") and block != "(plain)":
         alone = [outcome(tool, block, [name]) for name in every]

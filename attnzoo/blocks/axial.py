@@ -44,13 +44,14 @@ class ColumnAttention(nn.Module):
         query, key, value = (
             wide(saturate(t)).unflatten(1, (self.heads, -1)).permute(0, 1, 3, 4, 2) for t in tensors
         )
-        by_query = wide(self.query_positions(height))  # each (H, H, c): who looks, at whom
-        by_key = wide(self.key_positions(height))
-        by_value = wide(self.value_positions(height))
+        # each (N, n, H, H, c): who looks, at whom
+        by_query = self.query_positions.per_head(height, query)
+        by_key = self.key_positions.per_head(height, key)
+        by_value = self.value_positions.per_head(height, value)
         with without_autocast(x):
             logits = query.transpose(2, 3) @ key.permute(0, 1, 3, 4, 2)  # (N, n, W, H, H)
-            logits = logits + (query @ by_query.transpose(1, 2)).transpose(2, 3)
-            logits = logits + (key @ by_key.permute(1, 2, 0)).permute(0, 1, 3, 4, 2)
+            logits = logits + (query @ by_query.transpose(3, 4)).transpose(2, 3)
+            logits = logits + (key @ by_key.permute(0, 1, 3, 4, 2)).permute(0, 1, 3, 4, 2)
             attention = self.softmax(logits * self.key_width**-0.5)
             mixed = (attention @ value.transpose(2, 3)).transpose(2, 3)  # (N, n, H, W, c)
             mixed = mixed + attention.transpose(2, 3) @ by_value

@@ -87,8 +87,9 @@ class MultiHeadSelfAttention(nn.Module):
         query, key, value = qkv.chunk(3, dim=1)
         with without_autocast(x):
             places = query.unflatten(2, (height, width))  # (N, n, H, W, d)
-            by_row = places @ wide(self.height(height)).transpose(1, 2)  # (N, n, H, W, H)
-            by_column = places.transpose(2, 3) @ wide(self.width(width)).transpose(1, 2)
+            rows, columns = self.height.per_head(height, places), self.width.per_head(width, places)
+            by_row = places @ rows.transpose(3, 4)  # (N, n, H, W, H)
+            by_column = places.transpose(2, 3) @ columns.transpose(3, 4)
             bias = by_row[..., None] + by_column.transpose(2, 3)[..., None, :]
             bias = bias.flatten(4).flatten(2, 3)  # (N, n, H·W, H·W)
             mixed = F.scaled_dot_product_attention(query, key, value, attn_mask=bias)

@@ -5,6 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+from attnzoo.blocks.parts import wide
+
 __all__ = ["RelativePositions"]
 
 
@@ -30,6 +32,14 @@ class RelativePositions(nn.Module):
         # A product with one-hot rows, not a look-up: the backward pass of a look-up adds up in
         # an order that changes from run to run.
         return (distance[:, :, None] == rows).to(self.table.dtype) @ self.table
+
+    def per_head(self, length: int | torch.SymInt, x: Tensor) -> Tensor:
+        """The vectors in float32, (N, n, L, L, d), for n heads of N images x (N, n, …).
+
+        Not left to broadcasting: OpenCV 5.0 multiplies by a constant stack of matrices wrongly.
+        """
+        vectors = wide(self(length))
+        return vectors.expand(*x.shape[:2], *vectors.shape)
 
     def extra_repr(self) -> str:
         return f"span={self.span}, width={self.table.shape[1]}"
