@@ -5,7 +5,8 @@
 A small network holds a block four times, once by each mechanism, moved away from its start, its γ
 open. What a tool makes of it is compared with the model on the example and, where the file takes
 them, on other batches and sizes. Where it is not right, each mechanism is tried alone. Tools that
-are not installed are left out, and their rows stay as they are.
+are not installed are left out, and their rows stay as they are: so one that asks for another torch,
+as LiteRT does, is run from an environment of its own, `--tools litert`, into the same table.
 """
 
 from __future__ import annotations
@@ -93,7 +94,7 @@ def network(block: str, mechanisms: Sequence[str]) -> nn.Module:
         if block != "(plain)":
             where = ("match", {"pattern": [MECHANISMS[name] for name in mechanisms]})
             attnzoo.wrap(model, where, block, example=SIZE)
-            found = [edit for edit in _mechanisms(model)]
+            found = list(_mechanisms(model))
             assert sorted(found) == sorted(mechanisms), found
         for module in model.modules():
             if isinstance(module, nn.BatchNorm2d):
@@ -134,7 +135,9 @@ def opencv(subject: Subject, path: Path, free: Any, *, classic: bool = False) ->
 
 def images(tool: str) -> Tensor:
     """Two of them; ncnn takes one."""
-    return torch.randn(1 if tool == "ncnn" else 2, *SIZE, generator=torch.Generator().manual_seed(2))
+    return torch.randn(
+        1 if tool == "ncnn" else 2, *SIZE, generator=torch.Generator().manual_seed(2)
+    )
 
 
 def writer(tool: str) -> tuple[Callable[..., Any], str]:
@@ -239,11 +242,10 @@ def main() -> None:
                     shown = [row["mechanism"], row["outcome"], row["difference"], row["free"]]
                     more = [row.get("delegates", ""), row["detail"]]
                     print(f"{tool:14} {block:14}", *shown, *more, flush=True)
+                if asked.out:
+                    save(asked.out, kept)
         except MissingExtraError as error:
             print(f"{tool}: {error}")
-            continue
-        if asked.out:
-            save(asked.out, kept)
 
 
 def save(path: Path, kept: dict[tuple[str, str, str], dict[str, Any]]) -> None:

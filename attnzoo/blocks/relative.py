@@ -39,7 +39,7 @@ class RelativePositions(nn.Module):
         Not left to broadcasting: OpenCV 5.0 multiplies by a constant stack of matrices wrongly.
         """
         vectors = wide(self(length))
-        return vectors.expand(*x.shape[:2], *vectors.shape)
+        return vectors[None, None].expand(*x.shape[:2], *vectors.shape)
 
     def extra_repr(self) -> str:
         return f"span={self.span}, width={self.table.shape[1]}"

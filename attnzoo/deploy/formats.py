@@ -18,7 +18,15 @@ from attnzoo.train import require
 __all__ = ["FORMATS", "SUFFIXES", "WRITERS", "Format", "Writer"]
 
 Format = Literal[
-    "onnx", "onnx-legacy", "pt2", "torchscript", "openvino", "executorch", "litert", "coreml", "ncnn"
+    "onnx",
+    "onnx-legacy",
+    "pt2",
+    "torchscript",
+    "openvino",
+    "executorch",
+    "litert",
+    "coreml",
+    "ncnn",
 ]
 FORMATS: tuple[Format, ...] = get_args(Format)
 

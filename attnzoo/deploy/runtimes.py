@@ -62,7 +62,9 @@ def executorch(subject: Subject, path: Path, free: Free) -> Run:
         raise ValueError("its memory is planned for one shape")
     path.write_bytes(_lowered(subject).to_executorch().buffer)
     method = Runtime.get().load_program(path).load_method("forward")
-    return lambda inputs: [made.clone() for made in method.execute([x.contiguous() for x in inputs])]
+    return lambda inputs: [
+        made.clone() for made in method.execute([x.contiguous() for x in inputs])
+    ]
 
 
 def delegates(subject: Subject) -> int:

@@ -142,9 +142,9 @@ class Attended(nn.Module):
     The layer's keys become `host.…`; the plain ones load all the same. What else is asked of it,
     weights, channels, or what a framework has put on its layers, the layer answers, and what is set
     of that is set on the layer. Only its statistics it keeps to itself: who reads them is about to
-    fold the norm into a convolution, and the attention would be lost without a word. So it does the
-    methods by which a layer makes another of itself, which comes to stand here, in the host's place,
-    and other ways to run it, which would pass the attention by.
+    fold the norm into a convolution, and the attention would be lost without a word. So it does
+    other ways to run the layer, which would pass the attention by, and the methods by which a layer
+    makes another of itself: that comes to stand here, in the host's place.
     """
 
     def __init__(self, host: nn.Module, attention: Attention, where: str) -> None:

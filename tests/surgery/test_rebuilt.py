@@ -76,7 +76,9 @@ def _merge(model: nn.Module) -> nn.Module:
         if hasattr(module, "base_layer"):
             base = module.get_base_layer()
             with torch.no_grad():
-                delta = torch.einsum("oc,cikl->oikl", module.up.weight[..., 0, 0], module.down.weight)
+                delta = torch.einsum(
+                    "oc,cikl->oikl", module.up.weight[..., 0, 0], module.down.weight
+                )
                 base.weight += delta
             parent, _, name = path.rpartition(".")
             setattr(model.get_submodule(parent), name, base)
