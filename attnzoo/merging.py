@@ -154,7 +154,7 @@ def _fold(layer: nn.Module, scale: Tensor, shift: Tensor) -> None:
     assert isinstance(layer, nn.BatchNorm2d | nn.Conv2d)
     if layer.weight is None:  # a BatchNorm without a scale of its own
         assert layer.running_var is not None
-        layer.affine = True  # ty: ignore[invalid-assignment]
+        layer.affine = True
         layer.weight = nn.Parameter(torch.ones_like(layer.running_var))
     bias = torch.zeros_like(scale) if layer.bias is None else layer.bias
     shape = (-1, *[1] * (layer.weight.ndim - 1))

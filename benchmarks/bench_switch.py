@@ -1,6 +1,6 @@
 """What switching takes on an attended ResNet-50: one insertion, another, none.
 
-    python benchmarks/bench_switch.py
+python benchmarks/bench_switch.py
 """
 
 from __future__ import annotations
@@ -18,7 +18,8 @@ def main() -> None:
     torch.set_num_threads(1)
     model = torchvision.models.resnet50().eval()
     attnzoo.wrap(model, "in-residual", "se", name="a", example=(3, 64, 64))
-    attnzoo.wrap(model, ("in-residual", {"occupied": "stack"}), "eca", name="b", example=(3, 64, 64))
+    stacked = ("in-residual", {"occupied": "stack"})
+    attnzoo.wrap(model, stacked, "eca", name="b", example=(3, 64, 64))
     times: dict[str, list[float]] = {"a": [], "b": [], "none": []}
     for _ in range(200):
         for name, kept in times.items():

@@ -7,7 +7,7 @@ import os
 import shutil
 import tempfile
 import warnings
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
@@ -200,7 +200,7 @@ def _versions(format: Format) -> dict[str, str]:
 
 
 @contextmanager
-def _folder_beside(path: Path) -> Iterator[Path]:
+def _folder_beside(path: Path) -> Generator[Path]:
     folder = Path(tempfile.mkdtemp(prefix=f".{path.stem}.", suffix=".partial", dir=path.parent))
     try:
         yield folder

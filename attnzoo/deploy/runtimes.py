@@ -55,13 +55,11 @@ def openvino(subject: Subject, path: Path, free: Free) -> Run:
 
 def executorch(subject: Subject, path: Path, free: Free) -> Run:
     """`.pte`, with what XNNPACK takes handed to it. The shapes are those of the example."""
-    require("executorch.exir", "ExecuTorch", "executorch")
-    from executorch.runtime import Runtime
-
+    runtime = _executorch("runtime").Runtime.get()
     if free:
         raise ValueError("its memory is planned for one shape")
     path.write_bytes(_lowered(subject).to_executorch().buffer)
-    method = Runtime.get().load_program(path).load_method("forward")
+    method = runtime.load_program(path).load_method("forward")
     return lambda inputs: [
         made.clone() for made in method.execute([x.contiguous() for x in inputs])
     ]
@@ -74,10 +72,13 @@ def delegates(subject: Subject) -> int:
 
 
 def _lowered(subject: Subject) -> Any:
-    from executorch.backends.xnnpack.partition.xnnpack_partitioner import XnnpackPartitioner
-    from executorch.exir import to_edge_transform_and_lower
+    parts = _executorch("backends.xnnpack.partition.xnnpack_partitioner")
+    lower = _executorch("exir").to_edge_transform_and_lower
+    return lower(program_of(subject, ()), partitioner=[parts.XnnpackPartitioner()])
 
-    return to_edge_transform_and_lower(program_of(subject, ()), partitioner=[XnnpackPartitioner()])
+
+def _executorch(module: str) -> Any:
+    return require(f"executorch.{module}", "ExecuTorch", "executorch")
 
 
 def litert(subject: Subject, path: Path, free: Free) -> Run:

@@ -66,10 +66,8 @@ def _rebuilds(method: FunctionType) -> bool:
     if any(isinstance(func, ast.Attribute) and func.attr in _WALKS for func in called):
         return False
     return tree is None or any(
-        (isinstance(node, ast.Return)
-        and node.value is not None)
-        or (isinstance(node, ast.Attribute)
-        and not isinstance(node.ctx, ast.Load))
+        (isinstance(node, ast.Return) and node.value is not None)
+        or (isinstance(node, ast.Attribute) and not isinstance(node.ctx, ast.Load))
         for node in nodes
     )
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from attnzoo.hosts import (
     REBUILDING,
@@ -66,12 +66,17 @@ def _alone(model: nn.Module, path: str) -> nn.Module:
         holder._modules[step] = holder = nn.Module()
     holder._modules[name] = part = Twin(get_module(model, path)).root
     for module in part.modules():
-        for kind in (module._parameters, module._buffers):
-            for key, tensor in kind.items():
-                if tensor is not None:
-                    held = torch.zeros_like(tensor, device="cpu")
-                    kind[key] = nn.Parameter(held, False) if kind is module._parameters else held
+        for key, tensor in module._parameters.items():
+            module._parameters[key] = (
+                None if tensor is None else nn.Parameter(_zeros(tensor), False)
+            )
+        for key, buffer in module._buffers.items():
+            module._buffers[key] = None if buffer is None else _zeros(buffer)
     return root
+
+
+def _zeros(meta: Tensor) -> Tensor:
+    return torch.zeros_like(meta, device="cpu")
 
 
 def _rebuild(module: nn.Module) -> None:
