@@ -194,9 +194,7 @@ def export(
     /,
     *,
     format: Annotated[
-        Literal[
-            "onnx", "pt2", "torchscript", "openvino", "executorch", "litert", "coreml", "ncnn"
-        ],
+        Literal["onnx", "pt2", "torchscript", "openvino", "executorch", "litert", "coreml", "ncnn"],
         Parameter(
             help="ONNX, `torch.export`'s, traced TorchScript; with an extra of the same name, one "
             "of the others."

@@ -112,7 +112,7 @@ def export(
     Example:
         >>> import attnzoo, torchvision
         >>> model = attnzoo.wrap(torchvision.models.resnet18(), "in-residual", "se")
-        >>> done = attnzoo.export(model, "network.pt2", "pt2", example=(3, 64, 64))
+        >>> done = attnzoo.export(model, "network.pt", "torchscript", example=(3, 64, 64))
         >>> done.free, done.difference < 1e-3
         (('batch', 'size'), True)
     """

@@ -11,7 +11,7 @@ from torch import nn
 
 from attnzoo.checks import check_int, check_keywords, check_writable, keyword_options
 
-__all__ = ["BlockKind", "BlockSpec", "Limit", "MapKind", "PolicySpec"]
+__all__ = ["BlockKind", "BlockSpec", "Limit", "MapKind", "PolicySpec", "Tool"]
 
 BlockKind = Literal["channel", "spatial", "both", "context", "control"]
 MapKind = Literal["channel", "spatial", "both", "pairwise"]

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import csv
 import importlib.util
+from typing import get_args
 
 from places import ROOT
 
-from attnzoo.registry import BLOCKS
+from attnzoo.registry import BLOCKS, Tool
 
 HOOK = ROOT / "docs" / "hooks" / "toolchains.py"
 TABLE = ROOT / "docs" / "data" / "toolchains.csv"
@@ -34,6 +35,13 @@ def test_what_is_wrong_is_refused_by_export_with_the_reason() -> None:
     for row in _rows():
         if row["outcome"] == "wrong" and not row["tool"].startswith("opencv"):
             assert row["tool"] in BLOCKS[row["block"]].limits
+
+
+def test_a_limit_of_a_tool_is_what_the_table_shows() -> None:
+    faults = {(row["block"], row["tool"]) for row in _rows() if row["outcome"] != "right"}
+    for spec in BLOCKS:
+        for limit in set(spec.limits) & set(get_args(Tool)):
+            assert (spec.name, limit) in faults
 
 
 def test_the_page_has_a_cell_for_each_row() -> None:
