@@ -72,6 +72,7 @@ def _rebuilds(method: FunctionType) -> bool:
     )
 
 
+@functools.cache
 def run_otherwise(owner: type[nn.Module], cls: type[nn.Module]) -> str:
     """The method, not `forward`, by which a class runs modules of another in it; "" if none.
 

@@ -93,6 +93,6 @@ def _any_made() -> bool:
 
 def _optimizers() -> Iterator[torch.optim.Optimizer]:
     """All that live. By their type: `isinstance` would ask what stands for others, and wake it."""
-    for item in gc.get_objects():
-        if issubclass(type(item), torch.optim.Optimizer):
-            yield item
+    living = gc.get_objects()
+    kinds = {kind for kind in set(map(type, living)) if issubclass(kind, torch.optim.Optimizer)}
+    return (item for item in living if type(item) in kinds) if kinds else iter(())
