@@ -15,7 +15,7 @@ export DISABLE_MKDOCS_2_WARNING := true
 COUNT ?= 1000
 SEED ?= 0
 VERSIONS ?= versions
-.PHONY: help setup demo test fuzz lint format docs docs-release serve site-check bench bench-start bench-blocks bench-memory bench-gates bench-predict bench-train bench-study bench-verdicts bench-gpu test-gpu sweep clean
+.PHONY: help setup demo test fuzz lint format docs docs-release serve site-check bench bench-start bench-blocks bench-memory bench-gates bench-predict bench-train bench-study bench-verdicts bench-gpu test-gpu sweep toolchains bench-switch clean
 
 help: ## list the commands
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1|\2/p' Makefile | column -t -s '|' 2>/dev/null \
@@ -101,6 +101,12 @@ test-gpu: setup ## test the fused kernels, natively where there is a GPU
 sweep: setup ## try every policy on every network of torchvision and timm
 	$(BIN)/attnzoo sweep --out docs/data/coverage.csv
 
+toolchains: $(VENV)/.installed-tools ## take every block through OpenVINO, ExecuTorch and others into docs/data/toolchains.csv
+	nice -n 10 $(BIN)/python benchmarks/toolchains.py --out docs/data/toolchains.csv
+
+bench-switch: setup ## time what switching attention off and on takes
+	$(BIN)/python benchmarks/bench_switch.py
+
 clean: ## remove everything that the other commands made
 	rm -rf $(VENV) site dist build .pytest_cache .ruff_cache .import_linter_cache .hypothesis .coverage
 
@@ -123,6 +129,12 @@ $(VENV)/.installed-bench: pyproject.toml $(VENV)/.installed
 
 $(VENV)/.installed-site-check: pyproject.toml $(VENV)/.installed
 	$(call install,site-check)
+	@touch $@
+
+# LiteRT is left out: it asks for an older torch. The benchmark tells how it is run by itself.
+$(VENV)/.installed-tools: pyproject.toml $(VENV)/.installed
+	$(call install,openvino,executorch)
+	$(call install,coreml,ncnn)
 	@touch $@
 
 # ultralytics asks for the OpenCV that draws windows, which needs a desktop's libraries; the one

@@ -1,5 +1,6 @@
 from . import backbones as backbones
 from . import blocks as blocks
+from . import deploy as deploy
 from . import errors as errors
 from . import reference as reference
 from . import registry as registry
@@ -12,11 +13,16 @@ from .api import wrap as wrap
 from .checkpoint import Checkpoint as Checkpoint
 from .checkpoint import load as load
 from .checkpoint import save as save
+from .checkpoint import swap as swap
 from .costs import Cost as Cost
 from .costs import cost as cost
+from .deploy import Export as Export
+from .deploy import export as export
 from .maps import AttentionMap as AttentionMap
 from .maps import attention_maps as attention_maps
 from .maps import record_maps as record_maps
+from .merging import MergeReport as MergeReport
+from .merging import merge as merge
 from .registry import create_block as create_block
 from .registry import list_blocks as list_blocks
 from .registry import list_policies as list_policies

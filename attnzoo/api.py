@@ -20,6 +20,7 @@ from attnzoo.surgery import (
     make_plan,
     parse_recipe,
     sharing,
+    warn_of_optimizers,
 )
 from attnzoo.tracing import undisturbed
 
@@ -90,7 +91,8 @@ def wrap(
         name: of what is put in, so that `switch` and `unwrap` know it from what else is there.
         optimizer: one that was made for the model before: the new parameters are added to it, in
             groups of their own with the options of its first one; those of fewer than two axes
-            are not decayed. Make a learning-rate schedule after that.
+            are not decayed. Make a learning-rate schedule after that. Without it, there is a
+            warning where an optimizer lives that holds the model's parameters.
         strict: whether to refuse a model whose forward pass cannot be followed to its end, because
             values decide how it goes on. Otherwise places are looked for up to there; where layers
             would run later, there is a warning.
@@ -126,9 +128,11 @@ def wrap(
     made = make_plan(model, sharing(recipe) if shared else recipe, example, strict=strict)
     if made.trace.never_run:
         warnings.warn(cut_short(made.trace), stacklevel=3)
-    if optimizer is None:
-        return carry_out(made)
-    known = {id(parameter) for parameter in model.parameters()}
+    before = list(model.parameters())
     carry_out(made)
+    if optimizer is None:
+        warn_of_optimizers(model, before)
+        return model
+    known = {id(parameter) for parameter in before}
     add_parameters(optimizer, (p for p in model.named_parameters() if id(p[1]) not in known))
     return model

@@ -48,12 +48,16 @@ class Cost:
         activation_bytes: of all tensors the forward pass makes, views and in-place results not
             counted; training keeps at most this for the backward pass.
         sites: the part of each attention site.
+        stopped: where the pass depends on values and could not be followed, and so counted, any
+            further, as behind the non-maximum suppression of a detector; empty if it was to its
+            end. Parameters are counted all.
     """
 
     parameters: int
     macs: int
     activation_bytes: int
     sites: tuple[SiteCost, ...]
+    stopped: str = ""
 
     def to_dict(self) -> dict[str, Any]:
         """As plain JSON types."""
@@ -61,6 +65,7 @@ class Cost:
             "parameters": self.parameters,
             "macs": self.macs,
             "activation_bytes": self.activation_bytes,
+            "stopped": self.stopped,
             "sites": [
                 {name: getattr(site, name) for name in SiteCost.__dataclass_fields__}
                 for site in self.sites
@@ -94,14 +99,7 @@ def cost(model: nn.Module, input_size: Any = None) -> Cost:
     if input_size is None and len(trace.inputs) == 1:
         input_size = trace.inputs[0].shape
     args, kwargs = resolve_example(model, input_size)
-    try:
-        counted = count(model, args, kwargs)
-    except Exception as error:
-        raise TraceError(
-            f"the cost of {type(model).__name__} can't be counted, since its forward pass can't be "
-            f"followed to its end: {type(error).__name__}: {str(error).partition('. ')[0]}",
-            "Count a part that can be followed: attnzoo.cost(model.backbone, …).",
-        ) from error
+    counted = count(model, args, kwargs, input_size)
     known: dict[tuple[Any, ...], Count] = {}
     sites = []
     for call in trace.calls:
@@ -130,4 +128,5 @@ def cost(model: nn.Module, input_size: Any = None) -> Cost:
         macs=counted.macs,
         activation_bytes=counted.activation_bytes,
         sites=tuple(sites),
+        stopped=counted.stopped,
     )

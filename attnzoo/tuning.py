@@ -9,7 +9,7 @@ from torch import nn
 
 from attnzoo.checks import check_number, did_you_mean
 from attnzoo.errors import UnknownNameError
-from attnzoo.hosts import Attention, check_module, named
+from attnzoo.hosts import Attention, check_module, named, warn_of_graphs
 
 __all__ = ["freeze", "param_groups", "unfreeze"]
 
@@ -160,9 +160,7 @@ def _check_path(model: nn.Module, path: str, owner: str) -> None:
 
 
 def _attention_parameters(model: nn.Module) -> set[int]:
-    return {
-        id(parameter)
-        for module in model.modules()
-        if isinstance(module, Attention)
-        for parameter in module.parameters()
-    }
+    held = [module for module in model.modules() if isinstance(module, Attention)]
+    if not held:
+        warn_of_graphs(model)
+    return {id(parameter) for module in held for parameter in module.parameters()}

@@ -69,15 +69,20 @@ def test_the_plan_says_what_the_cost_turns_out_to_be() -> None:
     assert plan.activation_bytes == after.activation_bytes - before.activation_bytes
 
 
-def test_what_cannot_be_followed_to_its_end_is_refused() -> None:
-    class Chooses(nn.Module):
-        def __init__(self) -> None:
-            super().__init__()
-            self.first = nn.Sequential(nn.Conv2d(3, 8, 3), nn.ReLU(), nn.MaxPool2d(2))
+def test_a_detector_is_counted_up_to_where_values_decide() -> None:
+    model = torchvision.models.detection.fasterrcnn_mobilenet_v3_large_320_fpn(
+        weights=None, weights_backbone=None
+    )
+    plain = attnzoo.cost(model, [torch.rand(3, 96, 128)])
+    attnzoo.wrap(model, "auto", "se", example=[torch.rand(3, 96, 128)])
+    cost = attnzoo.cost(model, [torch.rand(3, 96, 128)])
+    assert "nonzero" in cost.stopped
+    assert cost.to_dict()["stopped"] == cost.stopped
+    assert cost.sites
+    assert cost.macs == plain.macs + sum(site.macs for site in cost.sites)
+    assert plain.macs > 200e6  # the trunk, on the 320 pixels that it makes of any picture
 
-        def forward(self, x: torch.Tensor) -> torch.Tensor:
-            return self.first(x).nonzero()
 
-    model = attnzoo.wrap(Chooses(), "pre-pool", "se", example=(3, 16, 16))
-    with pytest.raises(TraceError, match=r"(?s)cost of Chooses.*to its end.*model\.backbone"):
-        attnzoo.cost(model, (3, 16, 16))
+def test_a_network_that_fails_is_no_cost() -> None:
+    with pytest.raises(TraceError, match="failed on an example of"):
+        attnzoo.cost(nn.Sequential(nn.Conv2d(3, 8, 3)), (4, 16, 16))

@@ -17,7 +17,7 @@ FILES = sorted(PACKAGE.rglob("*.py"))
 #: Modules beside the rooms: the doors, what everyone stands on, what is done with attended models.
 AT_THE_ROOT = {
     *("__init__", "__main__", "api", "errors", "checks", "costs", "maps", "tuning", "weights"),
-    *("shrinking", "reference", "switching", "files"),
+    *("shrinking", "reference", "switching", "merging", "files"),
 }
 
 

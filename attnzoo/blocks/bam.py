@@ -67,6 +67,8 @@ class BamGate(MapGate):
     former={"floor": 1},
     limits={
         "neutral": "The gate is 1 + σ, which is never 1; at logits of zero it is 1½.",
+        "opencv": "OpenCV's dnn 5.0.0 does not load it (default engine): it takes the sum of two "
+        "maps that broadcast for a residual sum of equal ones.",
     },
 )
 class BAM(GatedByMap):

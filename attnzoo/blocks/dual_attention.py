@@ -43,10 +43,12 @@ class ChannelAttention(nn.Module):
         self.softmax = nn.Softmax(dim=-1)
 
     def forward(self, x: Tensor) -> Tensor:
-        flat = wide(x).flatten(2)
+        # With three axes, OpenVINO 2026.4 takes both products and the softmax for an attention
+        # along the rows of each map.
+        flat = wide(x).flatten(2).unsqueeze(1)
         with without_autocast(x):
-            attention = self.softmax(-torch.bmm(flat, flat.transpose(1, 2)))
-            return torch.bmm(attention, flat).view(x.shape)
+            attention = self.softmax(-(flat @ flat.transpose(2, 3)).squeeze(1))
+            return (attention.unsqueeze(1) @ flat).view(x.shape)
 
 
 @register_block(

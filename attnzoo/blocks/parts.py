@@ -95,12 +95,15 @@ def saturate(x: Tensor) -> Tensor:
     return x.clamp(-largest, largest)
 
 
-def batch_norm(norm: nn.BatchNorm2d, x: Tensor) -> Tensor:
+def batch_norm(norm: nn.BatchNorm2d | nn.GroupNorm, x: Tensor) -> Tensor:
     """`norm(x)`, also where each channel has one value only, and where float16 overflowed.
 
     In training, a single value per channel has no variance, and BatchNorm raises: the running
-    statistics serve instead, and stay as they are.
+    statistics serve instead, and stay as they are. A group norm that somebody has put in its place
+    (opacus does) has none.
     """
+    if isinstance(norm, nn.GroupNorm):
+        return group_norm(norm, x)
     x = saturate(x)
     if norm.training and x.numel() == x.shape[1]:
         statistics = (norm.running_mean, norm.running_var)

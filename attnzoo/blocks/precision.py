@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from attnzoo import kernels
 from attnzoo.blocks.parts import saturate, wide
 
 __all__ = ["add_residual", "softmax", "without_autocast"]
@@ -36,6 +37,9 @@ def add_residual(x: Tensor, change: Tensor) -> Tensor:
     """`x + change` in the dtype and memory format of x.
 
     Where the change is zero, of either sign, the result is x bit for bit: x + 0 would turn the
-    negative zeros of x into positive ones, and 0 − change is never a negative zero.
+    negative zeros of x into positive ones, and 0 − change is never a negative zero. An exported
+    program adds: LiteRT 2.3 takes a number minus a map for the map minus the number.
     """
+    if not torch.jit.is_scripting() and kernels.is_exported(x):
+        return saturate(x + change.to(x.dtype))
     return saturate(x - (0.0 - change.to(x.dtype)))

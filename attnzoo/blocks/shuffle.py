@@ -35,7 +35,7 @@ class HalvesGate(nn.Module):
         first, second = halves[:, :, 0], halves[:, :, 1]
         means = first.mean((3, 4), keepdim=True)
         channel = torch.sigmoid(self.channel_weight * means + self.channel_bias)
-        normalised = group_norm(self.norm, second.flatten(0, 1)).view(second.shape)
+        normalised = group_norm(self.norm, second.flatten(0, 1)).unflatten(0, (-1, self.groups))
         spatial = torch.sigmoid(self.spatial_weight * normalised + self.spatial_bias)
         gate = torch.stack([channel.expand_as(spatial).to(spatial.dtype), spatial], dim=2)
         return gate.flatten(1, 3).to(x.dtype)
@@ -53,6 +53,8 @@ class HalvesGate(nn.Module):
         "shapes": "C must be even: one half of the channels gets channel gates and the other "
         "spatial ones.",
         "neutral": "The channels are shuffled whatever the gates are.",
+        "opencv": "OpenCV's dnn 5.0.0 does not load it (default engine): its instance norm refuses "
+        "the shapes.",
     },
 )
 class ShuffleAttention(nn.Module):

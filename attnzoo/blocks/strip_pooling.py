@@ -51,6 +51,10 @@ class StripPoolingGate(MapGate):
     arxiv="2003.13328",
     maps={"gate": "both"},
     neutral=True,
+    limits={
+        "opencv": "OpenCV's dnn 5.0.0 does not load it (default engine): it takes the sum of two "
+        "maps that broadcast for a residual sum of equal ones.",
+    },
 )
 class StripPooling(GatedByMap):
     """Gate from row means and column means, each convolved along its axis, then added.

@@ -211,10 +211,11 @@ app.command(
     "attnzoo.cli.trained:export",
     group=USE,
     sort_key=11,
-    help="""Write the network that a run kept as ONNX, `torch.export` or TorchScript.
+    help="""Write the network that a run kept as a file that other programs run.
 
-    Batch and size are left free where the network allows. The file is then run beside the model.
-    ONNX needs the extra 'export'.""",
+    Batch and size are left free where the network and the format allow. The file is then run
+    beside the model, and what was checked is written to a `.json` beside it. ONNX needs the extra
+    'export', OpenVINO, ExecuTorch, LiteRT, Core ML and ncnn an extra of the format's name.""",
     help_epilogue=_examples("attnzoo export runs/<run> --format onnx --out net.onnx"),
 )
 app.command(

@@ -43,6 +43,7 @@ def cost(
                 "after": {name: after[name] for name in QUANTITIES},
                 "added": added,
                 "sites": after["sites"],
+                "stopped": after["stopped"],
             }
         )
         return
@@ -67,6 +68,8 @@ def cost(
             for name, heading in QUANTITIES.items()
         ],
     )
+    if after["stopped"]:
+        print(f"\nThe forward pass depends on values and was counted up to: {after['stopped']}")
     print()
     _show_sites(after["sites"])
 

@@ -194,31 +194,47 @@ def export(
     /,
     *,
     format: Annotated[
-        Literal["onnx", "pt2", "torchscript"],
-        Parameter(help="ONNX, `torch.export`'s, or traced TorchScript."),
+        Literal["onnx", "pt2", "torchscript", "openvino", "executorch", "litert", "coreml", "ncnn"],
+        Parameter(
+            help="ONNX, `torch.export`'s, traced TorchScript; with an extra of the same name, one "
+            "of the others."
+        ),
     ] = "onnx",
     out: Annotated[
         Path | None,
         Parameter(
             metavar="FILE",
-            help="By default `network.onnx` (`.pt2`, `.pt`) in the run.",
+            help="By default `network` with the format's suffix, in the run.",
             converter=given_path,
         ),
     ] = None,
+    legacy: Annotated[
+        bool,
+        Parameter(
+            negative=(), help="ONNX by the exporter before `torch.export`, for tools that need it."
+        ),
+    ] = False,
 ) -> None:
     """Write a trained network for other programs, checked beside the model."""
+    if legacy and format != "onnx":
+        raise UsageError("--legacy is for --format onnx.")
     with working("Exporting"):
+        from attnzoo.deploy import SUFFIXES
         from attnzoo.trained import export as write
         from attnzoo.trained import open_network
 
-        suffix = {"onnx": ".onnx", "pt2": ".pt2", "torchscript": ".pt"}[format]
         folder = run if run.is_dir() else run.parent
-        done = write(open_network(run), out or folder / f"network{suffix}", format)
+        path = out or folder / f"network{SUFFIXES[format]}"
+        done = write(open_network(run), path, format, legacy=legacy)
     free = " and ".join(done.free) if done.free else "nothing"
     tried = ", ".join("×".join(map(str, shape)) for shape in done.tried)
+    checked = (
+        "It can't be run on this machine, and was not."
+        if done.difference is None
+        else f"Beside the model on {tried}: scores differ by {done.difference:.1e} of the largest."
+    )
     result_console().print(
-        f"{done.format}: {done.path}\nFree: {free}. Beside the model on {tried}: scores differ by "
-        f"{done.difference:.1e} of the largest.",
+        f"{done.format}: {done.path}\nFree: {free}. {checked}",
         soft_wrap=True,
     )
 

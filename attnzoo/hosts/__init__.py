@@ -2,10 +2,11 @@
 
 from attnzoo.hosts.around import AROUND, PlainNames, bare, named
 from attnzoo.hosts.attention import Attended, Attention, Replaced, Start
+from attnzoo.hosts.graphs import warn_of_graphs
 from attnzoo.hosts.hooks import attend_first_input, attend_input, attend_output, input_hook
 from attnzoo.hosts.shards import cut_like, is_sharded, whole
 from attnzoo.hosts.slots import SLOTS
-from attnzoo.hosts.source import reads_positions
+from attnzoo.hosts.source import REBUILDING, reads_positions, rebuilds, run_otherwise
 from attnzoo.hosts.tree import (
     check_module,
     get_module,
@@ -21,6 +22,7 @@ from attnzoo.hosts.tree import (
 
 __all__ = [
     "AROUND",
+    "REBUILDING",
     "SLOTS",
     "Attended",
     "Attention",
@@ -43,8 +45,11 @@ __all__ = [
     "paths_by_module",
     "prefixes",
     "reads_positions",
+    "rebuilds",
+    "run_otherwise",
     "split",
     "tensors_below",
     "walk",
+    "warn_of_graphs",
     "whole",
 ]

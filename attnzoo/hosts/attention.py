@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from attnzoo import kernels
+from attnzoo.hosts.source import REBUILDING
 
 __all__ = [
     "Attended",
@@ -141,7 +142,9 @@ class Attended(nn.Module):
     The layer's keys become `host.…`; the plain ones load all the same. What else is asked of it,
     weights, channels, or what a framework has put on its layers, the layer answers, and what is set
     of that is set on the layer. Only its statistics it keeps to itself: who reads them is about to
-    fold the norm into a convolution, and the attention would be lost without a word.
+    fold the norm into a convolution, and the attention would be lost without a word. So it does
+    other ways to run the layer, which would pass the attention by, and the methods by which a layer
+    makes another of itself: that comes to stand here, in the host's place.
     """
 
     def __init__(self, host: nn.Module, attention: Attention, where: str) -> None:
@@ -160,13 +163,21 @@ class Attended(nn.Module):
             host = vars(self).get("_modules", {}).get("host")
             if host is None or name.startswith("__"):
                 raise
+        if name in REBUILDING:  # who looks for it is to find the host, and put another in its place
+            raise AttributeError(f"Attended: ask the layer itself, in `host`, for {name!r}")
         if name in _STATISTICS and hasattr(host, name):
             raise AttributeError(
                 f"{type(host).__name__} has attention behind it, which is lost where the norm is "
                 f"folded into a convolution. Take the attention out first, attnzoo.unwrap(model), "
                 f"or put it after the activation."
             )
-        return getattr(host, name)
+        found = getattr(host, name)
+        if name.startswith("forward_") and callable(found):
+            raise AttributeError(
+                f"{type(host).__name__} has attention around it, which {name!r} would pass by. Run "
+                f"the network by its forward(); timm's features_only=True has its maps."
+            )
+        return found
 
     def __setattr__(self, name: str, value: Any) -> None:
         host = vars(self).get("_modules", {}).get("host")

@@ -31,7 +31,7 @@ from attnzoo.kernels.calls import (
     reduce_pixels,
     reduce_planes,
 )
-from attnzoo.kernels.dispatch import is_watched, joinable, permits, takes
+from attnzoo.kernels.dispatch import is_exported, is_watched, joinable, permits, takes
 from attnzoo.kernels.gating import gated_map, plus, times
 from attnzoo.kernels.recompute import recomputed
 from attnzoo.kernels.softening import laid_as, softened
@@ -42,6 +42,7 @@ __all__ = [
     "apply_gates",
     "apply_layers",
     "gated_map",
+    "is_exported",
     "is_watched",
     "joinable",
     "laid_as",

@@ -10,7 +10,7 @@ from attnzoo.registry.register import (
     register_block,
     register_policy,
 )
-from attnzoo.registry.specs import BlockKind, BlockSpec, Limit, MapKind, PolicySpec
+from attnzoo.registry.specs import BlockKind, BlockSpec, Limit, MapKind, PolicySpec, Tool
 
 __all__ = [
     "BLOCKS",
@@ -21,6 +21,7 @@ __all__ = [
     "MapKind",
     "PolicySpec",
     "Registry",
+    "Tool",
     "create_block",
     "list_blocks",
     "list_policies",

@@ -12,11 +12,15 @@ from torch import nn
 
 from attnzoo.checks import check_int, check_keywords, check_writable, keyword_options
 
-__all__ = ["BlockKind", "BlockSpec", "Limit", "MapKind", "PolicySpec"]
+__all__ = ["BlockKind", "BlockSpec", "Limit", "MapKind", "PolicySpec", "Tool"]
 
 BlockKind = Literal["channel", "spatial", "both", "context", "control"]
 MapKind = Literal["channel", "spatial", "both", "pairwise"]
-Limit = Literal["shapes", "options", "determinism", "compile", "export", "onnx", "maps", "neutral"]
+Promise = Literal[
+    "shapes", "options", "determinism", "compile", "export", "onnx", "maps", "neutral"
+]
+Tool = Literal["onnx-legacy", "openvino", "executorch", "litert", "coreml", "ncnn", "opencv"]
+Limit = Literal[Promise, Tool]
 
 
 @dataclass(frozen=True)
@@ -41,7 +45,8 @@ class BlockSpec:
             is built.
         limits: what the block does not keep of that which blocks promise (any shape, working
             options, identical gradients in every run, torch.compile, torch.export, ONNX, a
-            submodule that returns the attention map, a neutral start) → why, in a sentence or two.
+            submodule that returns the attention map, a neutral start, the formats of
+            `attnzoo.export`) → why, in a sentence or two; of a format, with its tool's version.
         former: option → what was built before there was this option, or this default. A recipe
             from that time, which does not name it, means that.
         limited_with: limit → options that show it, for limits that the default options do not

@@ -2,12 +2,12 @@
 
 from attnzoo.surgery.fusing import fuse, unfuse
 from attnzoo.surgery.operate import build_block
-from attnzoo.surgery.optimizers import add_parameters, check_optimizer
+from attnzoo.surgery.optimizers import add_parameters, check_optimizer, warn_of_optimizers
 from attnzoo.surgery.plan import Plan, PlannedSite, carry_out
 from attnzoo.surgery.planning import make_plan
 from attnzoo.surgery.recipe import Recipe, parse_recipe, sharing
 from attnzoo.surgery.record import Operation, attention_modules, operations, recipes
-from attnzoo.surgery.removal import unwrap
+from attnzoo.surgery.removal import take_out_of, unwrap
 from attnzoo.surgery.wording import cut_short
 
 __all__ = [
@@ -27,6 +27,8 @@ __all__ = [
     "parse_recipe",
     "recipes",
     "sharing",
+    "take_out_of",
     "unfuse",
     "unwrap",
+    "warn_of_optimizers",
 ]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 from torch import nn
 
 from attnzoo.errors import SiteError
@@ -13,11 +15,14 @@ from attnzoo.hosts import (
     get_module,
     has_attribute,
     join,
+    prefixes,
     reads_positions,
+    run_otherwise,
     split,
 )
 from attnzoo.structure import Anchor, anchors, anchors_at_all_calls, called_often
 from attnzoo.surgery.edits import Edit, Hook, Insert, Replace, Slot, Subclass, Wrap
+from attnzoo.surgery.rebuilt import is_lost, rebuilt_around
 from attnzoo.tracing import Call, Site, Trace
 
 __all__ = ["choose_edit", "is_occupied"]
@@ -39,13 +44,13 @@ def choose_edit(trace: Trace, model: nn.Module, site: Site, taken: set[str]) -> 
         SiteError: if no anchor can hold attention; the message says why.
     """
     if site.where == "replace":
-        edit: Edit | None = _replace(trace, site)
+        edits: Iterable[Edit | None] = (_replace(trace, site),)
     else:
         same = anchors_at_all_calls(trace, site) if site.further else anchors(trace, site)
         makers = (_slot, _insert, _hook, _wrap_stateless, _wrap)
         times = len(site.values)
         edits = (make(trace, model, anchor, taken, times) for make in makers for anchor in same)
-        edit = next((found for found in edits if found is not None), None)
+    edit = next((found for found in edits if found and not is_lost(trace, model, found)), None)
     if edit is None:
         raise SiteError(f"cannot put attention {site}: {_why_not(trace, site)}")
     taken.add(edit.path)
@@ -142,7 +147,9 @@ def _hook(
     if edit.path in taken or has_attribute(host, edit.name) or call.path in trace.children_run:
         return None
     ours = isinstance(host, Attention | Attended | Replaced)
-    return None if ours or _copies_itself(type(host)) else edit
+    owners = (type(get_module(model, outer)) for outer in prefixes(call.path))
+    passed_by = any(run_otherwise(owner, type(host)) for owner in owners)
+    return None if ours or passed_by or _copies_itself(type(host)) else edit
 
 
 def _copies_itself(cls: type[nn.Module]) -> bool:
@@ -189,6 +196,13 @@ def _why_not(trace: Trace, site: Site) -> str:
         return (
             "the model itself is the only module there, and it is changed in place, so nothing "
             "can stand around it. Put it into an nn.Sequential first."
+        )
+    rebuilt = rebuilt_around(trace, call.path)
+    if rebuilt:
+        return (
+            f"attention there would be lost: {rebuilt[-1]!r} ({trace.modules[rebuilt[-1]].type}) "
+            f"makes other layers of those it holds, when the network is reparameterised or an "
+            f"adapter is merged. Name {rebuilt[-1]!r} itself, by policy 'match', or another place."
         )
     return (
         f"{call.path!r} ({call.type}) is held in a way that none of slot, insert, hook and wrap "

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import gc
+import warnings
+from collections.abc import Iterable, Iterator
 
 import torch
 from torch import nn
 
 from attnzoo.errors import OptionError
 
-__all__ = ["add_parameters", "check_optimizer"]
+__all__ = ["add_parameters", "check_optimizer", "warn_of_optimizers"]
 
 #: What of a group is its own.
 OWN = ("params", "param_names", "name", "initial_lr", "weight_decay")
@@ -54,3 +56,43 @@ def add_parameters(
             group["weight_decay"] = first["weight_decay"] if decayed else 0.0
         group["name"] = "attention" if decayed else "attention-no-decay"
         optimizer.add_param_group(group)
+
+
+def warn_of_optimizers(model: nn.Module, before: Iterable[nn.Parameter]) -> None:
+    """Say so where an optimizer was made for the model before attention came, which it won't train.
+
+    Args:
+        model: with attention.
+        before: the parameters that it had without.
+    """
+    if not _any_made():
+        return
+    known = {id(parameter) for parameter in before}
+    new = {id(p) for p in model.parameters() if p.requires_grad} - known
+    holding, training = "", False
+    for optimizer in _optimizers():
+        held = {id(p) for group in optimizer.param_groups for p in group["params"]}
+        holding = type(optimizer).__name__ if held & known else holding
+        training = training or bool(held & new)
+    if new and holding and not training:
+        warnings.warn(
+            f"the {holding} was made before attention came, and does not train it. Pass it, "
+            f"wrap(…, optimizer=…), add attnzoo.param_groups of the new parameters to it, or make "
+            f"the optimizer after wrap.",
+            stacklevel=4,
+        )
+
+
+def _any_made() -> bool:
+    """Whether the process has made an optimizer: torch marks the `step` of its class then."""
+    ahead: list[type] = [torch.optim.Optimizer]
+    for cls in ahead:
+        ahead += cls.__subclasses__()
+    return any(getattr(getattr(cls, "step", None), "hooked", False) for cls in ahead)
+
+
+def _optimizers() -> Iterator[torch.optim.Optimizer]:
+    """All that live. By their type: `isinstance` would ask what stands for others, and wake it."""
+    living = gc.get_objects()
+    kinds = {kind for kind in set(map(type, living)) if issubclass(kind, torch.optim.Optimizer)}
+    return (item for item in living if type(item) in kinds) if kinds else iter(())

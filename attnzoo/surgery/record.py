@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from torch import nn
 
-from attnzoo.hosts import Attention, join, named
+from attnzoo.hosts import Attention, join, named, warn_of_graphs
 from attnzoo.surgery.edits import Edit
 from attnzoo.surgery.recipe import Recipe
 from attnzoo.tracing import Site
@@ -52,10 +52,14 @@ def recipes(model: nn.Module) -> list[Recipe]:
 def attention_modules(model: nn.Module) -> dict[str, nn.Module]:
     """Path → attention block, for every block that attnzoo put in; empty for a plain model.
 
-    Paths are those in the network itself, also where it was compiled or made parallel since.
+    Paths are those in the network itself, also where it was compiled or made parallel since. What
+    `torch.fx` or an exporter made of it holds none; that is said by a warning.
     """
-    return {
+    found = {
         join(path, "block"): module.block
         for path, module in named(model)
         if isinstance(module, Attention)
     }
+    if not found:
+        warn_of_graphs(model)
+    return found

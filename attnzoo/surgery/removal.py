@@ -31,7 +31,7 @@ from attnzoo.surgery.fusing import unfuse_in
 from attnzoo.surgery.record import RECORD, Operation
 from attnzoo.tracing import qualname, undisturbed
 
-__all__ = ["take_out", "unwrap"]
+__all__ = ["take_out", "take_out_of", "unwrap"]
 
 #: Name of a hooked child → where the hook is that runs it, and what it may be.
 _HOOKS: dict[str, tuple[HookKind, tuple[object, ...]]] = {
@@ -103,6 +103,28 @@ def unwrap(model: nn.Module, name: str | None = None) -> nn.Module:
     take_out(changes, found)
     changes.commit()
     return model
+
+
+def take_out_of(model: nn.Module, attentions: Iterable[Attention]) -> None:
+    """Some attention out of a model, in one step; where none of a `wrap` is left, so is its record.
+
+    Args:
+        model: holds them.
+        attentions: in any order.
+    """
+    gone = dict.fromkeys(attentions)
+    changes = Changes(model)
+    for module in model.modules():
+        if RECORD in vars(module):
+            inside = (m for m in module.modules() if isinstance(m, Attention) and m not in gone)
+            steps = {attention.step for attention in inside}
+            kept = tuple(op for op in vars(module)[RECORD] if op.step in steps)
+            if kept:
+                changes.set_attribute(module, RECORD, kept)
+            else:
+                changes.drop_attribute(module, RECORD)
+    take_out(changes, gone)
+    changes.commit()
 
 
 def _say_what_is_gone(module: nn.Module, operation: Operation, there: list[Attention]) -> None:

@@ -10,8 +10,9 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 from attnzoo.tracing.meta_ops import FastShapes
-from attnzoo.tracing.on_meta import meta_forward
+from attnzoo.tracing.probe import follow, how_it_ended
 from attnzoo.tracing.twin import Twin
+from attnzoo.tracing.values import Values
 
 __all__ = ["Count", "count"]
 
@@ -25,22 +26,40 @@ class Count:
             products (half the floating-point operations torch counts).
         activation_bytes: of all tensors that the pass makes, views and in-place results not
             counted. What training keeps for the backward pass is at most this.
+        stopped: why it could not be followed, and so counted, to its end, and the line of code
+            where; empty if it was.
     """
 
     macs: int
     activation_bytes: int
+    stopped: str = ""
 
 
-def count(model: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Count:
-    """Count one forward pass in eval mode; no arithmetic is done and no memory taken."""
+def count(
+    model: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], example: Any = None
+) -> Count:
+    """Count one forward pass in eval mode; no arithmetic is done and no memory taken.
+
+    Args:
+        model: read and not changed.
+        args: its arguments, tensors on meta.
+        kwargs: those by name.
+        example: what they were made of, for its values, should the pass ask for them.
+
+    Raises:
+        TraceError: the forward pass failed.
+    """
     from torch.utils.flop_counter import FlopCounterMode  # not above: it loads Triton
 
     flops, made = FlopCounterMode(display=False), _Bytes()
     # Torch's own would hang hooks on the modules of all threads, and ask for named_modules.
     flops.mod_tracker = cast("Any", _OneModule())
     twin = Twin(model)
-    meta_forward(twin.root, args, kwargs, (FastShapes(), flops, made), grad=True)
-    return Count(flops.get_total_flops() // 2, made.total)
+    shapes = FastShapes(Values(twin.original, (args, kwargs), example))
+    watching = (flops, made)
+    _, error = follow(twin.root, args, kwargs, shapes, lambda: True, None, watching, grad=True)
+    stopped = how_it_ended(error) if error else ""
+    return Count(flops.get_total_flops() // 2, made.total, stopped)
 
 
 class _OneModule:

@@ -144,6 +144,7 @@ class ModuleInfo(NamedTuple):
         has_state: whether it, or a module below it, has parameters or buffers.
         has_parameters: whether it, or a module below it, has parameters.
         is_attention: whether attnzoo put it in.
+        rebuilds: whether it makes other layers of those it holds, when it is asked to.
     """
 
     paths: tuple[str, ...]
@@ -153,3 +154,4 @@ class ModuleInfo(NamedTuple):
     has_state: bool
     has_parameters: bool
     is_attention: bool = False
+    rebuilds: bool = False

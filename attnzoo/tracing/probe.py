@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, TypeVar
 
 import torch
@@ -33,7 +33,7 @@ from attnzoo.tracing.trace import Trace
 from attnzoo.tracing.twin import Twin
 from attnzoo.tracing.values import Values, line_of
 
-__all__ = ["checked_modules", "follow", "on_example", "probe"]
+__all__ = ["checked_modules", "follow", "how_it_ended", "on_example", "probe"]
 
 Seen = TypeVar("Seen")
 
@@ -98,6 +98,9 @@ def follow(
     shapes: FastShapes,
     may_stop: Callable[[], bool],
     stopped: str | None = None,
+    watching: Sequence[contextlib.AbstractContextManager[Any]] = (),
+    *,
+    grad: bool = False,
 ) -> tuple[Any, Exception | None]:
     """What a twin returns and None, or None and what kept it from being followed to its end.
 
@@ -109,9 +112,11 @@ def follow(
         may_stop: whether to put up with an end that values bring about.
         stopped: how an earlier pass ended. Where values were assumed, a failure is such an end,
             too: in the first pass any, later that one again.
+        watching: what it runs under besides.
+        grad: see `meta_forward`.
     """
     try:
-        return meta_forward(model, args, kwargs, [shapes]), None
+        return meta_forward(model, args, kwargs, [shapes, *watching], grad=grad), None
     except Exception as error:
         by_assuming = bool(shapes.values.assumed) and stopped in (None, how_it_ended(error))
         if (_data_dependent(error) or by_assuming) and may_stop():

@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
+from attnzoo.hosts import rebuilds
 from attnzoo.tracing.axes import derive_axes
 from attnzoo.tracing.handing_on import HandingOn
 from attnzoo.tracing.meta_ops import FastShapes, layout_of
@@ -71,6 +72,7 @@ class _ClassInfo:
     alone: Kind
     with_children: Kind
     is_attention: bool
+    rebuilds: bool
 
 
 @functools.cache
@@ -86,7 +88,8 @@ def _class_info(cls: type[nn.Module]) -> _ClassInfo:
     elif any(base not in containers for base in layers):  # a layer of torch's own, or derived
         with_children = "leaf"
     attention = getattr(cls, "is_attnzoo_attention", False)
-    return _ClassInfo(cls.__name__, qualname(cls), alone, with_children, attention)
+    name = qualname(cls)
+    return _ClassInfo(cls.__name__, name, alone, with_children, attention, rebuilds(cls))
 
 
 def _module_infos(paths: dict[nn.Module, tuple[str, ...]]) -> dict[str, ModuleInfo]:
@@ -111,6 +114,7 @@ def _module_infos(paths: dict[nn.Module, tuple[str, ...]]) -> dict[str, ModuleIn
             stateful,
             learned,
             cls.is_attention,
+            children and cls.rebuilds,
         )
     return {where[0]: infos[where[0]] for where in paths.values()}
 

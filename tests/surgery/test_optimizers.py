@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import warnings
+
 import pytest
 import torch
 from torch import nn
@@ -57,3 +59,26 @@ def test_what_cannot_take_them_is_refused_and_nothing_is_changed():
         attnzoo.wrap(model, "transition", "se", example=(3, 16, 16), optimizer=optimizer)
     assert len(optimizer.param_groups) == 1
     assert not attnzoo.attention_modules(model)
+
+
+def test_an_optimizer_that_would_not_train_what_is_new_is_said():
+    model = net()
+    optimizer = torch.optim.Adam(model.parameters())
+    with pytest.warns(UserWarning, match=r"the Adam was made before attention came"):
+        attnzoo.wrap(model, "pre-pool", "se", example=(3, 16, 16))
+    assert optimizer.param_groups  # it lived until here
+
+
+def test_who_trains_it_otherwise_or_something_else_is_not_warned():
+    model, other = net(), net()
+    theirs = torch.optim.SGD(other.parameters(), lr=0.1)
+    with warnings.catch_warnings(action="error"):
+        attnzoo.wrap(model, "pre-pool", "se", example=(3, 16, 16))  # theirs has no part of it
+        ours = torch.optim.SGD(model.parameters(), lr=0.1)
+        attnzoo.unwrap(model)
+    known = net()
+    mine = torch.optim.SGD(known.parameters(), lr=0.1)
+    with warnings.catch_warnings(action="error"):
+        attnzoo.wrap(known, "pre-pool", "se", example=(3, 16, 16), optimizer=mine)
+    assert theirs.param_groups
+    assert ours.param_groups

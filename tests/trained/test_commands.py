@@ -109,7 +109,7 @@ def test_export_says_what_it_checked(typed: Typed) -> None:
     code, out, err = typed("export", "run", "--format", "torchscript", "--out", "net/mine.pt")
     assert (code, err) == (0, "")
     assert out.startswith(
-        "torchscript: net/mine.pt\nFree: batch and size. Beside the model on 2×3×"
+        "torchscript: net/mine.pt\nFree: batch and size. Beside the model on 1×3×"
     )
     assert torch.jit.load("net/mine.pt")(torch.zeros(1, 3, 64, 64)).shape == (1, 3)
 

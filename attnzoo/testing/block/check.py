@@ -119,8 +119,9 @@ def _not_built(rows: list[Row]) -> list[Row]:
 
 
 def _shown(subject: BlockSubject, chosen: list[Check[BlockSubject]]) -> list[Limit]:
-    """The limits of which every check that shows them is run."""
-    return [limit for limit in subject.spec.limits if set(_showing(limit)) <= set(chosen)]
+    """The limits of which every check that shows them is run; those of a tool have none here."""
+    showing = {limit: _showing(limit) for limit in subject.spec.limits}
+    return [limit for limit, checks in showing.items() if checks and set(checks) <= set(chosen)]
 
 
 def _showing(limit: Limit) -> list[Check[BlockSubject]]:

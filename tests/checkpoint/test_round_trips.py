@@ -1,0 +1,125 @@
+"""Every block by every mechanism, saved plain, compiled and under DDP, read by a fresh process."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Generator
+from pathlib import Path
+
+import pytest
+import torch
+import torch.distributed as dist
+from places import ROOT
+from torch import Tensor, nn
+from torch.nn import functional as F
+from torch.nn.parallel import DistributedDataParallel
+from torchvision.models.resnet import BasicBlock
+
+import attnzoo
+from attnzoo.registry import BLOCKS
+
+pytestmark = pytest.mark.no_cover
+
+SIZE = (3, 32, 32)
+PLACES = {"slot": "slot.bn2", "insert": "insert.act", "hook": "hook", "wrap": "wrap"}
+READ = """
+import json, sys
+from pathlib import Path
+import torch, attnzoo
+sys.path[:0] = [{here!r}, {support!r}]
+from test_round_trips import Small
+torch.use_deterministic_algorithms(True)
+torch.set_num_threads(1)
+wrong = []
+for file in sorted(Path({folder!r}).glob("*.safetensors")):
+    x, wanted = torch.load(file.with_suffix(".pt"))
+    torch.manual_seed(0)
+    model = attnzoo.load(file, Small()).eval()
+    with torch.no_grad():
+        if not torch.equal(model(x), wanted):
+            wrong.append(file.stem)
+print(json.dumps(wrong))
+"""
+
+
+class Composite(nn.Module):
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(channels, channels, 3, padding=1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return F.relu(self.conv(x) + x)
+
+
+class Small(nn.Module):
+    """A place for each mechanism."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.stem = nn.Conv2d(3, 16, 3, 2, 1)
+        self.slot = BasicBlock(16, 16)
+        self.insert = nn.Sequential()
+        self.insert.add_module("conv", nn.Conv2d(16, 16, 3, 2, 1))
+        self.insert.add_module("act", nn.ReLU())
+        self.hook = Composite(16)
+        self.wrap = nn.Conv2d(16, 16, 1)
+        self.head = nn.Linear(16, 5)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.hook(self.insert(self.slot(self.stem(x))))
+        return self.head(self.wrap(x).relu().mean((2, 3)))
+
+
+@pytest.fixture(scope="module")
+def parallel(tmp_path_factory: pytest.TempPathFactory) -> Generator[None]:
+    meeting = tmp_path_factory.mktemp("group") / "meeting"
+    dist.init_process_group("gloo", init_method=f"file://{meeting}", rank=0, world_size=1)
+    yield
+    dist.destroy_process_group()
+
+
+@pytest.mark.usefixtures("parallel")
+def test_a_fresh_process_computes_the_same_bits(tmp_path: Path) -> None:
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        count = sum(_saved(spec.name, tmp_path) for spec in BLOCKS)
+    finally:
+        torch.set_num_threads(threads)
+    assert count == 3 * len(list(BLOCKS))
+    support = str(ROOT / "tests" / "support")
+    script = READ.format(here=str(Path(__file__).parent), support=support, folder=str(tmp_path))
+    done = subprocess.run(
+        [sys.executable, "-W", "ignore", "-c", script],
+        capture_output=True,
+        text=True,
+        env={**os.environ, "PYTHONPATH": os.pathsep.join([str(ROOT), *sys.path])},
+    )
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout) == []
+
+
+def _saved(block: str, folder: Path) -> int:
+    torch.manual_seed(0)
+    where = ("match", {"pattern": list(PLACES.values())})
+    model = attnzoo.wrap(Small(), where, block, example=SIZE)
+    assert len(attnzoo.attention_modules(model)) == len(PLACES)
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.add_(torch.randn_like(parameter), alpha=0.05)
+    x = torch.randn(2, *SIZE)
+    with torch.no_grad():
+        wanted = model.eval()(x)
+    around = {
+        "plain": model,
+        "ddp": DistributedDataParallel(model),
+        "compiled": torch.compile(model),
+    }
+    for name, one in around.items():
+        file = folder / f"{block.replace(':', '-')}-{name}.safetensors"
+        attnzoo.save(one, file, what="all")
+        torch.save((x, wanted), file.with_suffix(".pt"))
+    return len(around)
