@@ -8,7 +8,6 @@ from typing import Any
 import torch
 from torch import nn
 
-from attnzoo.errors import TraceError
 from attnzoo.hosts import Attention, get_module
 from attnzoo.tracing import Count, count, model_dtype, probe, resolve_example, undisturbed
 
