@@ -9,14 +9,13 @@ from __future__ import annotations
 import copy
 import functools
 import random
-import threading
-from collections.abc import Callable, Generator
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import torch
 from harness import fuzzer
+from meanwhile import beside
 from torch import Tensor, nn
 from zoo import PlainVGG, snapshot
 
@@ -24,28 +23,6 @@ import attnzoo
 
 SIZE = (3, 16, 16)
 FORWARDS = 25  # beside a verb
-
-
-@contextmanager
-def beside(work: Callable[[], Any]) -> Generator[list[Any]]:
-    """Another thread that does `work` again and again; what it got, or the error that ended it."""
-    results: list[Any] = []
-    stop = threading.Event()
-
-    def run() -> None:
-        while not stop.is_set():
-            try:
-                results.append(work())
-            except Exception as error:
-                results.append(error)
-
-    thread = threading.Thread(target=run)
-    thread.start()
-    try:
-        yield results
-    finally:
-        stop.set()
-        thread.join()
 
 
 @functools.cache

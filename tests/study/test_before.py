@@ -10,7 +10,7 @@ import pytest
 import torch
 import yaml
 from before import BEFORE, old_study
-from studies import Log
+from studies import Told
 from torch import nn
 
 import attnzoo
@@ -34,15 +34,6 @@ def test_an_old_study_is_reported_anew_with_the_same_numbers(tmp_path: Path) -> 
             for row, old in zip(rows(folder / name), told[name], strict=True)
         ] == [old.items() for old in told[name]]
     assert (folder / "figures" / "accuracy.svg").is_file()
-
-
-class Told(Log):
-    def __init__(self) -> None:
-        super().__init__()
-        self.lines: list[str] = []
-
-    def say(self, line: str) -> None:
-        self.lines.append(line)
 
 
 def test_of_an_old_study_only_what_is_another_block_now_is_done_anew(

@@ -50,6 +50,17 @@ class Log(Watch):
             raise KeyboardInterrupt
 
 
+class Told(Log):
+    """These, and the lines that are said."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.lines: list[str] = []
+
+    def say(self, line: str) -> None:
+        self.lines.append(line)
+
+
 def result(variant: str, seed: int, top1: float | None, **changes: object) -> RunResult:
     values = {
         "backbone": "net",

@@ -7,13 +7,12 @@ from __future__ import annotations
 
 import copy
 import threading
-from collections import Counter
-from collections.abc import Callable, Generator
-from contextlib import contextmanager
+from collections.abc import Callable
 from typing import Any
 
 import pytest
 import torch
+from meanwhile import beside
 from torch import nn
 from zoo import BACKBONES, PlainVGG, snapshot
 
@@ -22,30 +21,6 @@ import attnzoo
 #: How many forward passes are awaited beside each verb.
 COUNT = 10
 SIZE = (3, 16, 16)
-
-
-@contextmanager
-def _beside(work: Callable[[], Any]) -> Generator[tuple[Counter[str], list[Any]]]:
-    """Another thread that does `work` again and again; how often, and what it got."""
-    counts: Counter[str] = Counter()
-    results: list[Any] = []
-    stop = threading.Event()
-
-    def run() -> None:
-        while not stop.is_set():
-            try:
-                results.append(work())
-                counts["done"] += 1
-            except Exception as error:
-                counts[f"{type(error).__name__}: {error}"] += 1
-
-    thread = threading.Thread(target=run)
-    thread.start()
-    try:
-        yield counts, results
-    finally:
-        stop.set()
-        thread.join()
 
 
 VERBS: dict[str, Callable[[nn.Module], Any]] = {
@@ -76,12 +51,11 @@ def test_a_model_serves_while_someone_looks_at_it(verb: str, training: bool) -> 
             return torch.equal(_tensor(model(x)), right)
 
     looked = 0
-    with _beside(serve) as (counts, results):
-        while sum(counts.values()) < COUNT:
+    with beside(serve) as results:
+        while len(results) < COUNT:
             VERBS[verb](model)
             looked += 1
-    assert set(counts) == {"done"}
-    assert all(results)
+    assert set(results) == {True}
     assert looked
     assert snapshot(model) == untouched
 
@@ -96,7 +70,7 @@ def test_the_random_numbers_of_another_thread_are_no_others() -> None:
     torch.manual_seed(5)
     alone = [torch.rand(()).item() for _ in range(400)]
     torch.manual_seed(5)
-    with _beside(lambda: torch.rand(()).item()) as (_, drawn):
+    with beside(lambda: torch.rand(()).item()) as drawn:
         while len(drawn) < 300:
             attnzoo.unwrap(attnzoo.wrap(model, "pre-pool", "local", example=SIZE))
     assert drawn[:300] == alone[:300]
@@ -113,11 +87,11 @@ def test_own_weights_are_the_same_with_and_without_another_thread() -> None:
     thread = threading.Thread(target=idle.wait)
     thread.start()
     try:
-        beside = weights()
+        with_another = weights()
     finally:
         idle.set()
         thread.join()
-    assert all(map(torch.equal, alone, beside))
+    assert all(map(torch.equal, alone, with_another))
 
 
 @pytest.mark.no_cover
@@ -129,8 +103,7 @@ def test_two_threads_wrap_two_models() -> None:
         attnzoo.unwrap(model)
         return found == 2
 
-    with _beside(wrap) as (counts, results):
+    with beside(wrap) as results:
         own = [wrap() for _ in range(10)]
     assert all(own)
-    assert all(results)
-    assert set(counts) <= {"done"}
+    assert set(results) <= {True}

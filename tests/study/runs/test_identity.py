@@ -14,7 +14,7 @@ import timm
 import yaml
 from PIL import Image
 from safetensors.torch import save_file
-from studies import Log
+from studies import Told
 from training import make_folder
 
 from attnzoo.errors import DataError
@@ -52,15 +52,6 @@ def place(tmp_path: Path) -> Iterator[Path]:
     yield home
     sys.path[:] = path
     sys.modules.pop("identitynet", None)
-
-
-class Told(Log):
-    def __init__(self) -> None:
-        super().__init__()
-        self.lines: list[str] = []
-
-    def say(self, line: str) -> None:
-        self.lines.append(line)
 
 
 def done(home: Path, **changes: Any) -> tuple[int, list[str]]:
