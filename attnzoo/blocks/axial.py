@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from attnzoo.blocks.parts import LARGEST, channel_groups, saturate, wide
 from attnzoo.blocks.precision import add_residual, without_autocast
-from attnzoo.blocks.relative import RelativePositions, times_each
+from attnzoo.blocks.relative import RelativePositions
 from attnzoo.checks import check_int
 from attnzoo.registry import register_block
 
@@ -49,12 +49,11 @@ class ColumnAttention(nn.Module):
         by_value = wide(self.value_positions(height))
         with without_autocast(x):
             logits = query.transpose(2, 3) @ key.permute(0, 1, 3, 4, 2)  # (N, n, W, H, H)
-            logits = logits + times_each(query, by_query.transpose(1, 2)).transpose(2, 3)
-            by_whom = times_each(key, by_key.permute(1, 2, 0))  # (N, n, H of the key, W, H)
-            logits = logits + by_whom.permute(0, 1, 3, 4, 2)
+            logits = logits + (query @ by_query.transpose(1, 2)).transpose(2, 3)
+            logits = logits + (key @ by_key.permute(1, 2, 0)).permute(0, 1, 3, 4, 2)
             attention = self.softmax(logits * self.key_width**-0.5)
             mixed = (attention @ value.transpose(2, 3)).transpose(2, 3)  # (N, n, H, W, c)
-            mixed = mixed + times_each(attention.transpose(2, 3), by_value)
+            mixed = mixed + attention.transpose(2, 3) @ by_value
         return saturate(mixed.permute(0, 1, 4, 2, 3).flatten(1, 2).to(x.dtype))
 
 

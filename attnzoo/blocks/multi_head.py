@@ -12,7 +12,7 @@ from torch.nn import functional as F
 
 from attnzoo.blocks.parts import LARGEST, channel_groups, wide
 from attnzoo.blocks.precision import add_residual, without_autocast
-from attnzoo.blocks.relative import RelativePositions, times_each
+from attnzoo.blocks.relative import RelativePositions
 from attnzoo.checks import check_int
 from attnzoo.registry import register_block
 
@@ -87,9 +87,8 @@ class MultiHeadSelfAttention(nn.Module):
         query, key, value = qkv.chunk(3, dim=1)
         with without_autocast(x):
             places = query.unflatten(2, (height, width))  # (N, n, H, W, d)
-            rows, columns = wide(self.height(height)), wide(self.width(width))
-            by_row = times_each(places, rows.transpose(1, 2))  # (N, n, H, W, H)
-            by_column = times_each(places.transpose(2, 3), columns.transpose(1, 2))
+            by_row = places @ wide(self.height(height)).transpose(1, 2)  # (N, n, H, W, H)
+            by_column = places.transpose(2, 3) @ wide(self.width(width)).transpose(1, 2)
             bias = by_row[..., None] + by_column.transpose(2, 3)[..., None, :]
             bias = bias.flatten(4).flatten(2, 3)  # (N, n, H·W, H·W)
             mixed = F.scaled_dot_product_attention(query, key, value, attn_mask=bias)

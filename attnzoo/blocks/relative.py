@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-__all__ = ["RelativePositions", "times_each"]
+__all__ = ["RelativePositions"]
 
 
 class RelativePositions(nn.Module):
@@ -33,13 +33,3 @@ class RelativePositions(nn.Module):
 
     def extra_repr(self) -> str:
         return f"span={self.span}, width={self.table.shape[1]}"
-
-
-def times_each(x: Tensor, matrices: Tensor) -> Tensor:
-    """`x @ matrices`, of maps (N, n, L, M, d) and a matrix (d, D) for each of the L.
-
-    Not left to broadcasting, which OpenCV 5.0 and LiteRT 2.3 do wrongly with a stack of matrices.
-    """
-    rows = x.permute(2, 0, 1, 3, 4)
-    product = torch.bmm(rows.flatten(1, 3), matrices)
-    return product.unflatten(1, rows.shape[1:4]).permute(1, 2, 0, 3, 4)
