@@ -11,13 +11,14 @@ dataclass does.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import cache
 from typing import Literal, NamedTuple
 
 from attnzoo.hosts import prefixes
 from attnzoo.tracing.meta_ops import Layout
 
-__all__ = ["Call", "Kind", "ModuleInfo", "Op", "Value", "around", "qualname"]
+__all__ = ["Call", "Kind", "ModuleInfo", "Op", "Value", "around", "qualname", "regrouped"]
 
 Kind = Literal["leaf", "sequential", "container", "composite"]
 
@@ -155,3 +156,17 @@ class ModuleInfo(NamedTuple):
     has_parameters: bool
     is_attention: bool = False
     rebuilds: bool = False
+
+
+def regrouped(
+    values: Sequence[Value], ops: Sequence[Op], value: int
+) -> tuple[str, tuple[int, ...]] | None:
+    """The map that was flattened or regrouped on the way to `value`: its axes and shape."""
+    for _ in range(6):  # view → addmm → activation → addmm …: an MLP on flat positions
+        made_by = values[value].op
+        if made_by < 0:
+            return None
+        value = ops[made_by].inputs[0]
+        if values[value].axes:
+            return values[value].axes, values[value].shape
+    return None

@@ -16,7 +16,7 @@ from attnzoo.hosts import rebuilds
 from attnzoo.tracing.axes import derive_axes
 from attnzoo.tracing.handing_on import HandingOn
 from attnzoo.tracing.meta_ops import FastShapes, layout_of
-from attnzoo.tracing.parts import Call, Kind, ModuleInfo, Op, Value, qualname
+from attnzoo.tracing.parts import Call, Kind, ModuleInfo, Op, Value, qualname, regrouped
 from attnzoo.tracing.positions import Readings, WatchedChildren
 from attnzoo.tracing.trace import Trace
 from attnzoo.tracing.values import Values
@@ -308,7 +308,11 @@ class Recorder(FastShapes):
                 outputs.append(self._ids[id(tensor)])
                 continue
             axes = derive_axes(
-                name, args, sources, tensor.shape, lambda: self._regrouped(inputs[0])
+                name,
+                args,
+                sources,
+                tensor.shape,
+                lambda: regrouped(values, self._ops, inputs[0]),
             )
             outputs.append(self._new_value(tensor, axes, index))
         for value in inputs if len(inputs) == 1 else set(inputs):
@@ -351,14 +355,3 @@ class Recorder(FastShapes):
             elif not _only_numbers(item):
                 found += [t for t in tensors_in(item) if id(t) in ids]
         return found
-
-    def _regrouped(self, value: int) -> tuple[str, tuple[int, ...]] | None:
-        """The map that was flattened or regrouped on the way to `value`."""
-        for _ in range(6):  # view → addmm → activation → addmm …: an MLP on flat positions
-            made_by = self._values[value].op
-            if made_by < 0:
-                return None
-            value = self._ops[made_by].inputs[0]
-            if self._values[value].axes:
-                return self._values[value].axes, self._values[value].shape
-        return None

@@ -21,6 +21,8 @@ PURPOSE = {
     "backbones": "networks by name, with trained weights",
     "weights": "plain weights in and out",
     "trained": "a trained network: tested, used, exported",
+    "deploy": "a network as other programs' files, each run beside it",
+    "merging": "attention folded into what stands beside it",
     "api": "the two verbs, plan and wrap",
     "surgery": "sites → the network with attention, and back; all or nothing",
     "policies": "trace → sites",

@@ -119,6 +119,7 @@ LIMITS_ZH = {
     "export": "torch.export",
     "onnx": "ONNX",
     "maps": "注意力图",
+    "opencv": "OpenCV",
     "neutral": "中性起点",
 }
 COUNTED_ZH = {

@@ -178,7 +178,7 @@ def test_a_name_that_is_no_text_is_refused(tmp_path: Path) -> None:
 def test_an_interrupt_while_a_file_is_read_stays_one(tmp_path: Path) -> None:
     path = tmp_path / "a.safetensors"
     attnzoo.save(wrapped(), path, what="all")
-    interrupted = 0
+    interrupted, threads = 0, threading.active_count()
     before = signal.signal(signal.SIGALRM, signal.default_int_handler)
     try:
         for step in range(150):
@@ -192,7 +192,7 @@ def test_an_interrupt_while_a_file_is_read_stays_one(tmp_path: Path) -> None:
         signal.setitimer(signal.ITIMER_REAL, 0)
         signal.signal(signal.SIGALRM, before)
     assert interrupted
-    assert threading.active_count() == 1
+    assert threading.active_count() <= threads
 
 
 def test_an_interrupt_while_a_save_clears_up_leaves_nothing(

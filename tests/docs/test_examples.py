@@ -6,6 +6,7 @@ One of them, and YOLO with its trainer, run in a process of their own, the other
 from __future__ import annotations
 
 import copy
+import csv
 import runpy
 import subprocess
 import sys
@@ -132,3 +133,31 @@ def test_yolo_trained_by_its_own_trainer(tmp_path: Path) -> None:
 
 def _gammas(network: torch.nn.Module) -> list[torch.nn.Parameter]:
     return [p for name, p in network.named_parameters() if name.endswith(".gamma")]
+
+
+def test_looks_and_insertion_of_a_study(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "study.yaml").write_text(
+        "question: '?'\n"
+        "data: {name: cluttered-digits, size: 32, train: 16, test: 16}\n"
+        "train: {epochs: 1, batch_size: 16, warmup_epochs: 0}\n"
+        "seeds: [0]\nkeep: all\nmeasure: false\ncontrols: false\n"
+        "backbones: [timm/test_resnet]\n"
+        "variants: [plain, {policy: stage-end, block: spatial}]\n"
+    )
+    monkeypatch.chdir(tmp_path)
+    assert main(["ablate", "study.yaml", "--out", "made"]) == 0
+    for name in ("looks.py", "insertion.py"):
+        _run_here(name, tmp_path, monkeypatch, capsys, "made")
+    rows = {
+        name: list(csv.DictReader((tmp_path / "made" / f"{name}.csv").open(newline="")))
+        for name in ("looks", "changes", "deletion", "insertion")
+    }
+    assert {row["when"] for row in rows["looks"]} == {"before", "after"}
+    assert all(float(row["relative"]) == 0 for row in rows["changes"] if row["when"] == "before")
+    assert any(float(row["relative"]) > 0 for row in rows["changes"] if row["when"] == "after")
+    assert {row["order"] for row in rows["deletion"]} == {"attention", "random"}
+    assert [(row["block"], row["plain"] == row["inserted"]) for row in rows["insertion"]] == [
+        ("spatial", True)  # the identity start changes nothing
+    ]
