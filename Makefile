@@ -15,7 +15,7 @@ export DISABLE_MKDOCS_2_WARNING := true
 COUNT ?= 1000
 SEED ?= 0
 VERSIONS ?= versions
-.PHONY: help setup demo test fuzz lint format docs docs-release serve site-check bench bench-start bench-blocks bench-memory bench-gates bench-predict bench-train bench-study bench-verdicts bench-gpu test-gpu sweep toolchains bench-switch clean
+.PHONY: help setup demo test fuzz lint format docs docs-release serve site-check bench bench-start bench-blocks bench-memory bench-gates bench-predict bench-train bench-study bench-verdicts bench-gpu test-gpu studies sweep toolchains bench-switch clean
 
 help: ## list the commands
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1|\2/p' Makefile | column -t -s '|' 2>/dev/null \
@@ -97,6 +97,12 @@ bench-gpu: setup ## time the fused kernels on a GPU and write docs/data/gpu.json
 
 test-gpu: setup ## test the fused kernels, natively where there is a GPU
 	$(BIN)/python -m pytest tests/kernels tests/surgery/test_fusing.py
+
+studies: setup ## do the published studies anew, into runs/studies (hours; goes on where it was)
+	@for study in docs/data/studies/*/study.yaml; do \
+	  name=$$(basename $$(dirname $$study)); \
+	  $(BIN)/attnzoo ablate $$study --out runs/studies/$$name --workers 2 --threads 1 || exit 1; \
+	done
 
 sweep: setup ## try every policy on every network of torchvision and timm
 	$(BIN)/attnzoo sweep --out docs/data/coverage.csv

@@ -30,6 +30,9 @@ from functools import cache
 from pathlib import Path
 
 from mkdocs.exceptions import PluginError
+from mkdocs.structure.pages import Page
+
+from attnzoo.checks import counted
 
 STUDIES = Path(__file__).parents[1] / "data" / "studies"
 BLOCK = re.compile(r"^<!-- study: ([\w-]+) \| (\w+) -->$", re.MULTILINE)
@@ -39,9 +42,10 @@ SECTIONS = {"results": "## Results", "words": "### In words", "cost": "## Cost b
 Row = Mapping[str, str]
 
 
-def on_page_markdown(markdown: str, **_: object) -> str:
+def on_page_markdown(markdown: str, page: Page | None = None, **_: object) -> str:
     """Put what the studies found in place of the comments."""
-    markdown = BLOCK.sub(lambda found: block(found[1], found[2]), markdown)
+    tongue = "zh" if page is not None and page.file.src_uri.endswith(".zh.md") else "en"
+    markdown = BLOCK.sub(lambda found: block(found[1], found[2], tongue), markdown)
     markdown = INLINE.sub(lambda found: value(*found.groups()), markdown)
     return markdown.replace("<!-- studies -->", all_studies())
 
@@ -51,7 +55,7 @@ def names() -> list[str]:
     return sorted(path.parent.name for path in STUDIES.glob("*/results.csv"))
 
 
-def block(name: str, part: str) -> str:
+def block(name: str, part: str, tongue: str = "en") -> str:
     """What stands in place of a comment on a line of its own.
 
     Raises:
@@ -61,15 +65,18 @@ def block(name: str, part: str) -> str:
         raise PluginError(f"there is no study {name!r} in docs/data/studies.")
     if part in SECTIONS:
         return section(name, SECTIONS[part])
+    if part == "size":
+        return size(name, tongue)
     parts: dict[str, Callable[[str], str]] = {
         "file": study_file,
-        "size": size,
         "looks": looks,
         "changes": changes,
         "insertion": insertion,
     }
     if part not in parts:
-        raise PluginError(f"{part!r} is no part of a study: {', '.join([*SECTIONS, *parts])}.")
+        raise PluginError(
+            f"{part!r} is no part of a study: {', '.join([*SECTIONS, 'size', *parts])}."
+        )
     return parts[part](name)
 
 
@@ -87,16 +94,29 @@ def study_file(name: str) -> str:
     return f"```yaml\n{(STUDIES / name / 'study.yaml').read_text('utf-8').strip()}\n```"
 
 
-def size(name: str) -> str:
+def size(name: str, tongue: str = "en") -> str:
     """How large a study is, in a sentence."""
     rows = read(name, "results.csv")
     kinds = len({(row["backbone"], row["variant"]) for row in rows})
+    counts = (len(rows), len({row["backbone"] for row in rows}), kinds)
+    seeds = len({row["seed"] for row in rows})
     hours = sum(float(row["seconds"]) for row in rows) / 3600
     devices = ", ".join(sorted({row["device"] for row in rows}))
+    if tongue == "zh":
+        runs, backbones, kinds = counts
+        return (
+            f"共 {runs} 次运行：{backbones} 个主干网络，{kinds} 种网络与变体的组合，"
+            f"{seeds} 个种子；合计 {hours:.1f} 小时（{devices}）。"
+        )
+    runs, backbones, kinds = map(
+        counted,
+        counts,
+        ("run", "backbone", "combination of network and variant"),
+        ("runs", "backbones", "combinations of network and variant"),
+    )
     return (
-        f"{len(rows)} runs: {len({row['backbone'] for row in rows})} backbone(s), {kinds} "
-        f"combinations of backbone and variant, {len({row['seed'] for row in rows})} seeds; "
-        f"{hours:.1f} hours of runs ({devices})."
+        f"{runs}: {backbones}, {kinds}, {counted(seeds, 'seed')}; {hours:.1f} hours in all "
+        f"({devices})."
     )
 
 
