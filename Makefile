@@ -99,9 +99,9 @@ test-gpu: setup ## test the fused kernels, natively where there is a GPU
 	$(BIN)/python -m pytest tests/kernels tests/surgery/test_fusing.py
 
 studies: setup ## do the published studies anew, into runs/studies (hours; goes on where it was)
-	@for study in docs/data/studies/*/study.yaml; do \
+	@for study in docs/data/studies/*/results.csv; do \
 	  name=$$(basename $$(dirname $$study)); \
-	  $(BIN)/attnzoo ablate $$study --out runs/studies/$$name --workers 2 --threads 1 || exit 1; \
+	  $(BIN)/attnzoo ablate docs/data/studies/$$name/study.yaml --out runs/studies/$$name --workers 2 --threads 1 || exit 1; \
 	done
 
 sweep: setup ## try every policy on every network of torchvision and timm

@@ -91,9 +91,11 @@ def test_the_hook_quotes_a_study(hook, tmp_path: Path, monkeypatch: pytest.Monke
     assert "It was 75.0 ± 7.1, +20.0 [−1.1, +41.1]: better." in said
     assert "| a |\n| --- |\n| 1 |" in said
     assert "| net | se | 30.0 ± 7.1 | 12.5 ± 0.0 |" in said
-    assert (
-        "4 runs: 1 backbone(s), 2 combinations of backbone and variant, 2 seeds; 2.0 hours" in said
+    sentence = (
+        "4 runs: 1 backbone, 2 combinations of network and variant, 2 seeds; 2.0 hours in all"
     )
+    assert sentence in said
+    assert hook.size("small", "zh").startswith("共 4 次运行：1 个主干网络")
     assert "| small | 1 | 2 | 2 | 4 |" in said
     for wrong in ("<!-- study: none | results -->", "<!-- study: small | nothing -->"):
         with pytest.raises(hook.PluginError):
