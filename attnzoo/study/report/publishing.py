@@ -8,13 +8,13 @@ from pathlib import Path
 from attnzoo.errors import StudyError
 from attnzoo.study.numbers import CONTRASTS, COSTS
 from attnzoo.study.report.report import write_report
-from attnzoo.study.runs import DATA, METRICS, STUDY, Record, read_folder, take
-from attnzoo.train import ENVIRONMENT, MAPS, PREDICTIONS, RESULT, SPEC
+from attnzoo.study.runs import DATA, METRICS, STUDY, Record, read_folder, take, write_atomically
+from attnzoo.train import ENVIRONMENT, MAPS, PREDICTIONS, RESULT, SPEC, RunSpec
 
 __all__ = ["publish_study"]
 
 OF_STUDY = (STUDY, DATA, COSTS, CONTRASTS)
-OF_RUN = (SPEC, RESULT, ENVIRONMENT, METRICS, PREDICTIONS)
+OF_RUN = (ENVIRONMENT, METRICS, PREDICTIONS)
 
 
 def publish_study(folder: str | Path, out: str | Path) -> Path:
@@ -54,7 +54,18 @@ def publish_study(folder: str | Path, out: str | Path) -> Path:
 def _copy_run(record: Record, out: Path, maps: bool) -> None:
     """The result comes last: a folder that has it counts as a finished run."""
     out.mkdir(parents=True, exist_ok=True)
-    names = [name for name in (*OF_RUN, MAPS) if name != RESULT and (maps or name != MAPS)]
-    for name in (*names, RESULT):
+    write_atomically(out / SPEC, _handed_on(record.spec).model_dump_json(indent=2))
+    for name in (*OF_RUN, *([MAPS] * maps), RESULT):
         if (record.folder / name).is_file():
             shutil.copyfile(record.folder / name, out / name)
+
+
+def _handed_on(run: RunSpec) -> RunSpec:
+    """The run with data and weights by their names alone; it is told apart by what is in them."""
+    update: dict[str, object] = {}
+    root = getattr(run.data, "root", None)
+    if root is not None and Path(root).is_absolute():
+        update["data"] = run.data.model_copy(update={"root": Path(root).name})
+    if run.weights is not None and Path(run.weights).is_absolute():
+        update["weights"] = Path(run.weights).name
+    return run.model_copy(update=update)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
@@ -9,10 +10,16 @@ import pytest
 from attnzoo.cli import main
 from attnzoo.errors import StudyError
 from attnzoo.study import publish_study, read_folder, run_study, write_report
+from attnzoo.study.report.publishing import _handed_on
 from attnzoo.study.runs import write_study
-from attnzoo.train import Watch
+from attnzoo.train import RunSpec, Watch
 
 SAID = ("results.csv", "comparisons.csv", "report.md")
+
+
+def told(path: Path) -> str:
+    """What a file says, but for when it was written."""
+    return re.sub(r"(?m)^written .*$", "", path.read_text())
 
 
 def test_the_copy_gives_the_same_report_and_holds_no_weights(mapped: Path, tmp_path: Path) -> None:
@@ -20,7 +27,7 @@ def test_the_copy_gives_the_same_report_and_holds_no_weights(mapped: Path, tmp_p
     assert report == tmp_path / "copy" / "report.html"
     write_report(mapped)
     for name in SAID:
-        assert (tmp_path / "copy" / name).read_text() == (mapped / name).read_text(), name
+        assert told(tmp_path / "copy" / name) == told(mapped / name), name
     assert not list((tmp_path / "copy").rglob("*.safetensors"))
     assert not list((tmp_path / "copy").rglob("tensorboard"))
     assert list((tmp_path / "copy").rglob("maps.npz"))
@@ -49,3 +56,18 @@ def test_the_command(done: Path, tmp_path: Path, capsys: pytest.CaptureFixture[s
     assert main(["report", str(done), "--publish", str(tmp_path / "copy")]) == 0
     assert str(tmp_path / "copy" / "report.html") in capsys.readouterr().out.replace("\n", "")
     assert (tmp_path / "copy" / "study.json").is_file()
+
+
+def test_paths_of_a_machine_are_left_out_and_the_run_is_the_same() -> None:
+    run = RunSpec.model_validate(
+        {
+            "backbone": "timm/resnet18",
+            "weights": "/home/me/weights/mine.safetensors",
+            "data": {"name": "folder", "root": "/home/me/photos"},
+            "digests": {"data": "1f", "weights": "2e"},
+        }
+    )
+    handed = _handed_on(run)
+    assert handed.data.model_dump()["root"] == "photos"
+    assert handed.weights == "mine.safetensors"
+    assert handed.id == run.id
