@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from attnzoo.hosts import Start
+from attnzoo.hosts import Start, parameters_by_name
 from attnzoo.policies import PolicyLike
 from attnzoo.surgery import (
     Plan,
@@ -128,11 +128,12 @@ def wrap(
     made = make_plan(model, sharing(recipe) if shared else recipe, example, strict=strict)
     if made.trace.never_run:
         warnings.warn(cut_short(made.trace), stacklevel=3)
-    before = list(model.parameters())
+    before = parameters_by_name(model).values()
     carry_out(made)
     if optimizer is None:
         warn_of_optimizers(model, before)
         return model
     known = {id(parameter) for parameter in before}
-    add_parameters(optimizer, (p for p in model.named_parameters() if id(p[1]) not in known))
+    named = parameters_by_name(model).items()
+    add_parameters(optimizer, ((name, p) for name, p in named if id(p) not in known))
     return model

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from attnzoo.hosts import Attention, get_module
+from attnzoo.hosts import Attention, get_module, parameters_by_name
 from attnzoo.tracing import Count, count, model_dtype, probe, resolve_example, undisturbed
 
 __all__ = ["Cost", "SiteCost", "cost"]
@@ -123,7 +123,7 @@ def cost(model: nn.Module, input_size: Any = None) -> Cost:
                 )
             )
     return Cost(
-        parameters=sum(p.numel() for p in model.parameters()),
+        parameters=sum(p.numel() for p in parameters_by_name(model).values()),
         macs=counted.macs,
         activation_bytes=counted.activation_bytes,
         sites=tuple(sites),

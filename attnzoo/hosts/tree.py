@@ -14,6 +14,7 @@ __all__ = [
     "has_attribute",
     "join",
     "modules_by_path",
+    "parameters_by_name",
     "paths_by_module",
     "prefixes",
     "split",
@@ -121,6 +122,18 @@ def modules_by_path(root: nn.Module) -> dict[str, nn.Module]:
     As `named_modules`, which a network may have made its own, to hide parts of it say.
     """
     return {paths[0]: module for module, paths in paths_by_module(root).items()}
+
+
+def parameters_by_name(root: nn.Module) -> dict[str, nn.Parameter]:
+    """Every parameter by its first name, whatever the network's own `named_modules` lists."""
+    found: dict[str, nn.Parameter] = {}
+    known: set[int] = set()
+    for path, module in modules_by_path(root).items():
+        for name, parameter in vars(module)["_parameters"].items():
+            if parameter is not None and id(parameter) not in known:
+                known.add(id(parameter))
+                found[join(path, name)] = parameter
+    return found
 
 
 def tensors_below(root: nn.Module) -> Iterator[Tensor]:

@@ -10,6 +10,7 @@ import torch
 from torch import nn
 
 from attnzoo.errors import OptionError
+from attnzoo.hosts import parameters_by_name
 
 __all__ = ["add_parameters", "check_optimizer", "warn_of_optimizers"]
 
@@ -25,7 +26,7 @@ def check_optimizer(optimizer: torch.optim.Optimizer, model: nn.Module) -> None:
     """
     if not isinstance(optimizer, torch.optim.Optimizer):
         raise OptionError(f"optimizer={optimizer!r} must be a torch.optim.Optimizer.")
-    own = {id(parameter) for parameter in model.parameters()}
+    own = {id(parameter) for parameter in parameters_by_name(model).values()}
     held = [parameter for group in optimizer.param_groups for parameter in group["params"]]
     if not any(id(parameter) in own for parameter in held):
         raise OptionError(
@@ -68,7 +69,7 @@ def warn_of_optimizers(model: nn.Module, before: Iterable[nn.Parameter]) -> None
     if not _any_made():
         return
     known = {id(parameter) for parameter in before}
-    new = {id(p) for p in model.parameters() if p.requires_grad} - known
+    new = {id(p) for p in parameters_by_name(model).values() if p.requires_grad} - known
     holding, training = "", False
     for optimizer in _optimizers():
         held = {id(p) for group in optimizer.param_groups for p in group["params"]}

@@ -27,9 +27,9 @@ sys.path.insert(0, str(ROOT / "docs" / "hooks"))
 @pytest.fixture
 def hook(monkeypatch: pytest.MonkeyPatch):
     """The docs' hook, and a study of three runs that it can read."""
-    import studies
+    import published
 
-    return studies
+    return published
 
 
 @pytest.mark.parametrize("folder", PUBLISHED, ids=lambda path: path.name)

@@ -64,8 +64,9 @@ def test_what_was_compiled_before_sees_the_attention_and_its_removal(how: str, p
             for module in model.modules():
                 if isinstance(module, Attention):
                     module.gamma.data.fill_(0.7)
-            assert torch.equal(compiled(x), model(x))
-            assert not torch.equal(model(x), before)
+            # Alike but for how sums were taken, which memory decides; the blocks open visibly.
+            torch.testing.assert_close(compiled(x), model(x), rtol=1e-6, atol=1e-6)
+            assert not torch.allclose(model(x), before, atol=1e-4)
             attnzoo.unwrap(model)
             assert torch.equal(compiled(x), before)
 
