@@ -27,14 +27,14 @@ import statistics
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import cache
-from pathlib import Path
 
 from mkdocs.exceptions import PluginError
 from mkdocs.structure.pages import Page
+from shared import DOCS, Language, language, table
 
 from attnzoo.checks import counted
 
-STUDIES = Path(__file__).parents[1] / "data" / "studies"
+STUDIES = DOCS / "data" / "studies"
 BLOCK = re.compile(r"^<!-- study: ([\w-]+) \| (\w+) -->$", re.MULTILINE)
 INLINE = re.compile(r"<!--= ([\w-]+) \| ([^|]+?) \| ([^|]+?) \| (\w+) -->")
 SECTIONS = {"results": "## Results", "words": "### In words", "cost": "## Cost beside accuracy"}
@@ -44,7 +44,7 @@ Row = Mapping[str, str]
 
 def on_page_markdown(markdown: str, page: Page | None = None, **_: object) -> str:
     """Put what the studies found in place of the comments."""
-    tongue = "zh" if page is not None and page.file.src_uri.endswith(".zh.md") else "en"
+    tongue = "en" if page is None else language(page.file.src_uri)
     markdown = BLOCK.sub(lambda found: block(found[1], found[2], tongue), markdown)
     markdown = INLINE.sub(lambda found: value(*found.groups()), markdown)
     return markdown.replace("<!-- studies -->", all_studies())
@@ -55,7 +55,7 @@ def names() -> list[str]:
     return sorted(path.parent.name for path in STUDIES.glob("*/results.csv"))
 
 
-def block(name: str, part: str, tongue: str = "en") -> str:
+def block(name: str, part: str, tongue: Language = "en") -> str:
     """What stands in place of a comment on a line of its own.
 
     Raises:
@@ -94,7 +94,7 @@ def study_file(name: str) -> str:
     return f"```yaml\n{(STUDIES / name / 'study.yaml').read_text('utf-8').strip()}\n```"
 
 
-def size(name: str, tongue: str = "en") -> str:
+def size(name: str, tongue: Language = "en") -> str:
     """How large a study is, in a sentence."""
     rows = read(name, "results.csv")
     kinds = len({(row["backbone"], row["variant"]) for row in rows})
@@ -122,14 +122,14 @@ def size(name: str, tongue: str = "en") -> str:
 
 def all_studies() -> str:
     """A row a study."""
-    lines = ["| study | backbones | variants | seeds | runs |", "|---|---:|---:|---:|---:|"]
-    total = 0
+    found, total = [], 0
     for name in names():
         rows = read(name, "results.csv")
-        counted = [len({row[key] for row in rows}) for key in ("backbone", "variant", "seed")]
+        counts = [len({row[key] for row in rows}) for key in ("backbone", "variant", "seed")]
         total += len(rows)
-        lines.append(f"| {name} | {' | '.join(map(str, counted))} | {len(rows)} |")
-    return "\n".join([*lines, f"| **all** | | | | **{total}** |"])
+        found.append([name, *counts, len(rows)])
+    found.append(["**all**", "", "", "", f"**{total}**"])
+    return table(["study", "backbones", "variants", "seeds", "runs"], found, right=4)
 
 
 def value(name: str, backbone: str, variant: str, what: str) -> str:
@@ -160,19 +160,18 @@ def is_that(row: Row, backbone: str, variant: str) -> bool:
 
 def looks(name: str) -> str:
     """A row a block: attention on the object over its share of the area, and pointing."""
-    lines = [
-        "| block | of it | place | inside, before | inside, after | pointing, before "
-        "| pointing, after |",
-        "|---|---|---|---:|---:|---:|---:|",
-    ]
+    found = []
     places = by(read(name, "looks.csv"), "block", "emitter", "path")
-    for (kind, emitter, path), rows in places.items():
+    for key, rows in places.items():
         cells = []
         for measure in (ratio, lambda row: float(row["pointing"])):
             for when in ("before", "after"):
                 cells.append(spread([measure(row) for row in rows if row["when"] == when]))
-        lines.append(f"| {kind} | {emitter} | {path} | {' | '.join(cells)} |")
-    return "\n".join(lines)
+        found.append([*key, *cells])
+    measures = [
+        f"{what}, {when}" for what in ("inside", "pointing") for when in ("before", "after")
+    ]
+    return table(["block", "of it", "place", *measures], found, right=4)
 
 
 def ratio(row: Row) -> float:
@@ -182,35 +181,27 @@ def ratio(row: Row) -> float:
 
 def changes(name: str) -> str:
     """A row a variant: how far attention changes what passes through it, after training."""
-    lines = [
-        "| backbone | variant | change % | without a constant factor % |",
-        "|---|---|---:|---:|",
-    ]
+    found = []
     after = [row for row in read(name, "changes.csv") if row["when"] == "after"]
-    for (backbone, variant), rows in by(after, "backbone", "variant").items():
+    for key, rows in by(after, "backbone", "variant").items():
         cells = []
-        for key in ("relative", "deviation"):
+        for measure in ("relative", "deviation"):
             seeds = by(rows, "seed").values()
-            means = [100 * statistics.mean(float(row[key]) for row in seed) for seed in seeds]
+            means = [100 * statistics.mean(float(row[measure]) for row in seed) for seed in seeds]
             cells.append(spread(means, digits=1))
-        lines.append(f"| {backbone} | {variant} | {' | '.join(cells)} |")
-    return "\n".join(lines)
+        found.append([*key, *cells])
+    heads = ["backbone", "variant", "change %", "without a constant factor %"]
+    return table(heads, found, right=2)
 
 
 def insertion(name: str) -> str:
     """A row a block and start: top-1 right after it was put into the trained plain network."""
-    lines = [
-        "| backbone | block | start | plain % | right after insertion % |",
-        "|---|---|---|---:|---:|",
-    ]
-    found = by(read(name, "insertion.csv"), "backbone", "block", "start")
-    for key, rows in found.items():
-        cells = [
-            spread([100 * float(row[column]) for row in rows], digits=1)
-            for column in ("plain", "inserted")
-        ]
-        lines.append(f"| {' | '.join(key)} | {' | '.join(cells)} |")
-    return "\n".join(lines)
+    found = []
+    for key, rows in by(read(name, "insertion.csv"), "backbone", "block", "start").items():
+        columns = ([100 * float(row[column]) for row in rows] for column in ("plain", "inserted"))
+        found.append([*key, *(spread(values, digits=1) for values in columns)])
+    heads = ["backbone", "block", "start", "plain %", "right after insertion %"]
+    return table(heads, found, right=2)
 
 
 def spread(values: Sequence[float], digits: int = 2) -> str:
