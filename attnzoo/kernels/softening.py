@@ -69,8 +69,9 @@ def _formula(base: Tensor, y: Tensor, gamma: Tensor, shut: Tensor | None) -> Ten
 class _Softening(torch.autograd.Function):
     @staticmethod
     def forward(base: Tensor, y: Tensor, gamma: Tensor) -> Tensor:
-        change = base - y
-        result = torch.addcmul(base, gamma, change, value=-1, out=change)
+        # Not addcmul, which rounds once where the formula that is recorded rounds twice.
+        change = (base - y).mul_(gamma)
+        result = torch.sub(base, change, out=change)
         shut = gamma == 0
         return torch.where(shut, base, result) if _matters(shut) else result
 

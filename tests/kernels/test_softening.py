@@ -39,6 +39,16 @@ def test_gamma_of_zero_is_the_base_bit_for_bit(dtype: torch.dtype, recorded: boo
     assert not gradient[:, 0].nan_to_num().any()
 
 
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_eager_rounds_as_the_recorded_formula_does(dtype: torch.dtype) -> None:
+    base, y = torch.randn(2, 2, 3, 16, 16, dtype=dtype)
+    gamma = _gamma(dtype).detach()
+    torch._dynamo.reset()
+    recorded = torch.compile(softened, backend="eager", fullgraph=True)(base, y, gamma)
+    assert same_bits(softened(base, y, gamma), recorded)
+    assert same_bits(softened(base, y, gamma.requires_grad_()).detach(), recorded)
+
+
 def test_the_dtype_is_that_of_the_base() -> None:
     base, y = torch.randn(SHAPE, dtype=torch.bfloat16), torch.randn(SHAPE)
     gamma = _gamma(torch.float32)
