@@ -15,7 +15,7 @@ export DISABLE_MKDOCS_2_WARNING := true
 COUNT ?= 1000
 SEED ?= 0
 VERSIONS ?= versions
-.PHONY: help setup demo test fuzz lint format docs docs-release serve site-check bench bench-start bench-blocks bench-memory bench-gates bench-predict bench-train bench-study bench-verdicts bench-gpu test-gpu studies sweep toolchains bench-switch clean
+.PHONY: help setup demo test fuzz lint format docs docs-release serve site-check bench bench-start bench-blocks bench-memory bench-gates bench-predict bench-train bench-study bench-verdicts bench-gpu test-gpu studies studies-small sweep toolchains bench-switch clean
 
 help: ## list the commands
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1|\2/p' Makefile | column -t -s '|' 2>/dev/null \
@@ -103,6 +103,9 @@ studies: setup ## do the published studies anew, into runs/studies (hours; goes 
 	  name=$$(basename $$(dirname $$study)); \
 	  $(BIN)/attnzoo ablate docs/data/studies/$$name/study.yaml --out runs/studies/$$name --workers 2 --threads 1 || exit 1; \
 	done
+
+studies-small: setup ## do a tenth of the published runs again, and compare them with what was published
+	$(BIN)/python examples/again.py --share 0.1 --workers 2 --out runs/studies-small
 
 sweep: setup ## try every policy on every network of torchvision and timm
 	$(BIN)/attnzoo sweep --out docs/data/coverage.csv

@@ -10,6 +10,7 @@ On a line of its own, with NAME a folder there:
 <!-- study: NAME | looks -->      where its attention looks (looks.csv)
 <!-- study: NAME | changes -->    how far its attention opened (changes.csv)
 <!-- study: NAME | insertion -->  accuracy right after insertion (insertion.csv)
+<!-- study: NAME | deletion -->   accuracy without the pixels that attention looks at (deletion.csv)
 <!-- studies -->                  all studies, with their sizes
 
 Within a line, BACKBONE and VARIANT as the study names them:
@@ -17,6 +18,9 @@ Within a line, BACKBONE and VARIANT as the study names them:
 <!--= NAME | BACKBONE | VARIANT | top1 -->        mean ± standard deviation, percent
 <!--= NAME | BACKBONE | VARIANT | difference -->  from plain, in points, with its 95% interval
 <!--= NAME | BACKBONE | VARIANT | verdict -->     the verdict on it
+<!--= NAME | BACKBONE | VARIANT | inside -->      attention inside the object over the object's
+                                                  share of the area, with its 95% interval
+<!--= NAME | BACKBONE | VARIANT | untrained -->   the same before training
 """
 
 from __future__ import annotations
@@ -33,10 +37,12 @@ from mkdocs.structure.pages import Page
 from shared import DOCS, Language, language, table
 
 from attnzoo.checks import counted
+from attnzoo.study.numbers.inference import mean_interval
 
 STUDIES = DOCS / "data" / "studies"
 BLOCK = re.compile(r"^<!-- study: ([\w-]+) \| (\w+) -->$", re.MULTILINE)
 INLINE = re.compile(r"<!--= ([\w-]+) \| ([^|]+?) \| ([^|]+?) \| (\w+) -->")
+WHEN = {"inside": "after", "untrained": "before"}
 SECTIONS = {"results": "## Results", "words": "### In words", "cost": "## Cost beside accuracy"}
 
 Row = Mapping[str, str]
@@ -72,6 +78,7 @@ def block(name: str, part: str, tongue: Language = "en") -> str:
         "looks": looks,
         "changes": changes,
         "insertion": insertion,
+        "deletion": deletion,
     }
     if part not in parts:
         raise PluginError(
@@ -150,6 +157,12 @@ def value(name: str, backbone: str, variant: str, what: str) -> str:
             told["verdict"] = row["verdict"]
             if what in told:
                 return told[what].replace("-", "−")
+    if what in WHEN:
+        found = [row for row in read(name, "looks.csv") if is_that(row, backbone, variant)]
+        then = [row for row in found if row["when"] == WHEN[what]]
+        seeds = [statistics.mean(map(ratio, rows)) for rows in by(then, "seed").values()]
+        if seeds:
+            return "{:.2f} [{:.2f}, {:.2f}]".format(*interval(seeds))
     raise PluginError(f"study {name}: {backbone}, {variant} has no {what!r}.")
 
 
@@ -202,6 +215,40 @@ def insertion(name: str) -> str:
         found.append([*key, *(spread(values, digits=1) for values in columns)])
     heads = ["backbone", "block", "start", "plain %", "right after insertion %"]
     return table(heads, found, right=2)
+
+
+def deletion(name: str) -> str:
+    """A row a variant: top-1, over all shares of the pixels, by attention and by chance."""
+    found = []
+    for key, rows in by(read(name, "deletion.csv"), "backbone", "variant").items():
+        cells = []
+        for kind in ("deletion", "insertion"):
+            orders = {
+                order: [100 * statistics.mean(float(row["top1"]) for row in seed) for seed in seeds]
+                for order in ("attention", "random")
+                if (seeds := by(of(rows, kind=kind, order=order), "seed").values())
+            }
+            apart = [a - b for a, b in zip(orders["attention"], orders["random"], strict=True)]
+            told = "{:+.1f} [{:+.1f}, {:+.1f}]".format(*interval(apart)).replace("-", "−")
+            cells += [spread(values, digits=1) for values in orders.values()] + [told]
+        found.append([*key, *cells])
+    measures = [
+        f"{what}, {cell}"
+        for what in ("taken away", "put in")
+        for cell in ("by attention %", "random %", "difference")
+    ]
+    return table(["backbone", "variant", *measures], found, right=6)
+
+
+def of(rows: Iterable[Row], **wanted: str) -> list[Row]:
+    """The rows in which the columns say what is wanted."""
+    return [row for row in rows if all(row[key] == value for key, value in wanted.items())]
+
+
+def interval(values: Sequence[float]) -> tuple[float, float, float]:
+    """The mean over seeds and its 95% interval, by Student's t."""
+    low, high = map(float, mean_interval(values))
+    return statistics.mean(values), low, high
 
 
 def spread(values: Sequence[float], digits: int = 2) -> str:

@@ -161,3 +161,32 @@ def test_looks_and_insertion_of_a_study(
     assert [(row["block"], row["plain"] == row["inserted"]) for row in rows["insertion"]] == [
         ("spatial", True)  # the identity start changes nothing
     ]
+
+
+def test_a_published_run_comes_to_what_it_did(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    where = ROOT / "docs" / "data" / "studies" / "where"
+    with pytest.raises(SystemExit) as ended:
+        _run_here(
+            "again.py", tmp_path, monkeypatch, capsys,
+            str(where), "--runs", "1", "--workers", "1", "--out", "again",
+        )  # fmt: skip
+    assert ended.value.code == 0
+    (row,) = csv.DictReader((tmp_path / "again" / "again.csv").open(newline=""))
+    published = {
+        (one["variant"], one["seed"]): float(one["top1"])
+        for one in csv.DictReader((where / "results.csv").open(newline=""))
+    }
+    assert float(row["then"]) == published[row["variant"], row["seed"]]
+    assert float(row["low"]) <= float(row["now"]) <= float(row["high"])
+
+
+def test_runs_done_again_are_judged_by_chance() -> None:
+    again = runpy.run_path(str(EXAMPLES / "again.py"))
+    low, high = again["one_more"]([0.70, 0.72, 0.74, 0.76, 0.78])
+    # t(0.975, 4) = 2.776, s = 0.03162, √(1 + 1/5) = 1.0954
+    assert (low, high) == pytest.approx((0.74 - 0.09617, 0.74 + 0.09617), abs=1e-4)
+    inside, outside = ({"now": 0.7, "then": 0.7, "inside": one} for one in (True, False))
+    assert again["verdict"]([inside] * 18 + [outside] * 2) == 0
+    assert again["verdict"]([inside] * 14 + [outside] * 6) == 1

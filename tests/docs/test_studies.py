@@ -82,7 +82,24 @@ def test_the_hook_quotes_a_study(hook, tmp_path: Path, monkeypatch: pytest.Monke
         "backbone,variant,seed,when,relative,deviation\n"
         "net,se,0,before,0,0\nnet,se,0,after,0.25,0.125\nnet,se,1,after,0.35,0.125\n"
     )
+    (folder / "deletion.csv").write_text(
+        "backbone,variant,seed,kind,order,share,top1\n"
+        + "".join(
+            f"net,se,{seed},{kind},{order},{share},{top1}\n"
+            for kind in ("deletion", "insertion")
+            for seed, order, top1 in ((0, "attention", 0.4), (0, "random", 0.6),
+                                      (1, "attention", 0.5), (1, "random", 0.6))
+            for share in (0.1, 0.3)
+        )
+    )  # fmt: skip
+    (folder / "looks.csv").write_text(
+        "backbone,variant,seed,when,inside,area\n"
+        "net,se,0,before,0.5,0.5\nnet,se,1,before,0.5,0.5\n"
+        "net,se,0,after,0.6,0.5\nnet,se,0,after,0.8,0.5\nnet,se,1,after,0.65,0.5\n"
+    )
     said = hook.on_page_markdown(
+        "Inside <!--= small | net | se | inside -->, before <!--= small | net | se | untrained -->."
+        "\n\n<!-- study: small | deletion -->\n\n"
         "It was <!--= small | net | se | top1 -->, "
         "<!--= small | net | se | difference -->: <!--= small | net | se | verdict -->.\n\n"
         "<!-- study: small | results -->\n\n<!-- study: small | changes -->\n\n"
@@ -91,6 +108,10 @@ def test_the_hook_quotes_a_study(hook, tmp_path: Path, monkeypatch: pytest.Monke
     assert "It was 75.0 ± 7.1, +20.0 [−1.1, +41.1]: better." in said
     assert "| a |\n| --- |\n| 1 |" in said
     assert "| net | se | 30.0 ± 7.1 | 12.5 ± 0.0 |" in said
+    # means of the seeds 1.4 and 1.3, t(0.975, 1) = 12.706
+    assert "Inside 1.35 [0.71, 1.99], before 1.00 [1.00, 1.00]." in said
+    row = "45.0 ± 7.1 | 60.0 ± 0.0 | −15.0 [−78.5, +48.5]"
+    assert f"| net | se | {row} | {row} |" in said
     sentence = (
         "4 runs: 1 backbone, 2 combinations of network and variant, 2 seeds; 2.0 hours in all"
     )
