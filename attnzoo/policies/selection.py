@@ -160,11 +160,18 @@ def _explain(
     if trace.stopped:
         lines.append(f"The forward pass could be followed only up to: {trace.stopped}")
     others = _others(trace, name)
-    lines.append(
-        f"Policies that match here: {', '.join(others)}."
-        if others
-        else "No policy matches here; policy 'match' takes any module by path or class name."
-    )
+    if others:
+        lines.append(f"Policies that match here: {', '.join(others)}.")
+    elif _other_shapes(trace):
+        lines.append(
+            "No policy matches here, 'match' neither. A network on signals (N, C, L) can be made "
+            "one on maps (N, C, 1, L), with the same weights and numbers: see the guide to signals "
+            "and volumes."
+        )
+    else:
+        lines.append(
+            "No policy matches here; policy 'match' takes any module by path or class name."
+        )
     return "\n".join(lines)
 
 

@@ -273,3 +273,12 @@ def test_results_of_a_policy_are_checked(vgg: Trace) -> None:
         register_policy("odd", overwrite=True)(lambda trace, result=result: result)
         with pytest.raises(SiteError, match=r"policy 'odd' returned .*trace.before"):
             select(vgg, PolicyCall("odd"))
+
+
+@pytest.mark.parametrize("policy", ["pre-pool", "stage-end", "auto"])
+def test_a_network_on_signals_is_told_how_to_become_one_on_maps(policy: str) -> None:
+    signals = nn.Sequential(nn.Conv1d(2, 8, 9, 2, 4), nn.ReLU(), nn.MaxPool1d(2), nn.Flatten())
+    with pytest.raises(NoSitesError, match=r"\(1, 8, 128\)") as error:
+        attnzoo.plan(signals, policy, example=torch.rand(1, 2, 256))
+    assert "maps (N, C, 1, L)" in str(error.value)
+    assert "takes any module" not in str(error.value)
