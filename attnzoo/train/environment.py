@@ -28,6 +28,7 @@ def environment(repository: str | Path = ".") -> dict[str, Any]:
         "platform": platform.platform(),
         "packages": package_versions(),
         "cpu": {
+            "model": _cpu_model(),
             "cores": os.cpu_count(),
             "capability": torch.backends.cpu.get_cpu_capability(),
             "threads": torch.get_num_threads(),
@@ -36,6 +37,21 @@ def environment(repository: str | Path = ".") -> dict[str, Any]:
         "gpus": [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())],
         "git": git_state(repository),
     }
+
+
+@functools.cache
+def _cpu_model() -> str:
+    """What tells CPUs of one capability apart: on two of them, sums are rounded otherwise."""
+    told: dict[str, str] = {}
+    try:
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+    except OSError:  # not Linux
+        return platform.processor() or platform.machine()
+    for line in lines:
+        key, _, value = line.partition(":")
+        told.setdefault(key.strip(), value.strip())
+    numbers = (f"{key} {told[key]}" for key in ("cpu family", "model", "stepping") if key in told)
+    return ", ".join([told.get("model name", platform.machine()), *numbers])
 
 
 def package_versions() -> dict[str, str]:

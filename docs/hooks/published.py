@@ -16,6 +16,7 @@ On a line of its own, with NAME a folder there:
 Within a line, BACKBONE and VARIANT as the study names them:
 
 <!--= NAME | BACKBONE | VARIANT | top1 -->        mean ± standard deviation, percent
+<!--= NAME | BACKBONE | VARIANT | seed2 -->       of one seed alone, percent
 <!--= NAME | BACKBONE | VARIANT | difference -->  from plain, in points, with its 95% interval
 <!--= NAME | BACKBONE | VARIANT | verdict -->     the verdict on it
 <!--= NAME | BACKBONE | VARIANT | inside -->      attention inside the object over the object's
@@ -150,6 +151,9 @@ def value(name: str, backbone: str, variant: str, what: str) -> str:
         tops = [100 * float(row["top1"]) for row in found if row["top1"]]
         if len(tops) > 1:
             return f"{statistics.mean(tops):.1f} ± {statistics.stdev(tops):.1f}"
+    for row in read(name, "results.csv"):
+        if is_that(row, backbone, variant) and what == f"seed{row['seed']}" and row["top1"]:
+            return f"{100 * float(row['top1']):.1f}"
     for row in read(name, "comparisons.csv"):
         if is_that(row, backbone, variant) and row["baseline"].startswith("plain"):
             mean, low, high = (100 * float(row[key]) for key in ("mean", "low", "high"))

@@ -49,6 +49,7 @@ def test_without_git_there_is_no_state(tmp_path: Path, monkeypatch: pytest.Monke
 def test_the_environment_names_no_machine() -> None:
     told = environment()
     assert told["packages"]["torch"] == version("torch")
+    assert told["cpu"]["model"]
     assert told["cpu"]["threads"] == torch.get_num_threads()
     assert socket.gethostname() not in json.dumps(told)
     assert json.loads(json.dumps(told)) == told
