@@ -10,7 +10,7 @@ import pytest
 import yaml
 from commands import NETWORK, QUICK
 
-import attnzoo.study
+import attnzoo.study.runs.attempt  # takes `train` from there once, as it is when first loaded
 import attnzoo.train
 from attnzoo.checkpoint import load
 from attnzoo.cli import train as cli_train
