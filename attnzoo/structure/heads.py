@@ -54,7 +54,7 @@ def head(trace: Trace) -> Head | None:
     before = [_before_scores(trace, value) for value in levels]
     scores = all(value is not None for value in before)
     if scores:
-        levels = tuple(value for value in before if value is not None)
+        levels = _levels(trace, [value for value in before if value is not None])
     return Head((), levels, scores) if len(levels) > 1 else None
 
 
@@ -69,15 +69,29 @@ def _hands_on(trace: Trace, call: Call, levels: tuple[int, ...]) -> bool:
 
 
 def _before_scores(trace: Trace, output: int) -> int | None:
-    """The map that a last convolution makes an output of, if a module makes it."""
+    """The map that a head, or a last convolution, makes an output of.
+
+    None if no module makes what that convolution takes: then it may be a level's own.
+    """
     value = output
     while value in returned_values(trace):
         op = trace.ops[trace.values[value].op]
-        value = op.inputs[0]
-        if op.name == "convolution":
+        around = [call for call in trace.returning(value) if _is_a_head(trace, call)]
+        value = around[0].inputs[0] if around else op.inputs[0]
+        if around or op.name == "convolution":
             made = any(call.parent >= 0 and call.ops for call in trace.returning(value))
-            return value if made else None
+            return value if around or made else None
     return None
+
+
+def _is_a_head(trace: Trace, call: Call) -> bool:
+    """Whether a module with layers inside, called once, narrows one map of its level to scores."""
+    given, made = trace.input_map(call), trace.output_map(call)
+    if call.parent < 0 or given is None or made is None or len(set(call.inputs)) != 1:
+        return False
+    inside = trace.times_called[call.path] == 1 and trace.info(call).kind != "leaf"
+    narrows = made.channels < given.channels and same_level(given, made)
+    return inside and narrows and _fuses_no_more(trace, call)
 
 
 def _levels(trace: Trace, values: tuple[int, ...] | list[int]) -> tuple[int, ...]:
