@@ -84,7 +84,9 @@ def _end_of(trace: Trace, level: list[Unit]) -> StageEnd:
     blocks = [unit for unit in level if unit.is_block]
     blocks = [unit for unit in level if unit.is_block or _gates_one_of(trace, unit, blocks)]
     alone = [unit for unit in blocks or level if _stands_alone(trace, unit)]
-    alone = (alone if blocks else _before_the_fork(trace, alone)) or alone
+    if not blocks:
+        alone = _before_the_fork(trace, alone) or alone
+        alone = _before_the_parting(trace, alone, level) or alone
     call = called_once(trace, (alone or blocks or level)[-1].call)
     return StageEnd(call, "after", call.outputs[0])
 
@@ -97,6 +99,16 @@ def _before_the_fork(trace: Trace, level: list[Unit]) -> list[Unit]:
     values = [unit.call.outputs[0] for unit in level]
     lone = [v for v in values if not all(sets[max(v, w)] >> min(v, w) & 1 for w in values)]
     return [unit for unit in level if unit.call.outputs[0] not in lone] if lone else []
+
+
+def _before_the_parting(trace: Trace, alone: list[Unit], level: list[Unit]) -> list[Unit]:
+    """Of layers, those up to the last map of their level that all of the way down passes.
+
+    What comes after begins the branches of the next level's first block.
+    """
+    maps = enumerate(trace.values)
+    passed = [i for i, v in maps if v.is_map and on_way_down(trace, i) and _on_level(v, level)]
+    return [unit for unit in alone if unit.call.outputs[0] <= max(passed, default=-1)]
 
 
 def _last_join(trace: Trace, level: list[Unit]) -> int | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import torch
+from decoders import Up
 from detectors import strided
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -141,20 +142,69 @@ class Centered(nn.Module):
     class Decoder(nn.Module):
         def __init__(self) -> None:
             super().__init__()
-            self.center, self.last = Residual(32), conv(48, 16)
+            self.center, self.up2, self.up1 = Residual(32), Up(48, 16), Up(24, 8)
 
         def forward(self, levels: list[Tensor]) -> Tensor:
-            up = F.interpolate(self.center(levels[1]), scale_factor=2)
-            return self.last(torch.cat([levels[0], up], 1))
+            first, second, last = levels
+            return self.up1(self.up2(self.center(last), second), first)
 
     def __init__(self) -> None:
         super().__init__()
-        self.stem, self.down, self.block = strided(3, 16), strided(16, 32), Residual(32)
-        self.decoder, self.out = self.Decoder(), nn.Conv2d(16, 4, 1)
+        self.stem, self.down1, self.down2 = strided(3, 8), strided(8, 16), strided(16, 32)
+        self.block, self.decoder, self.out = Residual(32), self.Decoder(), nn.Conv2d(8, 4, 1)
 
     def forward(self, x: Tensor) -> Tensor:
         a = self.stem(x)
-        return self.out(self.decoder([a, self.block(self.down(a))]))
+        b = self.down1(a)
+        return self.out(self.decoder([a, b, self.block(self.down2(b))]))
+
+
+class Coded(nn.Module):
+    """A variational autoencoder: the code is returned beside the image that is made from it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.down1, self.down2 = strided(3, 16), strided(16, 32)
+        self.mean, self.spread = nn.Conv2d(32, 4, 1), nn.Conv2d(32, 4, 1)
+        up = nn.Upsample(scale_factor=2)
+        last = nn.Conv2d(8, 3, 3, padding=1)
+        self.decoder = nn.Sequential(
+            conv(4, 32), up, conv(32, 16), nn.Upsample(None, 2), conv(16, 8), last
+        )
+
+    def forward(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        x = self.down2(self.down1(x))
+        mean, spread = self.mean(x), self.spread(x).exp()
+        return self.decoder(mean + spread), mean, spread
+
+
+class Tasks(nn.Module):
+    """HoVerNet: a decoder for each task, and blocks whose branches the network itself calls."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.stem, self.down = conv(3, 16), nn.Conv2d(16, 32, 3, 2, 1)
+        self.before, self.shortcut = conv(16, 16), nn.Conv2d(16, 32, 1, 2)
+        self.bottom = conv(32, 32)
+        self.decoders = nn.ModuleList(Up(48, 16) for _ in range(2))
+        self.heads = nn.ModuleList(nn.Conv2d(16, made, 1) for made in (2, 4))
+
+    def forward(self, x: Tensor) -> list[Tensor]:
+        a = self.stem(x)
+        b = self.bottom(self.down(self.before(a)) + self.shortcut(a))
+        return [head(up(b, a)) for up, head in zip(self.decoders, self.heads, strict=True)]
+
+
+class Stretched(nn.Module):
+    """VGG on images so small that its adaptive pool makes their last map larger."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.c1, self.c2, self.c3 = strided(3, 8), strided(8, 16), strided(16, 16)
+        self.pool, self.head = nn.AdaptiveAvgPool2d(14), nn.Linear(16 * 14 * 14, 4)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.head(self.pool(self.c3(self.c2(self.c1(x)))).flatten(1))
 
 
 #: Network → the ends of its levels, its decoder's blocks and skips, and what heads are given.
@@ -165,5 +215,8 @@ PLACES: dict[type[nn.Module], tuple[str, str, str, str]] = {
     Indexed: ("e1.2 e2.2 bottom.2", "d2 d1", "", ""),
     Parted: ("h1.2 l1.2 l3", "<out", "high", ""),
     Faces: ("b1 b2", "", "", ""),
-    Centered: ("stem.2 block", "decoder", "stem", ""),
+    Centered: ("stem.2 down1.2 block", "decoder.up2 decoder", "stem down1", ""),
+    Stretched: ("c1.2 c2.2 c3.2", "", "", ""),
+    Coded: ("down1.2 down2.2", "decoder.2 decoder.4", "", ""),
+    Tasks: ("stem.2 bottom.2", "decoders.0 decoders.1", "stem", ""),
 }
