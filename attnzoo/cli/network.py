@@ -41,6 +41,8 @@ def explained(owner: str) -> Generator[None]:
     try:
         yield
     except TraceError as error:
+        if not error.advice:  # the images are not what it is about
+            raise
         raise TraceError(error.found, ADVICE) from error
     except AttnzooError:
         raise

@@ -22,6 +22,7 @@ __all__ = [
     "BackboneOptions",
     "Json",
     "Network",
+    "Strict",
     "UsageError",
     "given_path",
     "parse_options",
@@ -45,6 +46,16 @@ BackboneOptions = Annotated[
     Parameter(
         metavar=ASSIGNMENT,
         help="An option of the function that builds the network, such as `num_classes=10`.",
+        group=NETWORK,
+        show_default=False,
+    ),
+]
+Strict = Annotated[
+    bool,
+    Parameter(
+        help="Refuse a network whose forward pass cannot be followed to its end, where attention "
+        "goes in.",
+        negative="",
         group=NETWORK,
         show_default=False,
     ),
@@ -117,8 +128,7 @@ class Network:
     ] = ()
     """Of one image: `224`, `3x224x224` or `3 224 224`. By default the network's own."""
     backbone_option: BackboneOptions = ()
-    strict: Annotated[bool, Parameter(negative="", show_default=False)] = False
-    """Refuse a network whose forward pass cannot be followed to its end."""
+    strict: Strict = False
 
     @property
     def example(self) -> tuple[int, int, int] | None:

@@ -69,6 +69,15 @@ def ablate(
             show_default=False,
         ),
     ] = False,
+    strict: Annotated[
+        bool,
+        Parameter(
+            help="Refuse a study with a backbone whose forward pass cannot be followed to its "
+            "end, as `strict: true` in its file does.",
+            negative="",
+            show_default=False,
+        ),
+    ] = False,
     workers: Annotated[
         int | None,
         Parameter(
@@ -104,6 +113,8 @@ def ablate(
         from attnzoo.study import load_study, run_study
 
         asked = load_study(study)
+        if strict:
+            asked = asked.model_copy(update={"strict": True})
         folder = out or Path("runs") / asked.name
     if dry_run:
         _show_plan(asked, folder, workers)

@@ -22,6 +22,7 @@ from attnzoo.cli.options import (
     Backbone,
     BackboneOptions,
     Json,
+    Strict,
     UsageError,
     given_path,
     parse_options,
@@ -89,6 +90,7 @@ def train(
             group=NETWORK,
         ),
     ] = None,
+    strict: Strict = False,
     attention: Attention = BY_DEFAULT,
     plain: Annotated[
         bool,
@@ -147,6 +149,8 @@ def train(
         given["backbone_options"] = parse_options("--backbone-option", backbone_option)
     if weights:
         given["weights"] = weights
+    if strict:
+        given["strict"] = True
     if keep:
         given["keep"] = keep
     variant = _variant(given.get("variant"), attention, plain)
@@ -176,7 +180,7 @@ def train(
         done = None  # it kept its attention alone, and the network is wanted now
     first, console = is_first_process(), progress_console()
     if done is not None:
-        result = done.result
+        result = run(spec, folder) if spec.strict else done.result
         if first:
             console.print(
                 f"This run is done already; to do it again, remove {folder}", soft_wrap=True

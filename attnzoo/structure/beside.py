@@ -85,8 +85,8 @@ def shown_maps(trace: Trace) -> int:
 
 
 def is_no_level(trace: Trace, value: Value) -> bool:
-    """Whether a map says nothing of resolution: with a border, or cut into windows."""
-    return is_padded(trace, value) or _is_cut(trace, value)
+    """Whether a map says nothing of resolution: with a border, in windows, or stretched by a pool."""
+    return is_padded(trace, value) or _is_cut(trace, value) or _is_stretched(trace, value)
 
 
 def _is_cut(trace: Trace, value: Value) -> bool:
@@ -96,6 +96,15 @@ def _is_cut(trace: Trace, value: Value) -> bool:
         return False
     aspect = value.height * image.width / (value.width * image.height)
     return not 1 / LEVEL_RATIO < aspect < LEVEL_RATIO
+
+
+def _is_stretched(trace: Trace, value: Value) -> bool:
+    """Whether an adaptive pool has made a map larger, as that of a VGG does of small images."""
+    op = trace.ops[value.op] if value.op >= 0 else None
+    if op is None or "adaptive" not in op.name or not value.is_map or value.is_point:
+        return False
+    given = trace.values[op.inputs[0]]
+    return given.is_map and given.height < value.height
 
 
 def is_padded(trace: Trace, value: Value) -> bool:

@@ -32,7 +32,7 @@ class Start:
     Attributes:
         value: the map.
         fuses: whether it is a fusion.
-        skips: of a fusion, the maps that have not come from another level.
+        skips: of a fusion, the maps that have not come from another level, or not up.
     """
 
     value: int
@@ -89,7 +89,7 @@ def closed_by(trace: Trace) -> dict[int, Call]:
 
 
 def _skips(trace: Trace, op: Op) -> tuple[int, ...] | None:
-    """The operands of a fusion that have not come from another level; None if it is no fusion."""
+    """The operands of a fusion that have not come from another level, or not up; else None."""
     values, sets, shown = trace.values, ancestors(trace), shown_maps(trace)
     joined = _stacked(trace, op)
     inputs = list(dict.fromkeys(op.inputs if joined is None else joined))
@@ -112,6 +112,9 @@ def _skips(trace: Trace, op: Op) -> tuple[int, ...] | None:
         crossing.append(crosses)
     if not any(crossing):
         return None
+    risen = risen_values(trace)
+    if any(risen >> value & 1 for value in maps):  # others may have come by a branch of their own
+        crossing = [bool(risen >> v & 1 and own) for v, own in zip(maps, crossing, strict=True)]
     return tuple(value for value, crosses in zip(maps, crossing, strict=True) if not crosses)
 
 

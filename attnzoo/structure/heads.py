@@ -8,7 +8,7 @@ from attnzoo.structure.beside import risen_values, shown_maps
 from attnzoo.structure.fusions import fusions, same_level
 from attnzoo.structure.graph import ancestors, computed_once
 from attnzoo.structure.scores import returned_values
-from attnzoo.tracing import Call, Trace
+from attnzoo.tracing import LEVEL_RATIO, Call, Trace
 
 __all__ = ["Head", "head"]
 
@@ -50,12 +50,30 @@ def head(trace: Trace) -> Head | None:
         levels = _levels(trace, [call.inputs[0] for call in calls])
         if len(levels) > 1 and all(_fuses_no_more(trace, call) for call in calls):
             return Head(tuple(calls), levels)
-    levels = _levels(trace, trace.outputs)
+    levels = _levels(trace, _no_images(trace))
     before = [_before_scores(trace, value) for value in levels]
     scores = all(value is not None for value in before)
     if scores:
-        levels = tuple(value for value in before if value is not None)
-    return Head((), levels, scores) if len(levels) > 1 else None
+        levels = _levels(trace, [value for value in before if value is not None])
+    sizes = {trace.values[value].height for value in levels}
+    several = bool(sizes) and min(sizes) * LEVEL_RATIO <= max(sizes)
+    return Head((), levels, scores) if several else None
+
+
+def _no_images(trace: Trace) -> list[int]:
+    """What a network returns, without images beside the code that they were made from.
+
+    An autoencoder returns both.
+    """
+    image = next((value for value in trace.inputs if value.is_map), None)
+    sets, outputs = ancestors(trace), trace.outputs
+    return [
+        value
+        for value in outputs
+        if image is None
+        or trace.values[value].shape[2:] != image.shape[2:]
+        or not any(sets[value] >> other & 1 for other in outputs if other != value)
+    ]
 
 
 def _hands_on(trace: Trace, call: Call, levels: tuple[int, ...]) -> bool:
@@ -69,15 +87,29 @@ def _hands_on(trace: Trace, call: Call, levels: tuple[int, ...]) -> bool:
 
 
 def _before_scores(trace: Trace, output: int) -> int | None:
-    """The map that a last convolution makes an output of, if a module makes it."""
+    """The map that a head, or a last convolution, makes an output of.
+
+    None if no module makes what that convolution takes: then it may be a level's own.
+    """
     value = output
     while value in returned_values(trace):
         op = trace.ops[trace.values[value].op]
-        value = op.inputs[0]
-        if op.name == "convolution":
+        around = [call for call in trace.returning(value) if _is_a_head(trace, call)]
+        value = around[0].inputs[0] if around else op.inputs[0]
+        if around or op.name == "convolution":
             made = any(call.parent >= 0 and call.ops for call in trace.returning(value))
-            return value if made else None
+            return value if around or made else None
     return None
+
+
+def _is_a_head(trace: Trace, call: Call) -> bool:
+    """Whether a module with layers inside, called once, narrows one map of its level to scores."""
+    given, made = trace.input_map(call), trace.output_map(call)
+    if call.parent < 0 or given is None or made is None or len(set(call.inputs)) != 1:
+        return False
+    inside = trace.times_called[call.path] == 1 and trace.info(call).kind != "leaf"
+    narrows = made.channels < given.channels and same_level(given, made)
+    return inside and narrows and _fuses_no_more(trace, call)
 
 
 def _levels(trace: Trace, values: tuple[int, ...] | list[int]) -> tuple[int, ...]:

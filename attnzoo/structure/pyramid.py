@@ -11,7 +11,7 @@ from attnzoo.structure.graph import computed_once
 from attnzoo.structure.heads import head
 from attnzoo.structure.makers import only_reader
 from attnzoo.structure.operations import passes
-from attnzoo.structure.scores import returned_values
+from attnzoo.structure.scores import handed_out, is_scored, returned_values
 from attnzoo.structure.trunk import only_weights
 from attnzoo.tracing import LEVEL_RATIO, Call, Op, Trace, Where
 
@@ -113,10 +113,20 @@ def nodes(trace: Trace) -> tuple[Node, ...]:
     scores = _scores(trace)
     found = []
     for start in starts(trace):
-        if trace.values[start.value].op not in of_head and start.value not in scores:
+        hidden = start.value in scores or _only_enlarges_scores(trace, start)
+        if trace.values[start.value].op not in of_head and not hidden:
             found.append(_settled(trace, start))
     by_value = {node.value: node for node in found if node is not None}
     return tuple(by_value[value] for value in sorted(by_value))
+
+
+def _only_enlarges_scores(trace: Trace, start: Start) -> bool:
+    """Whether a rise hands out what a module inside the network has made scores of already."""
+    if start.fuses or start.value not in handed_out(trace):
+        return False
+    op = trace.ops[trace.values[start.value].op]
+    made = trace.returning(op.inputs[0]) if op.inputs[0] in handed_out(trace) else []
+    return any(is_scored(trace, call) for call in made if call.parent >= 0)
 
 
 def _head_calls(trace: Trace) -> tuple[Call, ...]:

@@ -5,9 +5,9 @@ from __future__ import annotations
 import functools
 
 from attnzoo.structure.graph import computed_once
-from attnzoo.tracing import Trace
+from attnzoo.tracing import Call, Trace
 
-__all__ = ["returned_values"]
+__all__ = ["handed_out", "is_scored", "returned_values"]
 
 _NAMES = (
     "add sub mul div sigmoid tanh clamp hardtanh _softmax _log_softmax view _unsafe_view squeeze "
@@ -16,6 +16,28 @@ _NAMES = (
 #: What may stand between a network's last convolution and what it returns; after a ReLU it would
 #: be a feature map.
 _TO_OUTPUT = frozenset(_NAMES.split())
+
+
+@computed_once
+def handed_out(trace: Trace) -> frozenset[int]:
+    """What a network returns, and the maps that are only shown in another way for it."""
+    found: set[int] = set()
+    waiting = list(trace.outputs)
+    while waiting:
+        value = waiting.pop()
+        found.add(value)
+        op = trace.ops[trace.values[value].op] if trace.values[value].op >= 0 else None
+        if op is not None and op.name in _TO_OUTPUT and len(set(op.inputs)) == 1:
+            waiting.append(op.inputs[0])
+    return frozenset(found)
+
+
+def is_scored(trace: Trace, call: Call) -> bool:
+    """Whether a module with layers inside makes fewer channels than it takes, to be returned."""
+    given, made = trace.input_map(call), trace.output_map(call)
+    if given is None or made is None or call.outputs[0] not in handed_out(trace):
+        return False
+    return made.channels < given.channels and trace.info(call).has_parameters
 
 
 @computed_once

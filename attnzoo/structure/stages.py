@@ -16,7 +16,8 @@ from attnzoo.structure.beside import (
 from attnzoo.structure.graph import ancestors, computed_once
 from attnzoo.structure.heads import head
 from attnzoo.structure.makers import called_once, only_reader
-from attnzoo.structure.scores import returned_values
+from attnzoo.structure.residual import residual_blocks
+from attnzoo.structure.scores import is_scored, returned_values
 from attnzoo.structure.trunk import Unit, mixed_values, on_trunk, on_way_down, only_weights, units
 from attnzoo.tracing import LEVEL_RATIO, Call, Trace, Value, Where
 
@@ -57,6 +58,7 @@ def stage_ends(trace: Trace) -> tuple[StageEnd, ...]:
             levels.append([])
         levels[-1].append(unit)
     beside = [unit for unit in units_beside(trace) if _is_fine(trace, unit)]
+    beside = [unit for unit in beside if mixed_values(trace) >> unit.call.outputs[0] & 1]
     beside.sort(key=lambda unit: -unit.output.height)
     levels = [level for level in levels if _has_weights(trace, level)]
     for _, level in itertools.groupby(beside, _Level()):
@@ -67,6 +69,7 @@ def stage_ends(trace: Trace) -> tuple[StageEnd, ...]:
         elif not any(unit.is_block for unit in same[0]):
             same[0] += [unit for unit in others if unit.is_block]
     levels = [level for level in levels if _has_weights(trace, level)]
+    levels = [[u for u in level if not _begins_a_decoder(trace, u)] or level for level in levels]
     before = [[unit for unit in level if not _is_returned(trace, unit)] for level in levels]
     before = [level for level in before if _has_weights(trace, level)]
     ends = [_end_of(trace, level) for level in before or levels]
@@ -81,7 +84,9 @@ def _end_of(trace: Trace, level: list[Unit]) -> StageEnd:
     blocks = [unit for unit in level if unit.is_block]
     blocks = [unit for unit in level if unit.is_block or _gates_one_of(trace, unit, blocks)]
     alone = [unit for unit in blocks or level if _stands_alone(trace, unit)]
-    alone = (alone if blocks else _before_the_fork(trace, alone)) or alone
+    if not blocks:
+        alone = _before_the_fork(trace, alone) or alone
+        alone = _before_the_parting(trace, alone, level) or alone
     call = called_once(trace, (alone or blocks or level)[-1].call)
     return StageEnd(call, "after", call.outputs[0])
 
@@ -94,6 +99,16 @@ def _before_the_fork(trace: Trace, level: list[Unit]) -> list[Unit]:
     values = [unit.call.outputs[0] for unit in level]
     lone = [v for v in values if not all(sets[max(v, w)] >> min(v, w) & 1 for w in values)]
     return [unit for unit in level if unit.call.outputs[0] not in lone] if lone else []
+
+
+def _before_the_parting(trace: Trace, alone: list[Unit], level: list[Unit]) -> list[Unit]:
+    """Of layers, those up to the last map of their level that all of the way down passes.
+
+    What comes after begins the branches of the next level's first block.
+    """
+    maps = enumerate(trace.values)
+    passed = [i for i, v in maps if v.is_map and on_way_down(trace, i) and _on_level(v, level)]
+    return [unit for unit in alone if unit.call.outputs[0] <= max(passed, default=-1)]
 
 
 def _last_join(trace: Trace, level: list[Unit]) -> int | None:
@@ -123,7 +138,8 @@ def _joins(trace: Trace) -> tuple[int, ...]:
         value = op.outputs[0] if op.outputs else -1
         if op.name == "cat" and len(set(op.inputs)) > 1 and (shown & ~risen) >> value & 1:
             leads_on = on_way_down(trace, value) and _bottom(trace) < trace.values[value].height
-            if leads_on or on_trunk(trace, value):
+            scored = any(is_scored(trace, call) for call in trace.returning(value))
+            if leads_on or (on_trunk(trace, value) and not scored):
                 found.append(value)
     return tuple(found)
 
@@ -147,7 +163,34 @@ def _stands_alone(trace: Trace, unit: Unit) -> bool:
 
 
 def _is_returned(trace: Trace, unit: Unit) -> bool:
-    return not unit.is_block and unit.call.outputs[0] in returned_values(trace)
+    if unit.is_block:
+        residual = (block.host.index for block in residual_blocks(trace))
+        return is_scored(trace, unit.call) and unit.call.index not in residual
+    return unit.call.outputs[0] in returned_values(trace)
+
+
+def _begins_a_decoder(trace: Trace, unit: Unit) -> bool:
+    """Whether a module around it is a decoder, which makes nothing coarser than it is given.
+
+    That is the center of a U-Net's decoder, or its pooled or dilated context: no way down.
+    """
+    return any(outer.index in _decoders(trace) for outer in trace.enclosing(unit.call))
+
+
+@computed_once
+def _decoders(trace: Trace) -> frozenset[int]:
+    """The modules that bring a map to a finer level, and none to a coarser one, as indices."""
+    shown, risen, found = shown_maps(trace), risen_values(trace), set()
+    for call in trace.calls[1:]:
+        given = [trace.values[value].height for value in call.inputs if shown >> value & 1]
+        if not given or any(risen >> value & 1 for value in call.inputs):
+            continue
+        made = [value for index in call.ops for value in trace.ops[index].outputs]
+        made = [value for value in made if shown >> value & 1]
+        least = min((trace.values[value].height for value in made), default=0)
+        if any(risen >> value & 1 for value in made) and min(given) < least * LEVEL_RATIO:
+            found.add(call.index)
+    return frozenset(found)
 
 
 class _Level:

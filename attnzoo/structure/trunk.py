@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from attnzoo.structure.graph import chain, computed_once, used_values
+from attnzoo.structure.graph import ancestors, chain, computed_once, used_values
 from attnzoo.structure.makers import last_layer
 from attnzoo.structure.nested import level_holders
 from attnzoo.structure.operations import passes
@@ -43,12 +43,16 @@ class Unit:
 @computed_once
 def _trunk(trace: Trace) -> frozenset[int]:
     maps = [index for index, value in enumerate(trace.values) if value.is_map]
-    value = max(trace.outputs, default=max(maps, default=-1))
-    return chain(trace, value)
+    sets = ancestors(trace)
+    ends = sorted(trace.outputs, key=lambda value: (sets[value].bit_count(), value))
+    return chain(trace, ends[-1] if ends else max(maps, default=-1))
 
 
 def on_trunk(trace: Trace, value: int) -> bool:
-    """Whether every path from the model's input to its (last) output passes `value`."""
+    """Whether every path from the model's input to its output passes `value`.
+
+    Of several outputs to that which most has gone into: others are of auxiliary heads.
+    """
     return value in _trunk(trace)
 
 

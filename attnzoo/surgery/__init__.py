@@ -8,7 +8,7 @@ from attnzoo.surgery.planning import make_plan
 from attnzoo.surgery.recipe import Recipe, parse_recipe, sharing
 from attnzoo.surgery.record import Operation, attention_modules, operations, recipes
 from attnzoo.surgery.removal import take_out_of, unwrap
-from attnzoo.surgery.wording import cut_short
+from attnzoo.surgery.wording import cut_short, refuse_cut_short
 
 __all__ = [
     "Operation",
@@ -26,6 +26,7 @@ __all__ = [
     "operations",
     "parse_recipe",
     "recipes",
+    "refuse_cut_short",
     "sharing",
     "take_out_of",
     "unfuse",

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from attnzoo.errors import OptionError, SiteError, TraceError
+from attnzoo.errors import OptionError, SiteError
 from attnzoo.policies import Selection, select
 from attnzoo.registry import BLOCKS, BlockSpec
 from attnzoo.structure import behind_instance_norm
@@ -18,7 +18,7 @@ from attnzoo.surgery.mechanism import choose_edit, is_occupied
 from attnzoo.surgery.operate import build_block
 from attnzoo.surgery.plan import Plan
 from attnzoo.surgery.recipe import Recipe
-from attnzoo.surgery.wording import cut_short
+from attnzoo.surgery.wording import refuse_cut_short
 from attnzoo.tracing import (
     FastShapes,
     Site,
@@ -76,11 +76,8 @@ def make_plan(
         TraceError, UnsupportedModelError: see `attnzoo.tracing.probe.probe`.
     """
     trace = probe(model, example)
-    if strict and trace.stopped:
-        raise TraceError(
-            f"strict=True: {cut_short(trace)} Without strict=True, places are looked for up to "
-            f"there."
-        )
+    if strict:
+        refuse_cut_short(trace)
     selections = []
     for call in recipe.policies:
         answer()

@@ -6,6 +6,7 @@ from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
 from attnzoo.checks import counted
+from attnzoo.errors import TraceError
 from attnzoo.registry import POLICIES
 from attnzoo.structure import PARTS
 from attnzoo.tracing import Trace
@@ -13,7 +14,7 @@ from attnzoo.tracing import Trace
 if TYPE_CHECKING:
     from attnzoo.surgery.plan import Plan, PlannedSite
 
-__all__ = ["cut_short", "described", "table", "why"]
+__all__ = ["cut_short", "described", "refuse_cut_short", "table", "why"]
 
 _HEAD = ("site", "C", "H×W", "stage", "mechanism", "parameters", "MMACs", "MB")
 
@@ -37,6 +38,19 @@ def cut_short(trace: Trace) -> str:
         layers = "1 layer" if len(late) == 1 else f"{len(late)} layers"
         said += f" {layers} would run later: {', '.join(late[:3])}{', …' * (len(late) > 3)}."
     return said
+
+
+def refuse_cut_short(trace: Trace) -> None:
+    """What `strict` asks for.
+
+    Raises:
+        TraceError: the forward pass could not be followed to its end.
+    """
+    if trace.stopped:
+        raise TraceError(
+            f"strict=True: {cut_short(trace)} Without strict=True, places are looked for up to "
+            f"there."
+        )
 
 
 def table(plan: Plan) -> str:

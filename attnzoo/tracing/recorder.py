@@ -307,13 +307,15 @@ class Recorder(FastShapes):
             if not in_place and id(tensor) in self._ids:
                 outputs.append(self._ids[id(tensor)])
                 continue
-            axes = derive_axes(
-                name,
-                args,
-                sources,
-                tensor.shape,
-                lambda: regrouped(values, self._ops, inputs[0]),
-            )
+            axes = ""
+            if not outputs or tensor.dtype != torch.int64:  # where maxima were, is no map
+                axes = derive_axes(
+                    name,
+                    args,
+                    sources,
+                    tensor.shape,
+                    lambda: regrouped(values, self._ops, inputs[0]),
+                )
             outputs.append(self._new_value(tensor, axes, index))
         for value in inputs if len(inputs) == 1 else set(inputs):
             self._users.setdefault(value, []).append(index)

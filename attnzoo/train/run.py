@@ -32,7 +32,7 @@ from attnzoo.train.outcome import result_of, summary, title
 from attnzoo.train.predictions import PREDICTIONS, Predictions, save_predictions
 from attnzoo.train.saved_maps import MAPS, save_maps
 from attnzoo.train.spec import RunResult, RunSpec
-from attnzoo.train.start import Start, build, fed_by_data
+from attnzoo.train.start import Start, build, check_followed, fed_by_data
 from attnzoo.train.state import CHECKPOINT
 from attnzoo.train.tracking import Tracking
 from attnzoo.train.watch import Watch
@@ -97,6 +97,8 @@ def train(
     folder = Path(folder)
     run = run if run.digests else with_digests(run, data)
     if done := _finished(folder, run):
+        if run.strict:
+            check_followed(run, len((data or open_data(unchecked(run.prepared))).classes))
         return done
     with claimed(folder) if _is_first_process() else nullcontext():
         # Somebody may have finished it before the claim was had.

@@ -62,6 +62,8 @@ class RunSpec(Config):
         variant: what is put in.
         data: what to train and test on.
         train: how, the seed included.
+        strict: whether to refuse a network whose forward pass cannot be followed to its end, as
+            in `attnzoo.wrap`, where attention is put in.
         keep: what of the network is left in the run's folder: `"attention"` alone, `"all"` of it
             as it is at the end, or `"best"`: all of it as it was after the epoch with the best
             top-1 on the validation images, or on the test images where there are none.
@@ -70,7 +72,7 @@ class RunSpec(Config):
             then it is told apart by these, and not by where its files are.
     """
 
-    added: ClassVar[tuple[str, ...]] = ("weights", "keep", "digests")
+    added: ClassVar[tuple[str, ...]] = ("weights", "strict", "keep", "digests")
 
     backbone: str
     backbone_options: dict[str, Any] = Field(default_factory=dict)
@@ -78,6 +80,7 @@ class RunSpec(Config):
     variant: Variant = Variant()
     data: DataSpec = Field(discriminator="name")
     train: TrainRecipe = TrainRecipe()
+    strict: bool = False
     keep: Keep = "all"
     digests: dict[str, str] = Field(default_factory=dict)
 
@@ -125,8 +128,8 @@ class RunSpec(Config):
 
     @property
     def identity(self) -> str:
-        """What the outcome depends on, as text: not where it is logged, nor what is kept."""
-        left: dict[str, Any] = {"train": {"loggers"}, "keep": True}
+        """What the outcome depends on, as text: not where it is logged, what is kept or refused."""
+        left: dict[str, Any] = {"train": {"loggers"}, "strict": True, "keep": True}
         if "data" in self.digests:
             left["data"] = {"root", "workers", "check", "digest"}  # where it is, and how it is read
         if "weights" in self.digests:

@@ -11,12 +11,20 @@ import torch
 from torch import nn
 
 from attnzoo.api import wrap
-from attnzoo.backbones import Built, NetworkRecipe, TrainedWeights, build_backbone
+from attnzoo.backbones import (
+    Built,
+    NetworkRecipe,
+    TrainedWeights,
+    build_backbone,
+    draft_backbone,
+)
 from attnzoo.errors import TraceError
+from attnzoo.surgery import refuse_cut_short
+from attnzoo.tracing import probe
 from attnzoo.train.spec import RunSpec, policy_argument
 from attnzoo.weights import digest_of
 
-__all__ = ["Start", "build", "fed_by_data"]
+__all__ = ["Start", "build", "check_followed", "fed_by_data"]
 
 
 @dataclass(frozen=True)
@@ -55,6 +63,7 @@ def build(run: RunSpec, classes: int) -> Start:
                 variant.block,
                 start=variant.start,
                 example=run.shape,
+                strict=run.strict,
                 **variant.options,
             )
     return Start(built.model, fingerprint, built.trained, built.recipe)
@@ -66,6 +75,8 @@ def fed_by_data(shape: tuple[int, int, int]) -> Generator[None]:
     try:
         yield
     except TraceError as error:
+        if not error.advice:  # the images are not what it is about
+            raise
         channels, *sides = shape
         raise TraceError(
             error.found,
@@ -74,7 +85,23 @@ def fed_by_data(shape: tuple[int, int, int]) -> Generator[None]:
         ) from error
 
 
+def check_followed(run: RunSpec, classes: int) -> None:
+    """What `build` refuses where the run is `strict`, of a network that is trained already.
+
+    Raises:
+        TraceError: its forward pass cannot be followed to its end.
+    """
+    if run.strict and run.variant.policy is not None:
+        with fed_by_data(run.shape):
+            model = draft_backbone(run.backbone, **_building(run, classes)).eval()
+            refuse_cut_short(probe(model, run.shape))
+
+
 def _backbone(run: RunSpec, classes: int) -> Built:
-    options: dict[str, Any] = {"num_classes": classes, **run.building}
+    return build_backbone(run.backbone, **_building(run, classes))
+
+
+def _building(run: RunSpec, classes: int) -> dict[str, Any]:
     channels, *sides = run.shape
-    return build_backbone(run.backbone, channels=channels, example=(3, *sides), **options)
+    told = {"channels": channels, "example": (3, *sides)}
+    return {"num_classes": classes, **run.building, **told}

@@ -187,3 +187,4 @@ def test_a_network_that_cannot_be_followed_is_refused_where_asked(run, own_netwo
     code, out, err = run(*network, "--strict")
     assert (code, out) == (1, "")
     assert "strict=True: values decide" in err
+    assert "Say what an image is" not in err

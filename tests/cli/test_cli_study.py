@@ -64,6 +64,26 @@ def test_ablate_does_a_study_and_report_tells_of_it(run, folder):
     assert (folder / "here" / "report.html").exists()
 
 
+@pytest.mark.filterwarnings("ignore:values decide:UserWarning")
+def test_what_cannot_be_followed_is_refused_where_asked_though_it_is_done(run, folder):
+    name = study_file(
+        folder,
+        backbones=["training:choosing_net"],
+        variants=[{"policy": "pre-pool", "block": "affine"}],
+        controls=False,
+    )
+    code, _, err = run("ablate", name)
+    assert code == 0, err
+    for flags in (["--dry-run"], []):
+        code, _, err = run("ablate", name, "--strict", *flags)
+        assert code == 1
+        assert "training:choosing_net, pre-pool + affine: strict=True: values decide" in err
+    study_file(folder, strict="yes")
+    code, _, err = run("ablate", name)
+    assert code == 1
+    assert "strict: must be true or false (given: 'yes')." in err
+
+
 def test_report_compares_studies(run, folder):
     run("ablate", study_file(folder, seeds=[0]), "--out", "a")
     run("ablate", study_file(folder, seeds=[1]), "--out", "b")

@@ -10,7 +10,7 @@ import pytest
 import yaml
 from commands import NETWORK, QUICK
 
-import attnzoo.study
+import attnzoo.study.runs.attempt  # takes `train` from there once, as it is when first loaded
 import attnzoo.train
 from attnzoo.checkpoint import load
 from attnzoo.cli import train as cli_train
@@ -99,6 +99,14 @@ def test_the_recipe_has_a_flag_for_each_of_its_fields(trained, run):
     flags += ["--unfreeze=3=1", "--unfreeze=5=all", "--loggers=wandb", "--loggers=mlflow"]
     run("train", NETWORK, *flags)
     assert trained[0].train == TrainRecipe(**given, **lists)
+
+
+def test_strict_is_of_the_run_and_a_done_one_is_looked_at_again(trained, run, folder):
+    run("train", NETWORK, "--strict")
+    assert (trained[0].strict, trained[0].variant.policy) == (True, "auto")
+    (folder / "run.yaml").write_text(yaml.safe_dump({"backbone": NETWORK, "strict": True}))
+    run("train", "--config", "run.yaml")
+    assert trained[1] == trained[0]
 
 
 def test_unfreezing_needs_an_epoch_and_a_path(run):

@@ -12,6 +12,7 @@ import torchvision
 from decoders import DECODERS, Blocks, DeepLab
 from detectors import DilatedFPN, EfficientDet, Pan, StackedBiFPN
 from patches import others_left_alone
+from real_time import PLACES as REAL_TIME
 from torch import Tensor, nn
 from torchvision.models._utils import IntermediateLayerGetter
 from torchvision.models.detection.backbone_utils import BackboneWithFPN
@@ -227,3 +228,16 @@ def test_why_a_level_has_no_place() -> None:
     assert plan.skipped == ()  # a map of one pixel is no level
     plan = attnzoo.plan(_fpn(), "neck", "se", example=(3, 128, 128))
     assert ["no module makes the map at 2×2" in place.reason for place in plan.skipped] == [True]
+
+
+# --- all parts of a network ----------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("build", REAL_TIME)
+def test_every_part_of_a_network_that_segments_or_detects(build: type[nn.Module]) -> None:
+    trace = probe(build(), SIZE)
+    ends, blocks, skips, heads = REAL_TIME[build]
+    assert _places(trace, "stage-end") == ends
+    assert _places(trace, "decoder") == blocks
+    assert _places(trace, "decoder", on="skip") == skips
+    assert _places(trace, "neck") == heads

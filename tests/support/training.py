@@ -40,6 +40,24 @@ class Leaving(nn.Sequential):
         return super().forward(x)
 
 
+class Choosing(nn.Sequential):
+    """Takes the images whose scores are large, if there are any: values decide how many."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        first, *rest = self
+        y = first(x)
+        kept = y[y.flatten(1).amax(1) > -1e9]
+        for layer in rest:
+            kept = layer(kept)
+        return kept
+
+
+def choosing_net(num_classes: int = 10) -> nn.Module:
+    """A backbone whose forward pass can be followed up to its pool alone."""
+    first, rest = tiny_net(num_classes)[:4], tiny_net(num_classes)[4:]
+    return Choosing(first, *rest)
+
+
 def leaving_net(num_classes: int = 10) -> nn.Module:
     """A backbone that calls `sys.exit` in its forward pass."""
     return Leaving(*tiny_net(num_classes))

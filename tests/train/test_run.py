@@ -13,7 +13,7 @@ from safetensors.torch import load_file
 from training import DATA, Ends, spec
 
 import attnzoo
-from attnzoo.errors import NoSitesError, OptionError
+from attnzoo.errors import NoSitesError, OptionError, TraceError
 from attnzoo.train import Interrupted, ProgressWatch, RunSpec, Variant, Watch, train
 from attnzoo.train.start import build
 
@@ -107,6 +107,21 @@ def test_another_runs_rest_is_left_aside(tmp_path: Path) -> None:
     watch = Ends()
     train(spec(variant=SE), tmp_path / "run", watch=watch)
     assert "starts anew: it is of another run" in watch.said[0]
+
+
+@pytest.mark.filterwarnings("ignore:values decide:UserWarning")
+def test_a_network_that_can_be_followed_only_in_part_is_refused_where_asked(tmp_path: Path) -> None:
+    own = {**spec(variant=SE), "backbone": "training:choosing_net"}
+    strict = {**own, "strict": True}
+    with pytest.raises(TraceError, match="strict=True: values decide") as caught:
+        train(strict, tmp_path / "run")
+    assert "The data make images" not in str(caught.value)
+    first = train(own, tmp_path / "run")
+    assert RunSpec(**own).id == RunSpec(**strict).id
+    with pytest.raises(TraceError, match="strict=True: values decide"):
+        train(strict, tmp_path / "run")  # though it is done
+    train(spec(variant=SE), tmp_path / "other")
+    assert train({**spec(variant=SE), "strict": True}, tmp_path / "other").sites == first.sites
 
 
 def test_a_finished_run_is_not_done_again(tmp_path: Path) -> None:

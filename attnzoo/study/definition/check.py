@@ -91,7 +91,8 @@ def _model(study: Study, backbone: Backbone, classes: int) -> nn.Module:
             f"{backbone.name} fails on images of {shape[1]}×{shape[2]}: "
             f"{type(cause).__name__}: {cause}".partition("\n")[0]
         ) from error
-    if [trace.values[output].shape for output in trace.outputs] != [(2, classes)]:
+    shapes = [trace.values[output].shape for output in trace.outputs]
+    if not trace.stopped and shapes != [(2, classes)]:
         raise StudyError(
             f"{backbone.name} must return scores of shape (N, {classes}), one per class."
         )
@@ -117,6 +118,7 @@ def _cells(study: Study, backbone: Backbone, model: nn.Module, found: list[str])
                     variant.block,
                     start=variant.start,
                     example=shape,
+                    strict=study.strict,
                     **variant.options,
                 )
                 planned[key] = len(made.sites), made.parameters, made.macs

@@ -75,6 +75,8 @@ class Study(Config):
         same_within: the difference in the metric, in hundredths, below which two count as the
             same; without it nothing is called the same.
         correction: of the verdicts, for the number of comparisons.
+        strict: whether to refuse backbones whose forward pass cannot be followed to its end, as in
+            `attnzoo.wrap`; `plain` ones, where nothing is put in, are not asked.
         keep: what of its network each run leaves, as in `RunSpec`: `attention`, `all` or `best`.
         digests: of the pictures, and of each backbone's code and weights, as they were when the
             study was last started, with the defaults of blocks that were others once; no key of a
@@ -82,7 +84,7 @@ class Study(Config):
         measure: whether to measure latency, throughput and memory once the runs are done.
     """
 
-    added: ClassVar[tuple[str, ...]] = ("keep", "digests", "metric")
+    added: ClassVar[tuple[str, ...]] = ("strict", "keep", "digests", "metric")
 
     name: str
     question: str = ""
@@ -99,6 +101,7 @@ class Study(Config):
     same_within: float | None = Field(None, gt=0, le=100)
     correction: Correction = "holm"
     measure: bool = True
+    strict: bool = False
     keep: Keep = "attention"
     digests: dict[str, str] = Field(default_factory=dict)
     _base: Path = PrivateAttr(default=Path())
@@ -179,6 +182,7 @@ class Study(Config):
             variant=variant.in_run,
             data=self.data_of(backbone),
             train=TrainRecipe.model_validate(train),
+            strict=self.strict,
             keep=self.keep,
             digests=digests,
         )

@@ -86,8 +86,11 @@ def _parse(content: Any, source: Source, base: Path) -> Study:
         found += _training_together(train, backbones, variants)
     seeds, look_from = read_seeds(content.get("seeds", [0]), found)
     controls = _controls(content.get("controls", True), found)
-    if not isinstance(content.get("measure", True), bool):
-        found.append(f"measure: must be true or false (given: {content['measure']!r}).")
+    found += [
+        f"{key}: must be true or false (given: {shown(content[key])})."
+        for key in ("measure", "strict")
+        if not isinstance(content.get(key, False), bool)
+    ]
     if content.get("keep", "attention") not in get_args(Keep):
         found.append(
             f"keep: must be one of {', '.join(get_args(Keep))} (given: {content['keep']!r})."

@@ -14,7 +14,10 @@ from attnzoo.train import RESULT, SPEC, RunSpec
 
 __all__ = ["SideBySide", "runs_in", "side_by_side", "write_runs"]
 
-LEFT_OUT = ("digests", "keep", "data.root", "data.workers", "data.check", "train.loggers")
+LEFT_OUT = (
+    *("digests", "strict", "keep"),
+    *("data.root", "data.workers", "data.check", "train.loggers"),
+)
 """What says where a run is, or what is kept of it, and not what was run."""
 
 
