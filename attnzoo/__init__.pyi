@@ -4,6 +4,7 @@ from . import deploy as deploy
 from . import errors as errors
 from . import reference as reference
 from . import registry as registry
+from . import sharing as sharing
 from . import study as study
 from . import testing as testing
 from . import train as train
@@ -28,6 +29,9 @@ from .registry import list_blocks as list_blocks
 from .registry import list_policies as list_policies
 from .registry import register_block as register_block
 from .registry import register_policy as register_policy
+from .sharing import from_pretrained as from_pretrained
+from .sharing import push_to_hub as push_to_hub
+from .sharing import save_pretrained as save_pretrained
 from .shrinking import ShrinkReport as ShrinkReport
 from .shrinking import shrink as shrink
 from .shrinking import sparsity_penalty as sparsity_penalty

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from attnzoo.hosts import Start, parameters_by_name
+from attnzoo.hosts import Start, parameters_by_name, warn_of_unfilled
 from attnzoo.policies import PolicyLike
 from attnzoo.surgery import (
     Plan,
@@ -129,6 +129,7 @@ def wrap(
     if made.trace.never_run:
         warnings.warn(cut_short(made.trace), stacklevel=3)
     before = parameters_by_name(model).values()
+    warn_of_unfilled(model)
     carry_out(made)
     if optimizer is None:
         warn_of_optimizers(model, before)

@@ -9,7 +9,7 @@ from torch import nn
 
 from attnzoo.checks import did_you_mean
 from attnzoo.errors import NotWrappedError, UnknownNameError
-from attnzoo.hosts import Attention, check_module, paths_by_module
+from attnzoo.hosts import Attention, check_module
 
 __all__ = ["disabled", "insertions", "switch"]
 
@@ -23,10 +23,7 @@ def insertions(model: nn.Module) -> dict[str, bool]:
         >>> attnzoo.insertions(model)
         {'a': True}
     """
-    found: dict[str, bool] = {}
-    for attention in _attention_in(model):
-        found[attention.insertion] = found.get(attention.insertion, False) or attention.enabled
-    return found
+    return _by_name(_attention_in(model))
 
 
 def switch(model: nn.Module, name: str | Iterable[str] | None) -> nn.Module:
@@ -52,7 +49,8 @@ def switch(model: nn.Module, name: str | Iterable[str] | None) -> nn.Module:
         {'a': False, 'b': True}
     """
     wanted = {name} if isinstance(name, str) else set(name or ())
-    there = insertions(model)
+    found = _attention_in(model)
+    there = _by_name(found)
     if not there:
         raise NotWrappedError(f"{type(model).__name__} holds no attention.")
     for unknown in sorted(wanted - there.keys()):
@@ -60,7 +58,7 @@ def switch(model: nn.Module, name: str | Iterable[str] | None) -> nn.Module:
             f"switch: {type(model).__name__} has no insertion {unknown!r}, but "
             f"{', '.join(map(repr, there))}.{did_you_mean(unknown, list(there))}"
         )
-    for attention in _attention_in(model):
+    for attention in found:
         attention.enabled = attention.insertion in wanted
     return model
 
@@ -91,6 +89,25 @@ def disabled(model: nn.Module) -> Generator[nn.Module]:
             attention.enabled = enabled
 
 
+def _by_name(found: Iterable[Attention]) -> dict[str, bool]:
+    on: dict[str, bool] = {}
+    for attention in found:
+        on[attention.insertion] = on.get(attention.insertion, False) or attention.enabled
+    return on
+
+
 def _attention_in(model: nn.Module) -> list[Attention]:
+    """In the order of the network. Not by `modules()`, whose generators take most of the time."""
     check_module(model)
-    return [module for module in paths_by_module(model) if isinstance(module, Attention)]
+    found: list[Attention] = []
+    seen: set[int] = set()
+    ahead: list[nn.Module | None] = [model]
+    while ahead:
+        module = ahead.pop()
+        if module is None or id(module) in seen:
+            continue
+        seen.add(id(module))
+        if isinstance(module, Attention):
+            found.append(module)
+        ahead.extend(reversed(module._modules.values()))
+    return found

@@ -74,7 +74,7 @@ def freeze(
     model: nn.Module,
     until: str | None = None,
     keep_attention: bool = True,
-    keep: Iterable[str] = (),
+    keep: str | Iterable[str] = (),
 ) -> nn.Module:
     """Freeze the backbone for transfer learning: its parameters get no gradient.
 
@@ -86,7 +86,7 @@ def freeze(
         until: path of the last module to freeze, in registration order; what comes after it
             stays as it is. None freezes everything.
         keep_attention: leave attention trainable, wherever it sits.
-        keep: paths of other modules to leave as they are, such as the head, which
+        keep: path, or paths, of other modules to leave as they are, such as the head, which
             `attnzoo.backbones.head_of` finds.
 
     Raises:
@@ -109,7 +109,7 @@ def freeze(
         _check_path(model, until, "freeze")
         last = max(i for i, (path, _) in enumerate(modules) if f"{path}.".startswith(f"{until}."))
     kept = _attention_parameters(model) if keep_attention else set()
-    for path in keep:
+    for path in [keep] if isinstance(keep, str) else keep:
         _check_path(model, path, "freeze")
         kept |= {id(parameter) for parameter in dict(modules)[path].parameters()}
     for _, module in modules[: last + 1]:

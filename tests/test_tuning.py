@@ -67,6 +67,8 @@ def test_freezing_leaves_what_is_to_be_kept(model: nn.Module) -> None:
     assert trainable(model) == {
         *("fc.weight", "fc.bias", "layer1.0.bn1.weight", "layer1.0.bn1.bias")
     }
+    attnzoo.freeze(model, keep_attention=False, keep="fc")
+    assert trainable(model) == {"fc.weight", "fc.bias"}
     with pytest.raises(UnknownNameError, match="no module has the path 'fcc'"):
         attnzoo.freeze(model, keep=["fcc"])
 

@@ -36,16 +36,16 @@ class BamGate(MapGate):
         self.channel = nn.Sequential(
             nn.AdaptiveAvgPool2d(1),
             ConvNorm(channels, hidden),
-            nn.ReLU(inplace=True),
+            nn.ReLU(),
             nn.Conv2d(hidden, channels, 1),
         )
         self.spatial = nn.Sequential(
             ConvNorm(channels, hidden),
-            nn.ReLU(inplace=True),
+            nn.ReLU(),
             ConvNorm(hidden, hidden, **dilated),
-            nn.ReLU(inplace=True),
+            nn.ReLU(),
             ConvNorm(hidden, hidden, **dilated),
-            nn.ReLU(inplace=True),
+            nn.ReLU(),
             nn.Conv2d(hidden, 1, 1),
         )
 

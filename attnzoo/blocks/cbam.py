@@ -28,7 +28,7 @@ class ChannelGate(nn.Module):
         super().__init__()
         self.mlp = nn.Sequential(
             nn.Conv2d(channels, hidden, 1, bias=False),
-            nn.ReLU(inplace=True),
+            nn.ReLU(),
             nn.Conv2d(hidden, channels, 1, bias=False),
         )
 

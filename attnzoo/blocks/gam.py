@@ -91,7 +91,7 @@ class GlobalAttentionMechanism(Gated):
         self.channel_gate = nn.Sequential(
             OrderedDict(
                 fc1=pointwise(channels, hidden),
-                relu=nn.ReLU(inplace=True),
+                relu=nn.ReLU(),
                 fc2=pointwise(hidden, channels),
                 sigmoid=nn.Sigmoid(),
             )

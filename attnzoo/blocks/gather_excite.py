@@ -60,7 +60,7 @@ class StridedGather(nn.Sequential):
         super().__init__()
         for step in range(int(math.log2(extent))):
             if step:
-                self.append(nn.ReLU(inplace=True))
+                self.append(nn.ReLU())
             self.append(ConvNorm(channels, channels, 3, stride=2, padding=1, groups=channels))
 
 
@@ -121,7 +121,7 @@ class GatherExciteGate(MapGate):
         self.excite = nn.Sequential()
         if variant == "plus":
             self.excite.append(pointwise(channels, hidden))
-            self.excite.append(nn.ReLU(inplace=True))
+            self.excite.append(nn.ReLU())
             self.excite.append(pointwise(hidden, channels))
 
     again = False  # small

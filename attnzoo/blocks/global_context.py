@@ -83,7 +83,7 @@ class GlobalContext(nn.Module):
             OrderedDict(
                 fc1=nn.Linear(channels, hidden),
                 norm=nn.LayerNorm(hidden),
-                relu=nn.ReLU(inplace=True),
+                relu=nn.ReLU(),
                 fc2=last,
             )
         )

@@ -66,13 +66,13 @@ class LocalAttention(Gated):
         self.channel_attention = nn.Sequential(
             nn.AdaptiveAvgPool2d(1),
             pointwise(in_channels, hidden),
-            nn.ReLU(inplace=True),
+            nn.ReLU(),
             pointwise(hidden, in_channels, scale=NEAR_UNIFORM),
             nn.Sigmoid(),
         )
         self.spatial_attention = nn.Sequential(
             pointwise(in_channels, hidden),
-            nn.ReLU(inplace=True),
+            nn.ReLU(),
             pointwise(hidden, 1, scale=NEAR_UNIFORM),
             nn.Sigmoid(),
         )

@@ -131,7 +131,7 @@ class LocalSelfAttention(Gated):
             OrderedDict(
                 pool=nn.AdaptiveAvgPool2d(1),
                 fc1=pointwise(channels, hidden),
-                relu=nn.ReLU(inplace=True),
+                relu=nn.ReLU(),
                 fc2=pointwise(hidden, channels, scale=NEAR_UNIFORM),
                 sigmoid=nn.Sigmoid(),
             )

@@ -70,7 +70,7 @@ class ConcurrentSqueezeExcitation(Gated):
             OrderedDict(
                 pool=nn.AdaptiveAvgPool2d(1),
                 fc1=pointwise(channels, hidden),
-                relu=nn.ReLU(inplace=True),
+                relu=nn.ReLU(),
                 fc2=pointwise(hidden, channels),
                 sigmoid=nn.Sigmoid(),
             )

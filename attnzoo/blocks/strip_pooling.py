@@ -36,7 +36,7 @@ class StripPoolingGate(MapGate):
         return self._fused
 
     def _fused(self, rows: Tensor, columns: Tensor) -> Tensor:
-        return self.fuse((rows + columns).relu_()).sigmoid_()
+        return self.fuse((rows + columns).relu_()).sigmoid()
 
     def layer(self) -> nn.Module:
         return self.fuse

@@ -219,9 +219,24 @@ app.command(
     help_epilogue=_examples("attnzoo export runs/<run> --format onnx --out net.onnx"),
 )
 app.command(
+    "attnzoo.cli.trained:share",
+    usage="Usage: attnzoo share RUN FOLDER [OPTIONS]",
+    group=USE,
+    sort_key=12,
+    help="""Write the network that a run kept as a folder for others, with a model card.
+
+    The folder holds `network.safetensors`, with weights and recipe, and `README.md`: places, cost,
+    results, licence, and how to load it, by `attnzoo.from_pretrained`. `--push` uploads it to a
+    repository of the Hugging Face Hub, under the account of `hf auth login`.""",
+    help_epilogue=_examples(
+        "attnzoo share runs/<run> shared --license mit",
+        "attnzoo share runs/<run> shared --push user/name --private",
+    ),
+)
+app.command(
     "attnzoo.cli.sweep:sweep",
     group=OTHER,
-    sort_key=12,
+    sort_key=13,
     help="""Try every policy on every convolutional network of torchvision and timm.
 
     A row for each: are there places; are the outputs unchanged, bit for bit; does each block run

@@ -1,4 +1,4 @@
-"""`attnzoo evaluate`, `predict`, `maps` and `export`: what one does with a trained network."""
+"""`attnzoo evaluate`, `predict`, `maps`, `export`, `share`: a trained network, used."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from attnzoo.cli.console import progress_console, result_console, show_json, sho
 from attnzoo.cli.options import Json, UsageError, given_path, parse_options
 from attnzoo.errors import DataError, OptionError
 
-__all__ = ["evaluate", "export", "maps", "predict"]
+__all__ = ["evaluate", "export", "maps", "predict", "share"]
 
 WORK = Group("Work", sort_key=4)
 CLASSES_SHOWN = 40
@@ -237,6 +237,44 @@ def export(
         f"{done.format}: {done.path}\nFree: {free}. {checked}",
         soft_wrap=True,
     )
+
+
+def share(
+    run: Run,
+    folder: Annotated[
+        Path,
+        Parameter(metavar="FOLDER", help="Made if it is not there.", converter=given_path),
+    ],
+    /,
+    *,
+    name: Annotated[
+        str | None,
+        Parameter(metavar="NAME", help="Title of the card; by default the repository or folder."),
+    ] = None,
+    license: Annotated[
+        str | None,
+        Parameter(metavar="ID", help="Licence, such as `mit` or `apache-2.0`."),
+    ] = None,
+    push: Annotated[
+        str | None,
+        Parameter(metavar="USER/NAME", help="A repository to upload the folder to."),
+    ] = None,
+    private: Annotated[
+        bool, Parameter(negative=(), help="A repository that is made is private.")
+    ] = False,
+) -> None:
+    """Write a trained network as a folder for others, with a model card."""
+    if private and push is None:
+        raise UsageError("--private is for --push.")
+    with working("Writing"):
+        from attnzoo.sharing import push_to_hub
+        from attnzoo.trained import share as write
+
+        write(run, folder, name=name or push, license=license)
+        address = None if push is None else push_to_hub(folder, push, private=private)
+    result_console().print(f"Shared: {folder}", soft_wrap=True)
+    if address is not None:
+        result_console().print(f"Uploaded: {address}", soft_wrap=True)
 
 
 def _some(pictures: tuple[Path, ...]) -> tuple[Path, ...]:

@@ -4,6 +4,7 @@ from attnzoo.hosts.around import AROUND, PlainNames, bare, named
 from attnzoo.hosts.attention import Attended, Attention, Replaced, Start
 from attnzoo.hosts.graphs import warn_of_graphs
 from attnzoo.hosts.hooks import attend_first_input, attend_input, attend_output, input_hook
+from attnzoo.hosts.pretrained import is_of_transformers, warn_of_unfilled
 from attnzoo.hosts.shards import cut_like, is_sharded, whole
 from attnzoo.hosts.slots import SLOTS
 from attnzoo.hosts.source import REBUILDING, reads_positions, rebuilds, run_otherwise
@@ -39,6 +40,7 @@ __all__ = [
     "get_module",
     "has_attribute",
     "input_hook",
+    "is_of_transformers",
     "is_sharded",
     "join",
     "modules_by_path",
@@ -53,5 +55,6 @@ __all__ = [
     "tensors_below",
     "walk",
     "warn_of_graphs",
+    "warn_of_unfilled",
     "whole",
 ]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import partial
 from typing import TYPE_CHECKING, Any, Literal
 
 import torch
@@ -135,6 +137,9 @@ class Attention(nn.Module):
 #: What a norm is folded into a convolution by.
 _STATISTICS = ("running_mean", "running_var")
 
+#: timm's way to run a block that hands out a map from inside, too, behind what `forward` returns.
+_TAP = "forward_with_tap"
+
 
 class Attended(nn.Module):
     """A layer with attention on what it is given or returns, standing in the layer's place.
@@ -143,8 +148,9 @@ class Attended(nn.Module):
     weights, channels, or what a framework has put on its layers, the layer answers, and what is set
     of that is set on the layer. Only its statistics it keeps to itself: who reads them is about to
     fold the norm into a convolution, and the attention would be lost without a word. So it does
-    other ways to run the layer, which would pass the attention by, and the methods by which a layer
-    makes another of itself: that comes to stand here, in the host's place.
+    other ways to run the layer, which would pass the attention by, but for `forward_with_tap`,
+    which is run with it, and the methods by which a layer makes another of itself: that comes to
+    stand here, in the host's place.
     """
 
     def __init__(self, host: nn.Module, attention: Attention, where: str) -> None:
@@ -172,10 +178,13 @@ class Attended(nn.Module):
                 f"or put it after the activation."
             )
         found = getattr(host, name)
-        if name.startswith("forward_") and callable(found):
+        if name == _TAP and callable(found):
+            return partial(self._tapped, found)
+        if name.startswith(("forward_", "prune_")) and callable(found):
             raise AttributeError(
                 f"{type(host).__name__} has attention around it, which {name!r} would pass by. Run "
-                f"the network by its forward(); timm's features_only=True has its maps."
+                f"the network by its forward(); timm's features_only=True has its maps. What is to "
+                f"be pruned is pruned before attention comes."
             )
         return found
 
@@ -191,6 +200,12 @@ class Attended(nn.Module):
         if self.where == "before":
             return self.host(self.attention(x), *args, **kwargs)
         return self.attention(self.host(x, *args, **kwargs))
+
+    def _tapped(self, run: Callable[..., Any], x: Tensor) -> tuple[Tensor, Tensor]:
+        if self.where == "before":
+            return run(self.attention(x))
+        y, tap = run(x)
+        return self.attention(y), tap
 
     def _load_from_state_dict(  # ty: ignore[incompatible-method-override]  # a private method
         self, state_dict: Any, prefix: str, *args: Any

@@ -157,7 +157,9 @@ def _times_factor(
         own: whether q is a map that may be written over.
     """
     axes = _axes_in_memory(x)
-    fits = own and q.shape == x.shape and q.dtype == given.dtype and q.stride() == x.stride()
+    alike = q.shape == x.shape and q.dtype == given.dtype and q.stride() == x.stride()
+    # Torch refuses to change a view in place that was made where it could not see it.
+    fits = own and alike and not q._is_view()
     y = q if fits else torch.empty_like(x, dtype=given.dtype)
     out, given, factor = _laid(y, axes), _laid(given, axes), _laid(q, axes)
     if p is not None:

@@ -1,4 +1,4 @@
-"""A trained network: opened from its run, tested, used on pictures, looked into, exported."""
+"""A trained network: opened from its run, tested, used, looked into, exported, shared."""
 
 from attnzoo.trained.evaluating import Evaluation, evaluate
 from attnzoo.trained.exporting import FORMATS, Export, export
@@ -6,6 +6,7 @@ from attnzoo.trained.looking import Change, Look, changes, deletion, looks, sali
 from attnzoo.trained.opening import TrainedNetwork, open_network
 from attnzoo.trained.overlays import write_maps
 from attnzoo.trained.predicting import Prediction, find_pictures, predict, write_predictions
+from attnzoo.trained.sharing import share
 
 __all__ = [
     "FORMATS",
@@ -24,6 +25,7 @@ __all__ = [
     "open_network",
     "predict",
     "saliency",
+    "share",
     "write_maps",
     "write_predictions",
 ]

@@ -22,6 +22,7 @@ PURPOSE = {
     "weights": "plain weights in and out",
     "trained": "a trained network: tested, used, exported",
     "deploy": "a network as other programs' files, each run beside it",
+    "sharing": "a folder for others, with a card",
     "merging": "attention folded into what stands beside it",
     "api": "the two verbs, plan and wrap",
     "surgery": "sites → the network with attention, and back; all or nothing",

@@ -46,7 +46,7 @@ WORDS_OF_QUERY = re.compile(
 # In the order of what a model goes through, then of what is done with it.
 ROOMS = (
     *("tracing", "structure", "policies", "surgery", "hosts", "registry", "blocks", "kernels"),
-    *("checkpoint", "backbones", "train", "trained", "deploy"),
+    *("checkpoint", "backbones", "train", "trained", "deploy", "sharing"),
     *("study", "study/definition", "study/runs", "study/numbers", "study/report"),
     *("sweep", "cli", "testing"),
 )

@@ -270,3 +270,24 @@ def test_a_block_of_ones_own() -> None:
     assert same_bits(block(x).detach(), x)
     assert not block.has_kernels()
     assert not isinstance(block, GatedByMap)
+
+
+@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("axes", ["NCHW", "NHWC", "NCDHW"])
+@pytest.mark.filterwarnings("ignore:Full backward hook is firing")  # some parts take no gradients
+def test_hooks_may_stand_on_its_parts_and_the_result_be_changed_in_place(
+    name: str, axes: str
+) -> None:
+    """As per-sample gradients need it, and as residual blocks add their shortcut."""
+    shape = {"NCHW": (2, 64, 6, 5), "NHWC": (2, 6, 5, 64), "NCDHW": (2, 64, 3, 6, 5)}[axes]
+    x = torch.randn(shape, requires_grad=True)
+    for start in starts(name):
+        module = attention(name, start, 64).eval()
+        module.axes = axes
+        expected = torch.autograd.grad((module(x) + x).square().sum(), x)
+        y = module(x * 1)
+        y += x
+        torch.testing.assert_close(torch.autograd.grad(y.square().sum(), x), expected)
+        for part in module.block.modules():
+            part.register_full_backward_hook(lambda *_: None)
+        module(x).square().sum().backward()

@@ -1,4 +1,7 @@
-"""Every block by every mechanism, saved plain, compiled and under DDP, read by a fresh process."""
+"""Every block by every mechanism, saved plain, compiled and under DDP, read by a fresh process.
+
+In a network of images, and in those of several inputs, of signals, of frames in the batch.
+"""
 
 from __future__ import annotations
 
@@ -6,7 +9,7 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Generator
+from collections.abc import Generator, Sequence
 from pathlib import Path
 
 import pytest
@@ -24,22 +27,23 @@ from attnzoo.registry import BLOCKS
 pytestmark = pytest.mark.no_cover
 
 SIZE = (3, 32, 32)
+AROUND = ("plain", "ddp", "compiled")
 PLACES = {"slot": "slot.bn2", "insert": "insert.act", "hook": "hook", "wrap": "wrap"}
 READ = """
 import json, sys
 from pathlib import Path
 import torch, attnzoo
 sys.path[:0] = [{here!r}, {support!r}]
-from test_round_trips import Small
+from test_round_trips import NETWORKS
 torch.use_deterministic_algorithms(True)
 torch.set_num_threads(1)
 wrong = []
 for file in sorted(Path({folder!r}).glob("*.safetensors")):
-    x, wanted = torch.load(file.with_suffix(".pt"))
+    given, wanted = torch.load(file.with_suffix(".pt"))
     torch.manual_seed(0)
-    model = attnzoo.load(file, Small()).eval()
+    model = attnzoo.load(file, NETWORKS[file.stem.split("-")[0]]()).eval()
     with torch.no_grad():
-        if not torch.equal(model(x), wanted):
+        if not torch.equal(model(*given), wanted):
             wrong.append(file.stem)
 print(json.dumps(wrong))
 """
@@ -73,6 +77,42 @@ class Small(nn.Module):
         return self.head(self.wrap(x).relu().mean((2, 3)))
 
 
+class Timed(Small):
+    """A step of a diffusion network: an image, and when."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.steps = nn.Embedding(10, 5)
+
+    def forward(self, x: Tensor, t: Tensor) -> Tensor:
+        return super().forward(x) * self.steps(t)
+
+
+class Signal(Small):
+    """Of signals (N, C, L), whose channels are laid out as the rows of a picture."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return super().forward(x.unflatten(1, (3, -1)))
+
+
+class Clips(Small):
+    """Eight frames of each clip, one after another in the batch."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return super().forward(x).unflatten(0, (-1, 8)).mean(1)
+
+
+NETWORKS = {"image": Small, "timed": Timed, "signal": Signal, "clips": Clips}
+
+
+def _given(network: str, *, batch: int) -> tuple[Tensor, ...]:
+    if network == "timed":
+        return torch.randn(batch, *SIZE), torch.randint(10, (batch,))
+    if network == "signal":
+        return (torch.randn(batch, 96, 32),)
+    return (torch.randn(8 * batch if network == "clips" else batch, *SIZE),)
+
+
 @pytest.fixture(scope="module")
 def parallel(tmp_path_factory: pytest.TempPathFactory) -> Generator[None]:
     meeting = tmp_path_factory.mktemp("group") / "meeting"
@@ -86,10 +126,13 @@ def test_a_fresh_process_computes_the_same_bits(tmp_path: Path) -> None:
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
-        count = sum(_saved(spec.name, tmp_path) for spec in BLOCKS)
+        for number, spec in enumerate(BLOCKS):
+            _save(spec.name, "image", tmp_path, AROUND)
+            for turn, network in enumerate(("timed", "signal", "clips")):  # once in each way
+                _save(spec.name, network, tmp_path, [AROUND[(number + turn) % len(AROUND)]])
     finally:
         torch.set_num_threads(threads)
-    assert count == 3 * len(list(BLOCKS))
+    assert len(list(tmp_path.glob("*.safetensors"))) == 6 * len(list(BLOCKS))
     support = str(ROOT / "tests" / "support")
     script = READ.format(here=str(Path(__file__).parent), support=support, folder=str(tmp_path))
     done = subprocess.run(
@@ -102,24 +145,20 @@ def test_a_fresh_process_computes_the_same_bits(tmp_path: Path) -> None:
     assert json.loads(done.stdout) == []
 
 
-def _saved(block: str, folder: Path) -> int:
+def _save(block: str, network: str, folder: Path, ways: Sequence[str]) -> None:
     torch.manual_seed(0)
     where = ("match", {"pattern": list(PLACES.values())})
-    model = attnzoo.wrap(Small(), where, block, example=SIZE)
+    example = _given(network, batch=1)
+    model = attnzoo.wrap(NETWORKS[network](), where, block, example=example)
     assert len(attnzoo.attention_modules(model)) == len(PLACES)
     with torch.no_grad():
         for parameter in model.parameters():
             parameter.add_(torch.randn_like(parameter), alpha=0.05)
-    x = torch.randn(2, *SIZE)
-    with torch.no_grad():
-        wanted = model.eval()(x)
-    around = {
-        "plain": model,
-        "ddp": DistributedDataParallel(model),
-        "compiled": torch.compile(model),
-    }
-    for name, one in around.items():
-        file = folder / f"{block.replace(':', '-')}-{name}.safetensors"
-        attnzoo.save(one, file, what="all")
-        torch.save((x, wanted), file.with_suffix(".pt"))
-    return len(around)
+        given = _given(network, batch=2)
+        wanted = model.eval()(*given)
+    around = {"plain": lambda: model, "ddp": lambda: DistributedDataParallel(model)}
+    around["compiled"] = lambda: torch.compile(model)
+    for way in ways:
+        file = folder / f"{network}-{block.replace(':', '-')}-{way}.safetensors"
+        attnzoo.save(around[way](), file, what="all")
+        torch.save((given, wanted), file.with_suffix(".pt"))

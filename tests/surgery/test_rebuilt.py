@@ -10,7 +10,7 @@ import timm
 import torch
 from timm.utils.model import reparameterize_model
 from torch import Tensor, nn
-from zoo import outputs, same_bits, snapshot
+from zoo import same_bits, snapshot
 
 import attnzoo
 from attnzoo.errors import SiteError
@@ -110,18 +110,38 @@ def test_attention_outlives_an_adapter_that_is_merged() -> None:
     assert isinstance(plain.conv1, nn.Conv2d)
 
 
-def test_a_block_that_is_run_in_another_way_says_so_instead_of_running_without() -> None:
+@pytest.mark.parametrize("where", ["after", "before"])
+@pytest.mark.parametrize("name", ["xception41", "xception41p"])
+def test_a_block_that_hands_out_a_map_from_inside_is_attended(name: str, where: str) -> None:
     torch.manual_seed(0)
-    model = timm.create_model("xception41").eval()
+    model = timm.create_model(name).eval()
     plain = snapshot(model)
     x = torch.randn(1, 3, 64, 64)
+    blocks = {type(block).__name__ for block in model.blocks}
+    policy = ("match", {"type": sorted(blocks), "where": where})
     with torch.no_grad():
-        before = outputs(model, x)
-        attnzoo.wrap(model, "auto", "se", example=(3, 64, 64))
-        assert same_bits(outputs(model, x), before)
-        with pytest.raises(AttributeError, match="attention around it, which 'forward_with_tap'"):
-            model.forward_intermediates(x)
+        before: Any = model.forward_intermediates(x)
+        attnzoo.wrap(model, policy, "local", start="paper", example=(3, 64, 64))
+        ran: list[str] = []
+        for path, block in attnzoo.attention_modules(model).items():
+            block.register_forward_hook(lambda *_, path=path: ran.append(path))
+        expected = model.forward_features(x)
+        all_of_them = list(ran)
+        ran.clear()
+        after: Any = model.forward_intermediates(x)
+        assert ran == all_of_them
+        assert len(ran) == len(attnzoo.attention_modules(model)) > 10
+        assert same_bits(after[0], expected)
+        assert not torch.allclose(after[1][-1], before[1][-1])
         attnzoo.unwrap(model)
-        maps: Any = model.forward_intermediates(x)
-    assert len(maps[1]) == 5
+        again: Any = model.forward_intermediates(x)
+    assert same_bits(again[0], before[0])
     assert snapshot(model) == plain
+
+
+def test_ways_to_run_a_block_that_would_pass_attention_by_say_so() -> None:
+    with torch.device("meta"):
+        model = timm.create_model("xception41")
+    attnzoo.wrap(model, "auto", "se", example=(3, 64, 64))
+    with pytest.raises(AttributeError, match="attention around it, which 'prune_to_tap'"):
+        model.prune_intermediate_layers([1])

@@ -1,4 +1,4 @@
-"""`attnzoo evaluate`, `predict`, `maps` and `export`, typed in this process."""
+"""`attnzoo evaluate`, `predict`, `maps`, `export` and `share`, typed in this process."""
 
 from __future__ import annotations
 
@@ -10,10 +10,12 @@ from pathlib import Path
 
 import pytest
 import torch
+from hub import fake_hub
 from PIL import Image
 from trained import Run, trained_run
 from training import make_folder
 
+import attnzoo
 from attnzoo.cli import main
 from attnzoo.train import open_data
 from attnzoo.trained import evaluate, open_network
@@ -157,3 +159,34 @@ def test_help_names_its_arguments_and_an_example(command: str, typed: Typed) -> 
     assert ("RUN PICTURES…" in usage) == (command in ("predict", "maps"))
     assert "ARGS" not in out
     assert f"attnzoo {command} runs/<run>" in out.partition("Examples:")[2]
+
+
+def test_share_writes_a_folder_with_the_results_of_the_run(
+    typed: Typed, run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    code, out, _ = typed("share", "run", "shared", "--license", "mit")
+    assert (code, out) == (0, "Shared: shared\n")
+    card = Path("shared/README.md").read_text("utf-8")
+    result = json.loads((run.folder / "result.json").read_text("utf-8"))
+    assert "license: mit" in card
+    assert f"On {run.data.name}, its test images:" in card
+    assert f"| top1 | {result['top1']:.4g} |" in card
+    assert str(run.data) not in card
+    assert "- classes, in the order of the scores: cat, dog, emu" in card
+    assert typed("evaluate", "shared", "--data", "photos")[0] == 0
+    assert typed("share", "run", "shared", "--private")[0] == 2
+
+    with fake_hub() as (address, hub):
+        monkeypatch.setenv("HF_ENDPOINT", address)
+        monkeypatch.setenv("HF_TOKEN", "hf_of_nobody")
+        code, out, _ = typed("share", "run", "shared", "--push", "me/net")
+    assert code == 0
+    assert f"Uploaded: {address}/me/net/commit/" in out
+    assert b'from_pretrained("me/net")' in hub.repositories["me/net"]["README.md"]
+    weights = hub.repositories["me/net"]["network.safetensors"]
+    Path("down").mkdir()
+    Path("down/network.safetensors").write_bytes(weights)
+    image = torch.rand(1, 3, 64, 64)
+    with torch.no_grad():
+        wanted = open_network("run").model(image)
+        assert torch.equal(attnzoo.from_pretrained("down")(image), wanted)
