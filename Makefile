@@ -15,7 +15,7 @@ export DISABLE_MKDOCS_2_WARNING := true
 COUNT ?= 1000
 SEED ?= 0
 VERSIONS ?= versions
-.PHONY: help setup demo test fuzz lint format docs docs-release serve site-check bench bench-start bench-blocks bench-memory bench-gates bench-predict bench-train bench-study bench-verdicts bench-gpu test-gpu studies sweep toolchains bench-switch clean
+.PHONY: help setup demo test fuzz lint format docs docs-release serve site-check bench bench-start bench-blocks bench-memory bench-gates bench-predict bench-train bench-study bench-verdicts bench-gpu test-gpu studies sweep toolchains quantized bench-switch clean
 
 help: ## list the commands
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1|\2/p' Makefile | column -t -s '|' 2>/dev/null \
@@ -109,6 +109,9 @@ sweep: setup ## try every policy on every network of torchvision and timm
 
 toolchains: $(VENV)/.installed-tools ## take every block through OpenVINO, ExecuTorch and others into docs/data/toolchains.csv
 	nice -n 10 $(BIN)/python benchmarks/toolchains.py --out docs/data/toolchains.csv
+
+quantized: $(VENV)/.installed-tools ## quantise a ResNet-18 with attention, into docs/data/quantized.csv
+	nice -n 10 $(BIN)/python benchmarks/quantized.py --out docs/data/quantized.csv
 
 bench-switch: setup ## time what switching attention off and on takes
 	$(BIN)/python benchmarks/bench_switch.py
