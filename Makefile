@@ -15,7 +15,7 @@ export DISABLE_MKDOCS_2_WARNING := true
 COUNT ?= 1000
 SEED ?= 0
 VERSIONS ?= versions
-.PHONY: help setup demo test fuzz lint format docs docs-release serve site-check bench bench-start bench-blocks bench-memory bench-gates bench-predict bench-train bench-study bench-verdicts bench-gpu test-gpu studies studies-small sweep toolchains bench-switch bench-costs clean
+.PHONY: help setup demo test fuzz lint format docs docs-release serve site-check bench bench-start bench-blocks bench-memory bench-gates bench-predict bench-train bench-study bench-verdicts bench-gpu test-gpu studies studies-small sweep toolchains quantized bench-switch bench-costs clean
 
 help: ## list the commands
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1|\2/p' Makefile | column -t -s '|' 2>/dev/null \
@@ -115,6 +115,9 @@ toolchains: $(VENV)/.installed-tools ## take every block through OpenVINO, Execu
 
 bench-costs: setup ## what attention costs four backbones at 224 pixels, into docs/data/costs.csv (some minutes)
 	$(BIN)/python benchmarks/bench_costs.py
+
+quantized: $(VENV)/.installed-tools ## quantise a ResNet-18 with attention, into docs/data/quantized.csv
+	nice -n 10 $(BIN)/python benchmarks/quantized.py --out docs/data/quantized.csv
 
 bench-switch: setup ## time what switching attention off and on takes
 	$(BIN)/python benchmarks/bench_switch.py

@@ -4,9 +4,10 @@
 
 A small network holds a block four times, once by each mechanism, moved away from its start, its γ
 open. What a tool makes of it is compared with the model on the example and, where the file takes
-them, on other batches and sizes. Where it is not right, each mechanism is tried alone. Tools that
-are not installed are left out, and their rows stay as they are: so one that asks for another torch,
-as LiteRT does, is run from an environment of its own, `--tools litert`, into the same table.
+them, on other batches and sizes. Where it is not right, each mechanism is tried alone. On
+ExecuTorch, a ResNet-18 with each of the commonest blocks goes through, too. Tools that are not
+installed are left out, and their rows stay as they are: so one that asks for another torch, as
+LiteRT does, is run from an environment of its own, `--tools litert`, into the same table.
 """
 
 from __future__ import annotations
@@ -26,10 +27,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
-from torchvision.models.resnet import BasicBlock
+from torchvision.models.resnet import BasicBlock, resnet18
 
 import attnzoo
-from attnzoo.deploy import delegates
 from attnzoo.deploy.formats import SUFFIXES, WRITERS
 from attnzoo.deploy.subject import Subject, subject_of
 from attnzoo.errors import MissingExtraError
@@ -51,6 +51,8 @@ TOOLS = {
     "opencv": ("opencv-python-headless",),
     "opencv-classic": ("opencv-python-headless",),
 }
+#: Blocks that XNNPACK is to take whole; on ExecuTorch they are tried in a ResNet-18 as well.
+WHOLE = ("(plain)", "se", "local", "eca", "cbam", "simam", "coord")
 OUT = Path(__file__).parents[1] / "docs" / "data" / "toolchains.csv"
 
 
@@ -89,13 +91,25 @@ def network(block: str, mechanisms: Sequence[str]) -> nn.Module:
     """The network with a block by some mechanisms, or the plain one."""
     torch.manual_seed(0)
     model = Small()
+    if block != "(plain)":
+        where = ("match", {"pattern": [MECHANISMS[name] for name in mechanisms]})
+        attnzoo.wrap(model, where, block, example=SIZE)
+        found = list(_mechanisms(model))
+        assert sorted(found) == sorted(mechanisms), found
+    return moved(model)
+
+
+def resnet(block: str) -> nn.Module:
+    """ResNet-18 of torchvision with a block behind each residual sum, or the plain one."""
+    torch.manual_seed(0)
+    model = resnet18()
+    return moved(model if block == "(plain)" else attnzoo.wrap(model, "auto", block, example=SIZE))
+
+
+def moved(model: nn.Module) -> nn.Module:
+    """The model in eval mode, its norms and attention away from their start, every γ at 0.7."""
     generator = torch.Generator().manual_seed(1)
     with torch.no_grad():
-        if block != "(plain)":
-            where = ("match", {"pattern": [MECHANISMS[name] for name in mechanisms]})
-            attnzoo.wrap(model, where, block, example=SIZE)
-            found = list(_mechanisms(model))
-            assert sorted(found) == sorted(mechanisms), found
         for module in model.modules():
             if isinstance(module, nn.BatchNorm2d):
                 module.running_mean.normal_(0, 0.2, generator=generator)
@@ -157,10 +171,10 @@ def tried(subject: Subject, free: Sequence[str]) -> list[tuple[Tensor, ...]]:
     return found
 
 
-def outcome(tool: str, block: str, mechanisms: Sequence[str]) -> dict[str, Any]:
+def outcome(tool: str, model: nn.Module) -> dict[str, Any]:
     """One conversion, with as much left free as the tool takes."""
     write, suffix = writer(tool)
-    subject = subject_of(network(block, mechanisms), images(tool))
+    subject = subject_of(model, images(tool))
     row: dict[str, Any] = {"outcome": "refused", "difference": "", "free": "", "detail": ""}
     for free in subject.ways():
         with tempfile.TemporaryDirectory() as folder, torch.no_grad():
@@ -168,6 +182,7 @@ def outcome(tool: str, block: str, mechanisms: Sequence[str]) -> dict[str, Any]:
                 run = write(subject, Path(folder) / f"network{suffix}", free)
                 if run is None:
                     return row | {"outcome": "converted"}
+                row["delegates"] = getattr(run, "delegates", "")
                 worst = max(off(subject, run, inputs) for inputs in tried(subject, free))
             except MissingExtraError:
                 raise
@@ -195,16 +210,16 @@ def off(subject: Subject, run: Any, inputs: tuple[Tensor, ...]) -> float:
 
 def rows_of(tool: str, block: str) -> Iterator[dict[str, Any]]:
     every = list(MECHANISMS)
-    row = {"block": block, "tool": tool, "mechanism": "all"} | outcome(tool, block, every)
-    if tool == "executorch" and row["outcome"] == "right":
-        with torch.no_grad():
-            row["delegates"] = delegates(subject_of(network(block, every), images(tool)))
+    told = {"block": block, "tool": tool}
+    row = told | {"mechanism": "all"} | outcome(tool, network(block, every))
     yield row
     if row["outcome"] in ("wrong", "refused") and block != "(plain)":
-        alone = [outcome(tool, block, [name]) for name in every]
+        alone = [outcome(tool, network(block, [name])) for name in every]
         if len({one["outcome"] for one in alone} | {row["outcome"]}) > 1:  # the mechanism matters
             for name, one in zip(every, alone, strict=True):
-                yield {"block": block, "tool": tool, "mechanism": name} | one
+                yield told | {"mechanism": name} | one
+    if tool == "executorch" and block in WHOLE:
+        yield told | {"mechanism": "resnet18"} | outcome(tool, resnet(block))
 
 
 def versions(tool: str) -> str:

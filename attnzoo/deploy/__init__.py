@@ -2,6 +2,5 @@
 
 from attnzoo.deploy.exporting import Export, export
 from attnzoo.deploy.formats import FORMATS, SUFFIXES, Format
-from attnzoo.deploy.runtimes import delegates
 
-__all__ = ["FORMATS", "SUFFIXES", "Export", "Format", "delegates", "export"]
+__all__ = ["FORMATS", "SUFFIXES", "Export", "Format", "export"]

@@ -19,7 +19,7 @@ from torch import Tensor, nn
 
 from attnzoo.checks import check_choice
 from attnzoo.deploy.formats import FORMATS, SUFFIXES, WRITERS, Format
-from attnzoo.deploy.runtimes import Run
+from attnzoo.deploy.runtimes import OnExecuTorch, Run
 from attnzoo.deploy.subject import Free, Subject, subject_of
 from attnzoo.errors import AttnzooError, OptionError, UnsupportedModelError
 from attnzoo.hosts import Attention, check_module
@@ -54,6 +54,7 @@ class Export:
             tried, over the largest output; None where it can't be run on this machine.
         tried: shapes of these inputs.
         versions: package → version, of what wrote and ran it.
+        delegates: in how many pieces XNNPACK takes it on ExecuTorch, 1 is best; None elsewhere.
     """
 
     path: Path
@@ -62,6 +63,7 @@ class Export:
     difference: float | None
     tried: tuple[tuple[int, ...], ...]
     versions: dict[str, str]
+    delegates: int | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """As plain JSON types, for the file beside the file."""
@@ -73,6 +75,7 @@ class Export:
             "tolerance": TOLERANCE,
             "tried": [list(shape) for shape in self.tried],
             "versions": self.versions,
+            **({} if self.delegates is None else {"delegates": self.delegates}),
         }
 
 
@@ -143,7 +146,8 @@ def export(
             if difference is not None and not difference <= TOLERANCE:
                 faults.append(f"its scores differ by {difference:.2g} of the largest")
                 continue
-            done = Export(path, kind, free, difference, tried, _versions(kind))
+            pieces = run.delegates if isinstance(run, OnExecuTorch) else None
+            done = Export(path, kind, free, difference, tried, _versions(kind), pieces)
             _keep(folder, written, done)
             return done
     others = ", ".join(name for name in FORMATS if name != kind)

@@ -17,12 +17,13 @@ import torch
 from torch import Tensor
 
 from attnzoo.deploy.subject import Free, Subject
+from attnzoo.deploy.xnnpack import REWRITTEN
 from attnzoo.train import require
 
 __all__ = [
+    "OnExecuTorch",
     "Run",
     "coreml",
-    "delegates",
     "executorch",
     "litert",
     "ncnn",
@@ -58,23 +59,31 @@ def executorch(subject: Subject, path: Path, free: Free) -> Run:
     runtime = _executorch("runtime").Runtime.get()
     if free:
         raise ValueError("its memory is planned for one shape")
-    path.write_bytes(_lowered(subject).to_executorch().buffer)
-    method = runtime.load_program(path).load_method("forward")
-    return lambda inputs: [
-        made.clone() for made in method.execute([x.contiguous() for x in inputs])
-    ]
-
-
-def delegates(subject: Subject) -> int:
-    """In how many pieces XNNPACK takes a model on ExecuTorch; 1 is best."""
-    graph = _lowered(subject).exported_program().graph
-    return sum("call_delegate" in str(node.target) for node in graph.nodes)
-
-
-def _lowered(subject: Subject) -> Any:
     parts = _executorch("backends.xnnpack.partition.xnnpack_partitioner")
     lower = _executorch("exir").to_edge_transform_and_lower
-    return lower(program_of(subject, ()), partitioner=[parts.XnnpackPartitioner()])
+    folded = _executorch("exir.passes.constant_prop_pass").constant_prop_pass
+    program = folded(program_of(subject, ()).run_decompositions(REWRITTEN))
+    made = lower(program, partitioner=[parts.XnnpackPartitioner()])
+    nodes = made.exported_program().graph.nodes
+    count = sum("call_delegate" in str(node.target) for node in nodes)
+    path.write_bytes(made.to_executorch().buffer)
+    return OnExecuTorch(runtime.load_program(path).load_method("forward"), count)
+
+
+class OnExecuTorch:
+    """What runs a `.pte` file.
+
+    Args:
+        method: of the loaded program.
+        delegates: in how many pieces XNNPACK has it; 1 is best.
+    """
+
+    def __init__(self, method: Any, delegates: int) -> None:
+        self.method = method
+        self.delegates = delegates
+
+    def __call__(self, inputs: Sequence[Tensor]) -> list[Tensor]:
+        return [made.clone() for made in self.method.execute([x.contiguous() for x in inputs])]
 
 
 def _executorch(module: str) -> Any:

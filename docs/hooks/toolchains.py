@@ -1,27 +1,35 @@
-"""MkDocs hook: the table of the toolchains page, from the file that `make toolchains` writes.
+"""MkDocs hook: tables of the toolchains page, from `make toolchains` and `make quantized`.
 
 <!-- toolchains -->   a row a block, a column a tool; then what is not right, and why; the versions
+<!-- resnet18 -->     ResNet-18 with attention on ExecuTorch: off by how much, in how many pieces
+<!-- quantized -->    a row a block, a column a tool: the cosine in 8 bits
 """
 
 from __future__ import annotations
 
 import csv
+from collections.abc import Callable
 from pathlib import Path
 
-TABLE = Path(__file__).parents[1] / "data" / "toolchains.csv"
+DATA = Path(__file__).parents[1] / "data"
+TABLE = DATA / "toolchains.csv"
+QUANTIZED = DATA / "quantized.csv"
 MARKS = {"right": "right", "converted": "converted", "wrong": "**wrong**", "refused": "refused"}
+
+Rows = list[dict[str, str]]
 
 
 def on_page_markdown(markdown: str, **_: object) -> str:
-    """Put the tables in place of the comment."""
-    if "<!-- toolchains -->" not in markdown:
-        return markdown
-    with TABLE.open(encoding="utf-8", newline="") as file:
-        rows = list(csv.DictReader(file))
-    return markdown.replace("<!-- toolchains -->", "\n".join(_lines(rows)))
+    """Put the tables in place of the comments."""
+    for comment, (table, lines) in TABLES.items():
+        if comment in markdown:
+            with table.open(encoding="utf-8", newline="") as file:
+                rows = list(csv.DictReader(file))
+            markdown = markdown.replace(comment, "\n".join(lines(rows)))
+    return markdown
 
 
-def _lines(rows: list[dict[str, str]]) -> list[str]:
+def _lines(rows: Rows) -> list[str]:
     tools = list(dict.fromkeys(row["tool"] for row in rows))
     blocks = sorted({row["block"] for row in rows})
     found = {(row["block"], row["tool"]): row for row in rows if row["mechanism"] == "all"}
@@ -44,3 +52,29 @@ def _cell(row: dict[str, str] | None) -> str:
         return ""
     mark = MARKS[row["outcome"]]
     return f"{mark}, {row['delegates']} pieces" if row["delegates"] else mark
+
+
+def _resnet(rows: Rows) -> list[str]:
+    lines = ["| block | off by | pieces |", "|---|---|---|"]
+    tried = [row for row in rows if row["mechanism"] == "resnet18"]
+    cells = ((row["block"], row["difference"], row["delegates"]) for row in tried)
+    return lines + [f"| {' | '.join(three)} |" for three in cells]
+
+
+def _quantized(rows: Rows) -> list[str]:
+    tools = list(dict.fromkeys(row["tool"] for row in rows))
+    found = {(row["block"], row["tool"]): row for row in rows}
+    lines = [f"| block | {' | '.join(tools)} |", f"|---|{'---|' * len(tools)}"]
+    for block in dict.fromkeys(row["block"] for row in rows):
+        kept = [found.get((block, tool)) for tool in tools]
+        cells = [f"{row['cosine']} ({row['centred']})" if row else "" for row in kept]
+        lines.append(f"| {block} | {' | '.join(cells)} |")
+    lines += ["", "Versions: " + "; ".join(dict.fromkeys(row["versions"] for row in rows)) + "."]
+    return lines
+
+
+TABLES: dict[str, tuple[Path, Callable[[Rows], list[str]]]] = {
+    "<!-- toolchains -->": (TABLE, _lines),
+    "<!-- resnet18 -->": (TABLE, _resnet),
+    "<!-- quantized -->": (QUANTIZED, _quantized),
+}

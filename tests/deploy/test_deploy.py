@@ -129,3 +129,4 @@ def test_other_programs(format: Any, tmp_path: Path) -> None:
     assert path.exists()
     assert (tmp_path / "net.json").is_file()
     assert done.difference is None or done.difference < 1e-4
+    assert done.delegates == (1 if format == "executorch" else None)

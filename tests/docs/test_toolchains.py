@@ -59,3 +59,21 @@ def test_the_page_has_a_cell_for_each_row() -> None:
         if row["outcome"] in ("wrong", "refused"):
             assert f"- `{row['block']}` in {row['tool']}" in page
     assert hook.on_page_markdown("other") == "other"
+
+
+def test_on_executorch_the_commonest_blocks_go_over_in_two_pieces_at_most() -> None:
+    pieces = {row["block"]: row for row in _rows() if row["mechanism"] == "resnet18"}
+    assert set(pieces) == {"(plain)", "se", "local", "eca", "cbam", "simam", "coord"}
+    for row in pieces.values():
+        assert row["outcome"] == "right"
+        assert int(row["delegates"]) <= 2
+
+
+def test_attention_in_eight_bits_keeps_to_the_plain_network() -> None:
+    with (TABLE.parent / "quantized.csv").open(encoding="utf-8", newline="") as file:
+        rows = list(csv.DictReader(file))
+    for tool in ("onnxruntime-layers", "pt2e-outside"):
+        found = {row["block"]: float(row["cosine"]) for row in rows if row["tool"] == tool}
+        assert set(found) == {"(plain)", "se", "local", "eca", "cbam"}
+        for cosine in found.values():
+            assert cosine >= min(0.99, found["(plain)"] - 0.005)
