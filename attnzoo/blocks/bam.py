@@ -11,6 +11,7 @@ from collections.abc import Callable
 
 from torch import Tensor, nn
 
+from attnzoo import kernels
 from attnzoo.blocks.gated import GatedByMap, MapGate
 from attnzoo.blocks.parts import FLOOR, LARGEST, ConvNorm, Reduction, hidden_channels
 from attnzoo.checks import check_int
@@ -53,7 +54,7 @@ class BamGate(MapGate):
         return sigmoid_of_sum
 
     def parts(self, x: Tensor) -> list[Tensor]:
-        return [self.channel(x), self.spatial(x)]
+        return [self.channel(kernels.before_mean(x, self.channel)), self.spatial(x)]
 
 
 @register_block(

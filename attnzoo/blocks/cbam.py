@@ -38,7 +38,8 @@ class ChannelGate(nn.Module):
 
     def gate(self, mean: Tensor, maximum: Tensor) -> Tensor:
         """From mean and maximum over H and W."""
-        return torch.sigmoid(self.mlp(mean) + self.mlp(maximum))
+        mean, maximum = kernels.through_pixels(self.mlp, [mean, maximum])
+        return torch.sigmoid(mean + maximum)
 
 
 class SpatialGate(nn.Module):
@@ -57,7 +58,8 @@ class SpatialGate(nn.Module):
 
     def gate(self, statistics: Tensor) -> Tensor:
         """From mean and maximum over C, (N, 2, H, W)."""
-        return torch.sigmoid(batch_norm(self.norm, self.conv(statistics)))
+        logits = kernels.into_one_map(self.conv, statistics)
+        return torch.sigmoid(batch_norm(self.norm, logits))
 
 
 @register_block(

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from attnzoo import kernels
 from attnzoo.blocks.gated import GatedByMap, MapGate
 from attnzoo.blocks.parts import FLOOR, ConvNorm, Reduction, hidden_channels
 from attnzoo.registry import register_block
@@ -29,7 +30,7 @@ class CoordinateGate(MapGate):
 
     def parts(self, x: Tensor) -> list[Tensor]:
         height = x.shape[2]
-        rows, columns = x.mean(3, keepdim=True), x.mean(2, keepdim=True)
+        rows, columns = kernels.mean(x, [3]), kernels.mean(x, [2])
         strips = torch.cat([rows, columns.transpose(2, 3)], dim=2)  # (N, C, H + W, 1)
         strips = F.hardswish(self.reduce(strips))
         rows, columns = strips[:, :, :height], strips[:, :, height:].transpose(2, 3)

@@ -13,6 +13,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
+from attnzoo import kernels
 from attnzoo.blocks.gated import Gated
 from attnzoo.blocks.parts import LARGEST
 from attnzoo.checks import check_int
@@ -38,7 +39,8 @@ class EcaGate(nn.Module):
         self.conv = nn.Conv1d(1, 1, kernel_size, padding=kernel_size // 2, bias=False)
 
     def forward(self, x: Tensor) -> Tensor:
-        means = x.mean((2, 3)).unsqueeze(1)  # (N, 1, C): the channels are the sequence
+        # (N, 1, C): the channels are the sequence
+        means = kernels.mean(x, [2, 3], keepdim=False).unsqueeze(1)
         return torch.sigmoid(self.conv(means)).transpose(1, 2).unsqueeze(-1)
 
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+from attnzoo import kernels
 from attnzoo.blocks.gated import GatedByMap, MapGate
 from attnzoo.blocks.parts import LARGEST, channel_groups, group_norm
 from attnzoo.checks import check_int
@@ -34,7 +35,8 @@ class StripGate(MapGate):
         self.norm = nn.GroupNorm(groups, channels)
 
     def parts(self, x: Tensor) -> list[Tensor]:
-        rows, columns = self._along(x.mean(3)), self._along(x.mean(2))
+        rows = self._along(kernels.mean(x, [3], keepdim=False))
+        columns = self._along(kernels.mean(x, [2], keepdim=False))
         return [rows.unsqueeze(3), columns.unsqueeze(2)]
 
     def _along(self, means: Tensor) -> Tensor:

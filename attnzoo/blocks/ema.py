@@ -10,6 +10,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+from attnzoo import kernels
 from attnzoo.blocks.gated import GatedByMap, MapGate
 from attnzoo.blocks.parts import channel_groups, group_norm, saturate
 from attnzoo.registry import register_block
@@ -43,7 +44,7 @@ class CrossSpatialGate(MapGate):
 
     def _strips(self, x: Tensor) -> Tensor:
         height = x.shape[2]
-        rows, columns = x.mean(3, keepdim=True), x.mean(2, keepdim=True)
+        rows, columns = kernels.mean(x, [3]), kernels.mean(x, [2])
         strips = torch.sigmoid(self.strip_conv(torch.cat([rows, columns.transpose(2, 3)], dim=2)))
         rows, columns = strips[:, :, :height], strips[:, :, height:].transpose(2, 3)
         return group_norm(self.norm, x * rows * columns).to(x.dtype)
@@ -51,7 +52,7 @@ class CrossSpatialGate(MapGate):
     @staticmethod
     def _weigh(pooled: Tensor, kept: Tensor) -> Tensor:
         """Sum of the channels of `kept`, weighted by a softmax of the means of `pooled`."""
-        weights = pooled.mean((2, 3)).softmax(1).to(kept.dtype)
+        weights = kernels.mean(pooled, [2, 3], keepdim=False).softmax(1).to(kept.dtype)
         return weights.unsqueeze(1) @ kept.flatten(2)
 
 

@@ -48,7 +48,7 @@ class MeanGather(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         if self.extent == "global":
-            return x.mean((2, 3), keepdim=True)
+            return kernels.mean(x, [2, 3])
         size, padding = 2 * self.extent - 1, self.extent - 1
         return F.avg_pool2d(x, size, self.extent, padding, count_include_pad=False)
 
@@ -84,7 +84,7 @@ class GlobalGather(nn.Module):
         rows, columns = self._resampling(height), self._resampling(width)
         kernel = rows @ weight[:, 0] @ columns.t()
         # A mean times the area of the stored kernel: at that size the plain sum, elsewhere as large
-        return ((x * kernel).mean((2, 3), keepdim=True) * weight[0].numel(),)
+        return (kernels.mean(x * kernel, [2, 3]) * weight[0].numel(),)
 
     def _resampling(self, size: int) -> Tensor:
         """Bilinear interpolation of the stored kernel at `size` points, as a (size, stored) matrix.

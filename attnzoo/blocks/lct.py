@@ -10,6 +10,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+from attnzoo import kernels
 from attnzoo.blocks.gated import Gated
 from attnzoo.blocks.parts import channel_groups, group_norm
 from attnzoo.registry import register_block
@@ -29,7 +30,7 @@ class LinearContextGate(nn.Module):
         nn.init.ones_(self.norm.bias)
 
     def forward(self, x: Tensor) -> Tensor:
-        return torch.sigmoid(group_norm(self.norm, x.mean((2, 3), keepdim=True))).to(x.dtype)
+        return torch.sigmoid(group_norm(self.norm, kernels.mean(x, [2, 3]))).to(x.dtype)
 
 
 @register_block(

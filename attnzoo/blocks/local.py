@@ -80,7 +80,8 @@ class LocalAttention(Gated):
     def gates(self, x: Tensor) -> list[Tensor]:
         if torch.jit.is_scripting():
             return [self.channel_attention(x), self.spatial_attention(x)]
-        return [self.channel_attention(x), self._spatial(x)]
+        channel = self.channel_attention(kernels.before_mean(x, self.channel_attention))
+        return [channel, self._spatial(x)]
 
     @torch.jit.unused
     def _spatial(self, x: Tensor) -> Tensor:

@@ -15,6 +15,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from attnzoo import kernels
 from attnzoo.blocks.gated import Gated
 from attnzoo.blocks.parts import FLOOR, NEAR_UNIFORM, Reduction, hidden_channels, pointwise
 from attnzoo.registry import register_block
@@ -148,4 +149,5 @@ class LocalDynamicAttention(Gated):
         return channel.numel(), self.spatial_attention.get_parameter("units.openness").numel()
 
     def gates(self, x: Tensor) -> list[Tensor]:
-        return [self.channel_attention(x), self.spatial_attention(x)]
+        channel = self.channel_attention(kernels.before_mean(x, self.channel_attention))
+        return [channel, self.spatial_attention(x)]

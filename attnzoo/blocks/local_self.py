@@ -15,6 +15,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from attnzoo import kernels
 from attnzoo.blocks.gated import Gated
 from attnzoo.blocks.parts import (
     FLOOR,
@@ -139,4 +140,5 @@ class LocalSelfAttention(Gated):
         self.spatial_attention = WindowGate(channels, hidden, kernel_size)
 
     def gates(self, x: Tensor) -> list[Tensor]:
-        return [self.channel_attention(x), self.spatial_attention(x)]
+        channel = self.channel_attention(kernels.before_mean(x, self.channel_attention))
+        return [channel, self.spatial_attention(x)]

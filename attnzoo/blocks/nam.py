@@ -12,6 +12,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor, nn
 
+from attnzoo import kernels
 from attnzoo.blocks.gated import GatedByMap, MapGate
 from attnzoo.blocks.parts import batch_norm
 from attnzoo.checks import check_int
@@ -27,22 +28,33 @@ class NormalizationGate(MapGate):
         super().__init__()
         self.norm = nn.BatchNorm2d(channels)
 
-    again = False  # it is x
+    again = False  # it is x, and what is small
 
     def parts(self, x: Tensor) -> list[Tensor]:
-        return [x]
+        found = kernels.scale_and_shift(self.norm, x)
+        if found is None:
+            return [x]
+        share = self._share().view(-1, 1, 1)
+        return [x, *(share * t for t in found)]
 
     def layer(self) -> nn.Module:
         return self.norm
 
     def how(self) -> Callable[..., Tensor]:
-        return self._shares
+        return self._weighted
 
-    def _shares(self, x: Tensor) -> Tensor:
+    def _weighted(
+        self, x: Tensor, scale: Tensor | None = None, shift: Tensor | None = None
+    ) -> Tensor:
+        if scale is not None and shift is not None:
+            return (x * scale).add_(shift).sigmoid_()
+        normalised = batch_norm(self.norm, x)
+        return (self._share().view(-1, 1, 1) * normalised).sigmoid_().to(x.dtype)
+
+    def _share(self) -> Tensor:
         magnitude = self.norm.weight.abs()
         # the smallest normal number, so that weights that are all zero give no 0 / 0
-        share = magnitude / magnitude.sum().clamp(min=torch.finfo(magnitude.dtype).tiny)
-        return (share.view(-1, 1, 1) * batch_norm(self.norm, x)).sigmoid_().to(x.dtype)
+        return magnitude / magnitude.sum().clamp(min=torch.finfo(magnitude.dtype).tiny)
 
 
 @register_block(

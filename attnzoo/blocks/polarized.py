@@ -12,6 +12,7 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
+from attnzoo import kernels
 from attnzoo.blocks.gated import Gated
 from attnzoo.checks import check_choice, check_int
 from attnzoo.registry import register_block
@@ -49,7 +50,7 @@ class PolarizedSpatialGate(nn.Module):
         self.value = nn.Conv2d(channels, hidden, 1, bias=False)
 
     def forward(self, x: Tensor, channel: Tensor | None = None) -> Tensor:
-        mean = x.mean((2, 3), keepdim=True)
+        mean = kernels.mean(x, [2, 3])
         query = self.query(mean if channel is None else mean * channel).flatten(1)  # (N, h)
         weights = query.softmax(1).to(x.dtype)
         # Likewise: first the product of the two layers, then one product with the map.

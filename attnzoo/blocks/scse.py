@@ -10,8 +10,10 @@ from __future__ import annotations
 from collections import OrderedDict
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
+from attnzoo import kernels
 from attnzoo.blocks.gated import Gated
 from attnzoo.blocks.parts import FLOOR, Reduction, hidden_channels, pointwise
 from attnzoo.registry import register_block
@@ -80,7 +82,10 @@ class ConcurrentSqueezeExcitation(Gated):
         )
 
     def gates(self, x: Tensor) -> list[Tensor]:
-        return [self.channel_gate(x), self.spatial_gate(x)]
+        if torch.jit.is_scripting():
+            return [self.channel_gate(x), self.spatial_gate(x)]
+        channel = self.channel_gate(kernels.before_mean(x, self.channel_gate))
+        return [channel, self.spatial_gate(x)]
 
     def layers(self) -> tuple[Any, ...]:
         return self.channel_gate.fc1, self.channel_gate.fc2, self.spatial_gate.conv

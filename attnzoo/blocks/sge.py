@@ -12,6 +12,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor, nn
 
+from attnzoo import kernels
 from attnzoo.blocks.gated import GatedByMap, MapGate
 from attnzoo.blocks.parts import channel_groups, wide
 from attnzoo.registry import register_block
@@ -46,9 +47,9 @@ class SimilarityGate(MapGate):
 
     def _by_group(self, x: Tensor) -> Tensor:
         values = wide(x).unflatten(1, (self.groups, -1))  # (N, G, C/G, H, W)
-        similarity = (values * values.mean((3, 4), keepdim=True)).sum(2)
-        centred = similarity - similarity.mean((2, 3), keepdim=True)
-        deviation = centred.std((2, 3), correction=0, keepdim=True)
+        similarity = (values * kernels.mean(values, [3, 4])).sum(2)
+        centred = similarity - kernels.mean(similarity, [2, 3])
+        deviation = kernels.deviation(centred, (2, 3))
         logits = (centred / (deviation + EPSILON) * self.weight).add_(self.bias)
         return logits.sigmoid_().to(x.dtype).unsqueeze(2)
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+from attnzoo import kernels
 from attnzoo.blocks.parts import channel_groups, group_norm
 from attnzoo.checks import check_int
 from attnzoo.errors import OptionError
@@ -33,7 +34,7 @@ class HalvesGate(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         halves = x.unflatten(1, (self.groups, 2, -1))  # (N, G, 2, C/2G, H, W)
         first, second = halves[:, :, 0], halves[:, :, 1]
-        means = first.mean((3, 4), keepdim=True)
+        means = kernels.mean(first, [3, 4])
         channel = torch.sigmoid(self.channel_weight * means + self.channel_bias)
         normalised = group_norm(self.norm, second.flatten(0, 1)).unflatten(0, (-1, self.groups))
         spatial = torch.sigmoid(self.spatial_weight * normalised + self.spatial_bias)

@@ -12,9 +12,11 @@ from __future__ import annotations
 from collections import OrderedDict
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from attnzoo import kernels
 from attnzoo.blocks.gated import Gated
 from attnzoo.blocks.parts import FLOOR, Reduction, hidden_channels, pointwise
 from attnzoo.checks import check_int
@@ -81,7 +83,9 @@ class SqueezeExcitation(Gated):
         )
 
     def gates(self, x: Tensor) -> list[Tensor]:
-        return [self.gate(x)]
+        if torch.jit.is_scripting():
+            return [self.gate(x)]
+        return [self.gate(kernels.before_mean(x, self.gate))]
 
     def layers(self) -> tuple[Any, ...]:
         return self.gate.fc1, self.gate.fc2
@@ -144,4 +148,6 @@ class EffectiveSqueezeExcitation(Gated):
         )
 
     def gates(self, x: Tensor) -> list[Tensor]:
-        return [self.gate(x)]
+        if torch.jit.is_scripting():
+            return [self.gate(x)]
+        return [self.gate(kernels.before_mean(x, self.gate))]

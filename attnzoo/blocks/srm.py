@@ -10,6 +10,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+from attnzoo import kernels
 from attnzoo.blocks.gated import Gated
 from attnzoo.blocks.parts import batch_norm, wide
 from attnzoo.checks import check_int
@@ -18,6 +19,13 @@ from attnzoo.registry import register_block
 __all__ = ["StyleRecalibration"]
 
 EPSILON = 1e-5  # of the authors' code, so that the root has a derivative where x is constant
+
+
+def moments(x: Tensor) -> tuple[Tensor, Tensor]:
+    """Mean and standard deviation over H and W."""
+    values = wide(x)
+    mean = kernels.mean(values, [2, 3])
+    return mean, (kernels.deviation(values - mean, (2, 3)).square() + EPSILON).sqrt()
 
 
 class StyleGate(nn.Module):
@@ -29,8 +37,7 @@ class StyleGate(nn.Module):
         self.norm = nn.BatchNorm2d(channels)
 
     def forward(self, x: Tensor) -> Tensor:
-        variance, mean = torch.var_mean(wide(x), (2, 3), correction=0, keepdim=True)
-        deviation = (variance + EPSILON).sqrt()
+        mean, deviation = kernels.recomputed(moments, x)
         style = self.style_weight[0] * mean + self.style_weight[1] * deviation
         return torch.sigmoid(batch_norm(self.norm, style.to(self.norm.weight.dtype))).to(x.dtype)
 

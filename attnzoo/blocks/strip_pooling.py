@@ -11,6 +11,7 @@ from collections.abc import Callable
 
 from torch import Tensor, nn
 
+from attnzoo import kernels
 from attnzoo.blocks.gated import GatedByMap, MapGate
 from attnzoo.blocks.parts import ConvNorm
 from attnzoo.checks import check_int
@@ -29,8 +30,7 @@ class StripPoolingGate(MapGate):
         self.fuse = nn.Conv2d(channels, channels, 1)
 
     def parts(self, x: Tensor) -> list[Tensor]:
-        rows, columns = self.rows(x.mean(3, keepdim=True)), self.columns(x.mean(2, keepdim=True))
-        return [rows, columns]
+        return [self.rows(kernels.mean(x, [3])), self.columns(kernels.mean(x, [2]))]
 
     def how(self) -> Callable[..., Tensor]:
         return self._fused

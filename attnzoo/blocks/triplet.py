@@ -34,7 +34,7 @@ class PlaneGate(nn.Module):
         # Pooling along the axis itself spares the paper's rotation, which would copy the map.
         mean, maximum = kernels.mean_and_maximum(x, (self.axis,))
         pooled = torch.stack([maximum, mean], dim=1).squeeze(self.axis + 1)
-        gate = torch.sigmoid(batch_norm(self.norm, self.conv(pooled)))
+        gate = torch.sigmoid(batch_norm(self.norm, kernels.into_one_map(self.conv, pooled)))
         return gate.squeeze(1).unsqueeze(self.axis)
 
 

@@ -20,6 +20,10 @@ For `cbam` and `spatial`, whose small layers stay modules between the operators:
 - `triton_planes`, `triton_columns`: the kernels; `launch_gates` runs them.
 - `gates`: `torch.ops.attnzoo.planes`, `pixels` and `gate_maps`, and their backward passes.
 
+Where they don't run, gates are applied by `gating`, from what `statistics`, `moments`,
+`convolving` and `recompute` help to compute in little time and memory; `softening` is for blocks
+that are no gates.
+
 The kernels that apply a gate are in `triton_forward`, and `launch_apply` runs them for all. The
 first fused call imports triton.
 """
@@ -31,28 +35,36 @@ from attnzoo.kernels.calls import (
     reduce_pixels,
     reduce_planes,
 )
+from attnzoo.kernels.convolving import into_one_map, through_pixels
 from attnzoo.kernels.dispatch import is_exported, is_watched, joinable, permits, takes
 from attnzoo.kernels.gating import gated_map, plus, times
+from attnzoo.kernels.moments import scale_and_shift
 from attnzoo.kernels.recompute import recomputed
 from attnzoo.kernels.softening import laid_as, softened
-from attnzoo.kernels.statistics import mean_and_maximum
+from attnzoo.kernels.statistics import before_mean, deviation, mean, mean_and_maximum
 
 __all__ = [
     "apply_energy",
     "apply_gates",
     "apply_layers",
+    "before_mean",
+    "deviation",
     "gated_map",
+    "into_one_map",
     "is_exported",
     "is_watched",
     "joinable",
     "laid_as",
+    "mean",
     "mean_and_maximum",
     "permits",
     "plus",
     "recomputed",
     "reduce_pixels",
     "reduce_planes",
+    "scale_and_shift",
     "softened",
     "takes",
+    "through_pixels",
     "times",
 ]

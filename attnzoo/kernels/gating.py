@@ -96,9 +96,9 @@ def _softened(
     if not learning(x, soft, *parts, *parameters):
         if x.is_meta and not torch.is_grad_enabled():  # no values that γ could soften; it is quick
             return torch.mul(x, make(*parts), out=torch.empty_like(x))
-        own = make not in (times, plus)
         p, q, r = _terms(x, soft, make, scale, *parts)
-        return _times_factor(x, x, p, q, r, _wild(soft, p, q), own=own)
+        space = None if make in (times, plus) else q
+        return _times_factor(x, x, p, q, r, _wild(soft, p, q), space)
     if make in (times, plus) and all(math.prod(t.shape[2:]) == 1 for t in parts):
         # One number a channel: what it is made of need not be kept instead.
         return _formula(x, *_terms(x, soft, make, scale, *parts), _shut(soft))
@@ -142,8 +142,7 @@ def _times_factor(
     q: Tensor,
     r: Tensor | None,
     shut: Tensor | None,
-    *,
-    own: bool = False,
+    space: Tensor | None = None,
 ) -> Tensor:
     """`given · (p·q + r)`, laid out as x and of the dtype of `given`.
 
@@ -154,13 +153,18 @@ def _times_factor(
         q: a gate, or what is left of it.
         r: what γ leaves of x.
         shut: where γ is zero and the factor is no number.
-        own: whether q is a map that may be written over.
+        space: a map that may be written over, q too.
     """
     axes = _axes_in_memory(x)
-    alike = q.shape == x.shape and q.dtype == given.dtype and q.stride() == x.stride()
-    # Torch refuses to change a view in place that was made where it could not see it.
-    fits = own and alike and not q._is_view()
-    y = q if fits else torch.empty_like(x, dtype=given.dtype)
+    if (
+        space is not None
+        and (space.shape, space.stride(), space.dtype) == (x.shape, x.stride(), given.dtype)
+        # Torch refuses to change a view in place that was made where it could not see it.
+        and not space._is_view()
+    ):
+        y = space
+    else:
+        y = torch.empty_like(x, dtype=given.dtype)
     out, given, factor = _laid(y, axes), _laid(given, axes), _laid(q, axes)
     if p is not None:
         p = _laid(p, axes) if isinstance(p, Tensor) else p
@@ -197,14 +201,13 @@ def _axes_in_memory(x: Tensor) -> tuple[int, ...] | None:
 
 def _wild(soft: Tensor | None, *terms: Term) -> Tensor | None:
     """Where γ is zero, if a factor may be no number there; only of a CPU's tensors it is asked."""
-    shut = _shut(soft)
-    if shut is None:
+    if soft is None:
         return None
-    tensors = [t for t in (shut, *terms) if isinstance(t, Tensor)]
-    if any(type(t) not in (Tensor, nn.Parameter) or t.device.type != "cpu" for t in tensors):
-        return shut
-    tame = not shut.any() or all(math.isfinite(t.sum().item()) for t in tensors[1:])
-    return None if tame else shut
+    tensors = [t for t in terms if isinstance(t, Tensor)]
+    if any(type(t) not in (Tensor, nn.Parameter) or not t.is_cpu for t in (soft, *tensors)):
+        return soft == 0
+    tame = bool(soft.all()) or all(math.isfinite(t.sum().item()) for t in tensors)
+    return None if tame else soft == 0
 
 
 class _Gating(torch.autograd.Function):
@@ -215,8 +218,8 @@ class _Gating(torch.autograd.Function):
         again.remember(x)
         make = again.function
         p, q, r = _terms(x, soft, make, scale, *tensors[:count])
-        own = make not in (times, plus)
-        return _times_factor(x, x, p, q, r, _wild(soft, p, q), own=own)
+        space = None if make in (times, plus) else q
+        return _times_factor(x, x, p, q, r, _wild(soft, p, q), space)
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
@@ -236,14 +239,15 @@ class _Gating(torch.autograd.Function):
             return None, None, None, *gradients([y], inputs, [g], further=True)
         factors: list[tuple[Term, Term]] = [(r, None), (p, q), (q, p)]
         pairs = [(t, f) for t, f in factors if isinstance(t, Tensor) and t.requires_grad]
-        dx = None
-        if ctx.needs_input_grad[3]:
-            dx = _times_factor(x, g, p, q, r, _wild(soft, p, q))
         whole = x * g
         found: list[Tensor] = []
         for t, factor in pairs:
             spare = t is q and not any(one is whole for one in found)
             found.append(summed(whole, factor, t, spare=spare))
+        dx = None
+        if ctx.needs_input_grad[3]:
+            taken = any(one is whole for one in found)
+            dx = _times_factor(x, g, p, q, r, _wild(soft, p, q), None if taken else whole)
         rest = gradients([t for t, _ in pairs], inputs[1:], found, further=False)
         return None, None, None, dx, *rest
 
@@ -260,28 +264,33 @@ def summed(whole: Tensor, factor: Term, like: Tensor, *, spare: bool = False) ->
     """
     if isinstance(factor, Tensor):
         factor = factor.to(whole.dtype)
-        if whole.is_cpu and like.shape != whole.shape and factor.shape != whole.shape:
-            return _contracted(whole, factor, like.shape).to(like.dtype)
+        result = _contracted(whole, factor, like.shape) if whole.is_cpu else None
+        if result is not None:
+            return result.to(like.dtype)
     if factor is not None:
         whole = whole.mul_(factor) if spare else whole * factor
     return whole.sum_to_size(like.shape).to(like.dtype)
 
 
-def _contracted(whole: Tensor, factor: Tensor, shape: torch.Size) -> Tensor:
-    """`(whole · factor).sum_to_size(shape)` without a map for the product.
+def _contracted(whole: Tensor, factor: Tensor, shape: torch.Size) -> Tensor | None:
+    """`(whole · factor).sum_to_size(shape)` as a matrix product, without a map for the other one.
 
     On a CPU only: CUDA's matrix products may be rounded otherwise, or not be the same twice.
+    The factor stands to the left: a product of a matrix with a column takes ten times as long.
+
+    Returns:
+        None where the sum is no such product.
     """
-    n, c, *size = whole.shape
-    if factor.shape == (n, 1, *size) and shape == (n, c, 1, 1):
-        return (whole.flatten(2) @ factor.reshape(n, -1, 1)).view(shape)
-    if factor.shape == (n, c, 1, 1) and shape == (n, 1, *size):
-        return (factor.reshape(n, 1, c) @ whole.flatten(2)).view(shape)
-    letters = "abcde"[: whole.ndim]
-    of_factor, of_like = (
-        "".join(letter for letter, size in zip(letters, lengths, strict=True) if size != 1)
-        for lengths in (factor.shape, shape)
-    )
-    squeezed = factor.reshape([size for size in factor.shape if size != 1])
-    result = torch.einsum(f"{letters},{of_factor}->{of_like}", whole, squeezed)
-    return result.reshape(shape)
+    if factor.ndim != whole.ndim or len(shape) != whole.ndim:
+        return None
+    *leading, c, h, w = whole.shape
+    kept, summed_over = tuple(shape[-3:]), tuple(factor.shape[-3:])
+    if (summed_over, kept) == ((1, h, w), (c, 1, 1)):
+        result = factor.flatten(-2) @ whole.flatten(-2).mT
+    elif (summed_over, kept) == ((c, 1, 1), (1, h, w)):
+        result = factor.flatten(-3).unsqueeze(-2) @ whole.flatten(-2)
+    elif (summed_over, kept) == ((c, 1, w), (c, h, 1)):
+        result = factor @ whole.mT
+    else:
+        return None
+    return result.reshape(*leading, *kept).sum_to_size(shape)

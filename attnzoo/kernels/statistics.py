@@ -1,4 +1,4 @@
-"""Mean and maximum of a map, or of a map times its channel gate, which no pass keeps.
+"""Means and maxima of a map, or of a map times its channel gate, which no pass keeps.
 
 Shapes: x (N, C, H, W); channel gate (N, C, 1, 1); mean and maximum as x, with 1 along the axes.
 """
@@ -9,17 +9,58 @@ import math
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from attnzoo.kernels.common import through_formula
-from attnzoo.kernels.dispatch import is_recorded
+from attnzoo.kernels.dispatch import is_exported, is_recorded, is_watched
 from attnzoo.kernels.gating import summed
 from attnzoo.kernels.recompute import learning
 from attnzoo.kernels.shapes import wide_dtype
 
-__all__ = ["mean_and_maximum"]
+__all__ = ["before_mean", "deviation", "mean", "mean_and_maximum"]
 
 Axes = tuple[int, ...]
+
+
+def mean(x: Tensor, axes: list[int], keepdim: bool = True) -> Tensor:
+    """Mean over the axes, with a gradient that takes no map.
+
+    That of `torch.mean` is divided as a map, all of whose values are the same along the axes.
+    """
+    return x.mean(axes, keepdim=keepdim) if torch.jit.is_scripting() else _mean(x, axes, keepdim)
+
+
+@torch.jit.unused
+def _mean(x: Tensor, axes: list[int], keepdim: bool = True) -> Tensor:
+    # In half precision the sum could overflow.
+    if is_recorded(x) or not learning(x) or wide_dtype(x.dtype) != x.dtype:
+        return x.mean(axes, keepdim=keepdim)
+    return x.sum(axes, keepdim=keepdim) / math.prod(x.shape[axis] for axis in axes)
+
+
+def before_mean(x: Tensor, layers: nn.Module) -> Tensor:
+    """What layers are given that begin with the mean over H and W: the mean, whose mean it is.
+
+    So x gets its gradient as from `mean`. Where they begin otherwise, and where somebody watches
+    them, it is x itself.
+    """
+    pool = layers[0] if isinstance(layers, nn.Sequential) and len(layers) else None
+    if type(pool) is not nn.AdaptiveAvgPool2d or pool.output_size not in (1, (1, 1)):
+        return x
+    if is_recorded(x) or not learning(x) or any(map(is_watched, layers.modules())):
+        return x
+    return _mean(x, [2, 3])
+
+
+def deviation(centred: Tensor, axes: tuple[int, ...]) -> Tensor:
+    """Standard deviation over the axes, which become 1, of values whose mean is zero.
+
+    As a norm, which a CPU computes many times faster; in an exported program as it is.
+    """
+    if is_exported(centred):
+        return centred.std(axes, correction=0, keepdim=True)
+    size = math.prod(centred.shape[axis] for axis in axes)
+    return torch.linalg.vector_norm(centred, dim=axes, keepdim=True) / math.sqrt(size)
 
 
 def mean_and_maximum(x: Tensor, axes: Axes, channel: Tensor | None = None) -> tuple[Tensor, Tensor]:

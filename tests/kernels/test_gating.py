@@ -13,7 +13,7 @@ from torch.autograd import forward_ad, gradcheck, gradgradcheck
 from zoo import same_bits
 
 from attnzoo import kernels
-from attnzoo.kernels.gating import gated_map, plus, times
+from attnzoo.kernels.gating import gated_map, plus, summed, times
 
 N, C, H, W = 2, 3, 4, 5
 SHAPES = {
@@ -279,3 +279,28 @@ def test_only_what_learns_gets_a_gradient(frozen: tuple[int, ...]) -> None:
         tensors[index].requires_grad_(False)
     gated_map(x, gates, gamma).sum().backward()
     assert [t.grad is not None for t in tensors] == [i not in frozen for i in range(4)]
+
+
+@pytest.mark.parametrize("layout", FORMATS)
+@pytest.mark.parametrize(
+    ("factor", "kept"),
+    [
+        ((N, 1, H, W), (N, C, 1, 1)),
+        ((N, 1, H, W), (1, C, 1, 1)),
+        ((N, C, 1, 1), (N, 1, H, W)),
+        ((1, C, 1, 1), (N, 1, H, W)),
+        ((N, C, 1, W), (N, C, H, 1)),
+        ((N, C, H, 1), (N, C, 1, W)),
+        ((1, C, 1, 1), (1, C, 1, 1)),
+    ],
+)
+def test_sums_of_products(
+    layout: torch.memory_format, factor: tuple[int, ...], kept: tuple[int, ...]
+) -> None:
+    whole = torch.randn(N, C, H, W, dtype=torch.float64).contiguous(memory_format=layout)
+    scale, like = torch.randn(factor, dtype=torch.float64), torch.empty(kept, dtype=torch.float64)
+    expected = (whole * scale).sum_to_size(kept)
+    torch.testing.assert_close(summed(whole, scale, like), expected)
+    grouped = whole.unflatten(1, (1, C))
+    found = summed(grouped, scale.unsqueeze(1), like.unsqueeze(1))
+    torch.testing.assert_close(found, expected.unsqueeze(1))

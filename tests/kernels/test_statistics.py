@@ -2,10 +2,10 @@ from __future__ import annotations
 
 import pytest
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.autograd import gradcheck, gradgradcheck
 
-from attnzoo.kernels.statistics import mean_and_maximum
+from attnzoo.kernels.statistics import before_mean, deviation, mean, mean_and_maximum
 
 AXES = [(1,), (2,), (3,), (2, 3)]
 
@@ -73,3 +73,68 @@ def test_many_equal_maxima_share_a_gradient_in_half_precision(dtype: torch.dtype
     )
     expected = 1.0 if dtype == torch.bfloat16 else 6e4 / 9e4
     torch.testing.assert_close(x.grad, torch.full_like(x, expected), rtol=0.01, atol=0)
+
+
+# --- means whose gradient takes no map, deviations as a norm -------------------------------------
+
+
+@pytest.mark.parametrize("axes", [[1], [2], [3], [2, 3]])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float16, torch.bfloat16])
+@pytest.mark.parametrize("keepdim", [True, False])
+def test_mean_is_that_of_torch(axes: list[int], dtype: torch.dtype, keepdim: bool) -> None:
+    x = (1e4 * torch.rand(2, 3, 8, 9)).to(dtype).requires_grad_()
+    found, expected = mean(x, axes, keepdim), x.mean(axes, keepdim=keepdim)
+    assert torch.equal(found, expected)
+    seed = torch.randn_like(expected)
+    ours, theirs = (torch.autograd.grad(y, x, seed)[0] for y in (found, expected))
+    torch.testing.assert_close(ours, theirs)
+    if dtype == torch.float32:
+        assert not ours.is_contiguous(), "a map was made for what is the same along the axes"
+
+
+def test_derivatives_of_mean_and_deviation() -> None:
+    x = torch.randn(2, 3, 4, 5, dtype=torch.float64, requires_grad=True)
+    for run in (
+        lambda x: mean(x, [2, 3]),
+        lambda x: deviation(x - mean(x, [2, 3]), (2, 3)),
+    ):
+        assert gradcheck(run, (x,))
+        assert gradgradcheck(run, (x,))
+
+
+def test_deviation_is_that_of_torch_also_of_equal_values() -> None:
+    x = torch.randn(2, 3, 8, 9)
+    x[0, 1] = 3
+    x.requires_grad_()
+    found = deviation(x - x.mean((2, 3), keepdim=True), (2, 3))
+    torch.testing.assert_close(found, x.std((2, 3), correction=0, keepdim=True))
+    found.sum().backward()
+    assert x.grad.isfinite().all()
+    assert (x.grad[0, 1] == 0).all()
+
+
+def _pooled(*layers: nn.Module) -> nn.Sequential:
+    return nn.Sequential(nn.AdaptiveAvgPool2d(1), *layers)
+
+
+def test_layers_that_begin_with_the_mean_are_given_it() -> None:
+    x = torch.randn(2, 3, 4, 5, requires_grad=True)
+    layers = _pooled(nn.Conv2d(3, 3, 1))
+    given = before_mean(x, layers)
+    assert given.shape == (2, 3, 1, 1)
+    assert torch.equal(layers(given), layers(x))
+    ours, theirs = (torch.autograd.grad(layers(t).sum(), x)[0] for t in (given, x))
+    torch.testing.assert_close(ours, theirs)
+
+
+def test_others_are_given_the_map() -> None:
+    x = torch.randn(2, 3, 4, 5, requires_grad=True)
+    watched, watched_within = _pooled(), _pooled(nn.Conv2d(3, 3, 1))
+    watched.register_forward_pre_hook(lambda *_: None)
+    watched_within[1].register_forward_hook(lambda *_: None)
+    largest = nn.Sequential(nn.AdaptiveMaxPool2d(1))
+    four, empty = nn.Sequential(nn.AdaptiveAvgPool2d(2)), nn.Sequential()
+    for layers in (watched, watched_within, largest, four, empty, nn.AdaptiveAvgPool2d(1)):
+        assert before_mean(x, layers) is x
+    with torch.no_grad():
+        assert before_mean(x, _pooled()) is x
