@@ -32,7 +32,7 @@ from attnzoo.train import ClutteredDigits
 BLOCKS = ("(plain)", "se", "local", "eca", "cbam")
 FIELDS = ("tool", "block", "policy", "cosine", "centred", "plain", "holds", "versions")
 SIZE = 64
-#: What is worth quantising; a gate of 8 bits is off for a whole channel at once.
+#: Most of the work; the products and sums of gates are left in float.
 LAYERS = ("Conv", "Gemm", "MatMul")
 OUT = Path(__file__).parents[1] / "docs" / "data" / "quantized.csv"
 
@@ -120,11 +120,11 @@ def outside(node: torch.fx.Node) -> bool:
 TOOLS: dict[str, tuple[Callable[..., Callable[[Tensor], Tensor]], tuple[str, ...]]] = {
     "onnxruntime": (onnxruntime, ("torch", "onnxruntime")),
     "onnxruntime-layers": (partial(onnxruntime, kinds=LAYERS), ("torch", "onnxruntime")),
+    "pt2e": (pt2e, ("torch", "torchao", "executorch")),
     "pt2e-outside": (
         partial(pt2e, attention=False),
         ("torch", "torchao", "executorch"),
     ),
-    "pt2e": (pt2e, ("torch", "torchao", "executorch")),
 }
 
 

@@ -113,7 +113,8 @@ def _var(
     dims = list(dim or range(x.ndim))
     count = math.prod(x.shape[d] for d in dims)
     mean = (x - x.mean(dims, keepdim=True)).square().mean(dims, keepdim=keepdim)
-    return mean * (count / max(count - (1 if correction is None else correction), 0))
+    others = count - (1 if correction is None else correction)
+    return mean * (count / others if others > 0 else math.nan)  # as torch has it
 
 
 def _var_mean(

@@ -51,6 +51,7 @@ OPERATIONS: dict[str, Callable[[Tensor], Tensor]] = {
     "maximum over H, W": lambda x: x.amax((2, 3)),
     "maximum over C, H, W": lambda x: x.amax((1, 2, 3)),
     "variance": lambda x: x.var((2, 3), correction=1),
+    "variance of one value": lambda x: x[:, :, :1, :1].var((2, 3), correction=1).nan_to_num(7),
     "variance and mean": lambda x: torch.cat(torch.var_mean(x, (2, 3), correction=0)),
     "deviation": lambda x: x.std((2, 3), correction=0, keepdim=True),
     "group norm": lambda x: torch.group_norm(x, 3, torch.arange(6.0), torch.ones(6)),
