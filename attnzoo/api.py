@@ -127,7 +127,7 @@ def wrap(
         check_optimizer(optimizer, model)
     made = make_plan(model, sharing(recipe) if shared else recipe, example, strict=strict)
     if made.trace.never_run:
-        warnings.warn(cut_short(made.trace), stacklevel=3)
+        warnings.warn(cut_short(made.trace), stacklevel=4)
     before = parameters_by_name(model).values()
     warn_of_unfilled(model)
     carry_out(made)

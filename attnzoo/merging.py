@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from attnzoo.errors import NotWrappedError
-from attnzoo.hosts import SLOTS, Attended, Attention, bare, get_module, named, split
+from attnzoo.hosts import SLOTS, Attended, Attention, Replaced, bare, get_module, named, split
 from attnzoo.surgery import take_out_of
 from attnzoo.tracing import checked_modules, qualname
 
@@ -40,11 +40,11 @@ class MergeReport:
 def merge(model: nn.Module) -> MergeReport:
     """Fold away the attention that does the same to every map: for deployment, in eval mode.
 
-    Attention whose γ is zero, or that is switched off, is taken out, and the model computes bit for
-    bit what it did. Where the block multiplies each channel by a constant, and perhaps adds one
-    (`affine`; gates whose last layers have no weights left, as at a neutral start), these go into
-    the BatchNorm or convolution that makes the map, up to rounding. What depends on the map cannot
-    be folded, and stays.
+    Attention whose γ is zero, that is switched off, or that returns every map as it is (gates that
+    are 1) is taken out, and the model computes bit for bit what it did. Where the block multiplies
+    each channel by a constant, and perhaps adds one (`affine`; gates whose last layers have no
+    weights left), these go into the BatchNorm or convolution that makes the map, up to rounding.
+    What depends on the map cannot be folded, and stays.
 
     Args:
         model: wrapped; changed in place. An optimizer, or what was compiled of it, is made after
@@ -77,6 +77,10 @@ def merge(model: nn.Module) -> MergeReport:
             merged[path] = "taken out: γ is zero" if attention.enabled else "taken out: it is off"
             continue
         constant = _constant(attention)
+        here = not isinstance(get_module(root, split(path)[0]), Replaced)
+        if here and not isinstance(constant, str) and _is_identity(*constant):
+            merged[path] = "taken out: it returns the map as it is"
+            continue
         layer = _layer_before(root, path, attention)
         if isinstance(constant, str) or isinstance(layer, str):
             left[path] = constant if isinstance(constant, str) else str(layer)
@@ -106,6 +110,10 @@ def _constant(attention: Attention) -> tuple[Tensor, Tensor] | str:
         gamma = attention.gamma.detach().to(scale)
         scale, shift = 1 + gamma * (scale - 1), gamma * shift
     return scale, shift
+
+
+def _is_identity(scale: Tensor, shift: Tensor) -> bool:
+    return bool(scale.eq(1).all()) and not shift.any()
 
 
 def _constant_gate(attention: Attention) -> Tensor | None:

@@ -63,6 +63,28 @@ def test_a_channel_affine_goes_into_the_norm_before_it(start: str) -> None:
     torch.testing.assert_close(outputs(model, X), before)
 
 
+@pytest.mark.parametrize(("block", "start"), [("none", "paper"), ("se", "neutral")])
+def test_what_returns_every_map_as_it_is_goes_from_anywhere(block: str, start: str) -> None:
+    model = resnet(policy="post-residual", block=block, start=start)
+    before, count = outputs(model, X), len(attnzoo.attention_modules(model))
+    report = attnzoo.merge(model)
+    assert set(report.merged.values()) == {"taken out: it returns the map as it is"}
+    assert (len(report.merged), report.left) == (count, {})
+    assert same_bits(outputs(model, X), before)
+    assert not attnzoo.attention_modules(model)
+
+
+def test_what_stands_in_the_place_of_a_module_stays() -> None:
+    model = resnet(
+        policy=("match", {"pattern": "layer1.0.conv2", "where": "replace"}),
+        block="none",
+        start="paper",
+    )
+    before = outputs(model, X)
+    assert len(attnzoo.merge(model).left) == 1
+    assert same_bits(outputs(model, X), before)
+
+
 def test_gates_that_are_left_with_a_bias_go_into_a_convolution() -> None:
     model = nn.Sequential(
         nn.Conv2d(3, 8, 3, bias=False), nn.MaxPool2d(2), nn.Conv2d(8, 4, 3)

@@ -1,6 +1,6 @@
 """Attended networks as files: what was done to them, and their weights."""
 
-from attnzoo.checkpoint.saving import NETWORK, Checkpoint, load, rebuild, save
+from attnzoo.checkpoint.saving import ATTENTION, NETWORK, Checkpoint, load, rebuild, save
 from attnzoo.checkpoint.swapping import swap
 
-__all__ = ["NETWORK", "Checkpoint", "load", "rebuild", "save", "swap"]
+__all__ = ["ATTENTION", "NETWORK", "Checkpoint", "load", "rebuild", "save", "swap"]

@@ -29,10 +29,13 @@ from attnzoo.hosts import (
 from attnzoo.surgery import Recipe, carry_out, make_plan, operations, unwrap
 from attnzoo.tracing import held, undisturbed
 
-__all__ = ["NETWORK", "Checkpoint", "load", "rebuild", "save"]
+__all__ = ["ATTENTION", "NETWORK", "Checkpoint", "file_in", "load", "rebuild", "save"]
 
 NETWORK = "network.safetensors"
 """In a run's folder: the trained network, whole."""
+
+ATTENTION = "attention.safetensors"
+"""There: the attention, and perhaps what was trained beside it."""
 
 SHOWN = 4  # runs that a message lists
 WEIGHTS = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
@@ -162,10 +165,11 @@ def load(
     """Read a file that `save` wrote.
 
     Args:
-        path: the file; or the folder of a run that kept its network.
+        path: the file; or the folder of a run, which without a model must have kept its network.
         model: a plain model, which is wrapped as the file's recipe says, or one wrapped by the
             same recipe; then the weights are loaded. None only reads a file; of a run's folder,
-            it builds the network, in eval mode.
+            it builds the network, in eval mode, by a function of yours if the file names one: of
+            folders from elsewhere take `from_pretrained`, which calls none.
         example: what to trace a plain model with, as `wrap` takes it; by default what was traced
             when the file's network was wrapped: the shapes, dtypes and structure of all arguments.
 
@@ -180,7 +184,7 @@ def load(
     path = Path(os.fsdecode(path))
     folder = os.path.isdir(path)  # of a name that the system does not take it says no
     of_a_run = model is None and folder
-    checkpoint = _read(_network_in(path) if folder else path)
+    checkpoint = _read(file_in(path, alone=model is not None) if folder else path)
     if of_a_run:
         return rebuild(checkpoint)
     if model is None:
@@ -251,10 +255,15 @@ def rebuild(checkpoint: Checkpoint) -> nn.Module:
     return model.eval()
 
 
-def _network_in(folder: Path) -> Path:
-    path = folder / NETWORK
-    if path.is_file():
-        return path
+def file_in(folder: Path, *, alone: bool) -> Path:
+    """The file of a run's folder; `alone` takes one that holds the attention alone, too.
+
+    Raises:
+        CheckpointError: there is none.
+    """
+    for path in (folder / NETWORK, *[folder / ATTENTION] * alone):
+        if path.is_file():
+            return path
     inside = (
         place.parent for level in ("", "runs/") for place in folder.glob(f"{level}*/{NETWORK}")
     )

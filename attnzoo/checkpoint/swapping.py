@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import copy
 import os
+from pathlib import Path
 from typing import Any
 
 from torch import nn
 
-from attnzoo.checkpoint.saving import Checkpoint, load
+from attnzoo.checkpoint.saving import Checkpoint, file_in, load
 from attnzoo.errors import CheckpointError, NotWrappedError
 from attnzoo.hosts import bare
 from attnzoo.surgery import attention_modules, recipes, unwrap
@@ -23,7 +24,7 @@ def swap(model: nn.Module, path: str | os.PathLike[str]) -> nn.Module:
 
     Args:
         model: with attention of one insertion; changed in place and returned.
-        path: of the file.
+        path: of the file, or of a folder that holds one.
 
     Raises:
         NotWrappedError: the model holds no attention.
@@ -50,6 +51,8 @@ def swap(model: nn.Module, path: str | os.PathLike[str]) -> nn.Module:
             f"{type(model).__name__} has {len(done)} insertions. Take the one out that is to go, "
             f"attnzoo.unwrap(model, name), and load the file."
         )
+    path = Path(os.fsdecode(path))
+    path = file_in(path, alone=True) if path.is_dir() else path
     checkpoint: Any = load(path)
     assert isinstance(checkpoint, Checkpoint)
     if [recipe for _, recipe, _ in checkpoint.recipes] == done:

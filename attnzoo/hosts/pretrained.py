@@ -31,5 +31,5 @@ def warn_of_unfilled(model: nn.Module) -> None:
         f"does not have will not start as it should: transformers leaves γ as the memory was. For "
         f"plain weights call {name}.from_pretrained(…) first, then attnzoo.wrap; to keep and load "
         f"attention take attnzoo.save_pretrained and from_pretrained.",
-        stacklevel=4,
+        stacklevel=5,  # past what `undisturbed` adds
     )

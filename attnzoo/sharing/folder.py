@@ -13,7 +13,7 @@ from typing import Any
 from torch import nn
 
 from attnzoo.backbones import NetworkRecipe
-from attnzoo.checkpoint import NETWORK, Checkpoint, load, rebuild, save
+from attnzoo.checkpoint import ATTENTION, NETWORK, Checkpoint, load, rebuild, save
 from attnzoo.errors import CheckpointError, NotWrappedError, OptionError
 from attnzoo.files import written_whole
 from attnzoo.hosts import bare, is_of_transformers
@@ -22,10 +22,7 @@ from attnzoo.sharing.hub import downloaded
 from attnzoo.surgery import operations
 from attnzoo.weights import backbone_state_dict
 
-__all__ = ["ATTENTION", "from_pretrained", "save_pretrained"]
-
-ATTENTION = "attention.safetensors"
-"""In a folder: the attention, for a plain network that comes from elsewhere."""
+__all__ = ["from_pretrained", "save_pretrained"]
 
 CARD = "README.md"
 OURS = "<!-- Written by attnzoo, which writes it anew as long as this line is here. -->"

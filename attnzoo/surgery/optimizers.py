@@ -80,7 +80,7 @@ def warn_of_optimizers(model: nn.Module, before: Iterable[nn.Parameter]) -> None
             f"the {holding} was made before attention came, and does not train it. Pass it, "
             f"wrap(…, optimizer=…), add attnzoo.param_groups of the new parameters to it, or make "
             f"the optimizer after wrap.",
-            stacklevel=4,
+            stacklevel=5,  # past what `undisturbed` adds
         )
 
 

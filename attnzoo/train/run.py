@@ -15,7 +15,7 @@ from safetensors.torch import load_file
 from torch import nn
 
 from attnzoo.backbones import NetworkRecipe
-from attnzoo.checkpoint import NETWORK, save
+from attnzoo.checkpoint import ATTENTION, NETWORK, save
 from attnzoo.costs import cost
 from attnzoo.errors import OptionError
 from attnzoo.train.aside import put_aside
@@ -39,7 +39,7 @@ from attnzoo.train.watch import Watch
 
 __all__ = ["ENVIRONMENT", "RESULT", "SPEC", "train", "with_digests"]
 
-SPEC, ATTENTION = "run.json", "attention.safetensors"
+SPEC = "run.json"
 BEST = "best.safetensors"
 ENVIRONMENT, LOG = "environment.json", "log.txt"
 RESULT = "result.json"

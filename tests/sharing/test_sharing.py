@@ -15,9 +15,9 @@ from torch import Tensor, nn
 
 import attnzoo
 from attnzoo.backbones import NetworkRecipe
+from attnzoo.checkpoint import ATTENTION
 from attnzoo.errors import CheckpointError, NotWrappedError, OptionError
 from attnzoo.hosts import Attention
-from attnzoo.sharing import ATTENTION
 
 RECIPE = NetworkRecipe("timm/test_resnet", size=32, classes=("cat", "dog"), num_classes=2)
 
@@ -121,6 +121,9 @@ def test_attention_alone_goes_into_the_plain_network(tmp_path: Path) -> None:
     again = attnzoo.from_pretrained(folder, fresh).eval()
     assert torch.equal(scores(again), scores(model))
     assert "plain = …" in card(folder).text
+    with torch.no_grad():
+        attnzoo.swap(again, attnzoo.save_pretrained(network("eca"), tmp_path / "other"))
+    assert "Efficient" in type(next(iter(attnzoo.attention_modules(again).values()))).__name__
 
 
 def test_no_function_is_called_because_a_file_says_so(tmp_path: Path) -> None:
