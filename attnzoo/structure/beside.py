@@ -85,7 +85,7 @@ def shown_maps(trace: Trace) -> int:
 
 
 def is_no_level(trace: Trace, value: Value) -> bool:
-    """Whether a map says nothing of resolution: with a border, in windows, or stretched by a pool."""
+    """Whether a map says nothing of resolution: with a border, in windows, stretched by a pool."""
     return is_padded(trace, value) or _is_cut(trace, value) or _is_stretched(trace, value)
 
 
