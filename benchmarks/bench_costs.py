@@ -29,7 +29,7 @@ SIZE = (3, 224, 224)
 
 def main() -> None:
     torch.set_num_threads(1)
-    measure.SECONDS = 60.0  # a backbone: some ten turns or more of each variant
+    measure.SECONDS = 30.0  # a backbone: some turns of each variant
     study = Study.model_validate(
         {
             "question": "What does attention cost?",
