@@ -287,7 +287,8 @@ def test_hooks_may_stand_on_its_parts_and_the_result_be_changed_in_place(
         expected = torch.autograd.grad((module(x) + x).square().sum(), x)
         y = module(x * 1)
         y += x
-        torch.testing.assert_close(torch.autograd.grad(y.square().sum(), x), expected)
+        found = torch.autograd.grad(y.square().sum(), x)
+        torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-4)  # sums in another order
         for part in module.block.modules():
             part.register_full_backward_hook(lambda *_: None)
         module(x).square().sum().backward()
