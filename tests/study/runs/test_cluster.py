@@ -58,7 +58,8 @@ def test_a_node_is_lost_and_no_run(tmp_path: Path, cluster: Any) -> None:
     study = {
         **STUDY,
         "backbones": [{"name": "test_cluster:noting_net", "options": {"note": str(note)}}],
-        "train": {**STUDY["train"], "epochs": 12},
+        # So many that a run is still going on when word of its first epoch has come.
+        "train": {**STUDY["train"], "epochs": 60},
     }
     run_study(study, tmp_path / "alone", threads=1, watch=Watch())
     # Before there are others, so that this process hangs on the head.
