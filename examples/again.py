@@ -72,12 +72,13 @@ def chosen(
 ) -> Iterator[tuple[int, RunSpec, dict[int, float]]]:
     """Runs of a study, evenly spread over it, each with the accuracies of its variant by seed."""
     seeds: dict[tuple[str, str], dict[int, float]] = defaultdict(dict)
-    for record in read_folder(folder)[1]:
+    published, records = read_folder(folder)
+    for record in records:
         result = record.result
         if result.top1 is not None:
             seeds[result.backbone, result.variant][result.seed] = result.top1
     written = folder / "study.yaml"
-    study = load_study(written) if written.is_file() else read_folder(folder)[0]
+    study = load_study(written) if written.is_file() else published
     runs = [run for run in study.runs if run.train.seed in seeds[run.backbone, run.variant.title]]
     try:
         open_data(runs[0].prepared)

@@ -142,6 +142,7 @@ def _explain(
     dropped: list[tuple[str, int]],
 ) -> str:
     """Why there is no site, and what to do instead."""
+    shapes = _other_shapes(trace)
     asked = str(call) if name == call.name else f"{call} (→ {name})"
     lines = [f"policy {asked} found no site in {trace.model}."]
     if sites:
@@ -156,13 +157,13 @@ def _explain(
         lines.append(f"It has no {POLICIES[name].looks_for} that can take a block.")
         lines += [f"  at {place}" for place in skipped[:8]]
         lines += _called_often(trace, skipped, "" if call.options.get("shared") else OR_SHARED)
-        lines += _other_shapes(trace)
+        lines += shapes
     if trace.stopped:
         lines.append(f"The forward pass could be followed only up to: {trace.stopped}")
     others = _others(trace, name)
     if others:
         lines.append(f"Policies that match here: {', '.join(others)}.")
-    elif _other_shapes(trace):
+    elif shapes:
         lines.append(
             "No policy matches here, 'match' neither. A network on signals (N, C, L) can be made "
             "one on maps (N, C, 1, L), with the same weights and numbers: see the guide to signals "
