@@ -35,8 +35,8 @@ FLOOR = 8
 #: Of a kernel, a span, a width that an option sets: no feature map needs more.
 LARGEST = 2**12
 
-#: Values drawn at a time: what they are made from stays in the cache of a core.
-_PART = 2**15
+#: Large weights are drawn so many values at a time, and written in parts that a core's cache holds.
+_DRAWN, _PART = 2**15, 2**17
 
 #: Scale of the last convolution before a sigmoid that should begin near ½ everywhere.
 NEAR_UNIFORM = 0.1
@@ -155,15 +155,18 @@ def draw_uniform(weight: Tensor, bound: float) -> None:
     that lie evenly between the bounds.
     """
     flat = weight.view(-1)
-    if len(flat) < _PART:
+    if len(flat) < _DRAWN:
         flat.uniform_(-bound, bound)
         return
     bits = torch.empty(_PART // 4, dtype=torch.int64, device=flat.device)
-    values = torch.empty(_PART, dtype=torch.float32, device=flat.device)
     for part in flat.split(_PART):
-        bits.random_(torch.iinfo(torch.int64).min, None)  # all of them
-        values.copy_(bits.view(torch.int16)).add_(0.5)  # symmetric about zero
-        torch.mul(values[: len(part)], bound / 2**15, out=part)
+        drawn = bits[: math.ceil(len(part) / _DRAWN) * (_DRAWN // 4)]
+        drawn.random_(torch.iinfo(torch.int64).min, None)  # all of them
+        values = part if part.dtype == torch.float32 else part.float()
+        # Half a step more is symmetric about zero.
+        values.copy_(drawn.view(torch.int16)[: len(part)]).add_(0.5).mul_(bound / 2**15)
+        if values is not part:
+            part.copy_(values)
 
 
 class _Uninitialised(nn.Conv2d):

@@ -28,8 +28,12 @@ def choose(trace: Trace, *, shared: bool = False) -> str:
         return [item for item in kept if isinstance(item, Site)]
 
     dense = transitions(trace)
-    if dense and 2 * len(dense) >= len(sites("stage-end")) - 1:
-        return "transition"
+    if dense:
+        # No two stages end at one height, so that often the ends themselves need not be found.
+        heights = {value.height for value in trace.values if value.is_map}
+        known = not shared and 2 * len(dense) >= len(heights) - 1
+        if known or 2 * len(dense) >= len(sites("stage-end")) - 1:
+            return "transition"
     inverted, residual = mbconvs(trace), sites("post-residual")
     if inverted and 2 * len(inverted) >= len(residual):
         return "mbconv"

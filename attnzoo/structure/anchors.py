@@ -91,9 +91,11 @@ def called_often(trace: Trace, site: Site, *, shared: bool = False) -> str:
     Where `shared` was asked for already, nobody is told to ask for it.
     """
     own = trace.calls[site.call]
-    same = [Anchor(own, "replace")] if site.where == "replace" else anchors(trace, site)
     # Nothing can stand around the model itself, which runs once.
-    if not own.path or any(_passed_once(trace, anchor.call) for anchor in same if anchor.call.path):
+    if not own.path or (_passed_once(trace, own) and not _is_part_of_attention(trace, own)):
+        return ""
+    same = [Anchor(own, "replace")] if site.where == "replace" else anchors(trace, site)
+    if any(_passed_once(trace, anchor.call) for anchor in same if anchor.call.path):
         return ""
     times = trace.times_called[own.path]
     return (

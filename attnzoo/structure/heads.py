@@ -118,7 +118,7 @@ def _levels(trace: Trace, values: tuple[int, ...] | list[int]) -> tuple[int, ...
     Several levels of one size, as those behind a dilated backbone, are made side by side.
     """
     shown, risen = shown_maps(trace), risen_values(trace)
-    maps = [value for value in values if shown >> value & 1]
+    maps = [value for value in values if shown >> value & 1] if risen else []
     if not any(risen >> value & 1 for value in maps):
         return ()
     found: list[int] = []
