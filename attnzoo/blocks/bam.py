@@ -7,13 +7,20 @@ Shapes: x and gate (N, C, H, W); channel branch (N, C, 1, 1); spatial branch (N,
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from torch import Tensor, nn
 
 from attnzoo import kernels
 from attnzoo.blocks.gated import GatedByMap, MapGate
-from attnzoo.blocks.parts import FLOOR, LARGEST, ConvNorm, Reduction, hidden_channels
+from attnzoo.blocks.parts import (
+    FLOOR,
+    LARGEST,
+    ConvNorm,
+    Reduction,
+    batch_norm,
+    hidden_channels,
+)
 from attnzoo.checks import check_int
 from attnzoo.registry import register_block
 
@@ -54,7 +61,31 @@ class BamGate(MapGate):
         return sigmoid_of_sum
 
     def parts(self, x: Tensor) -> list[Tensor]:
-        return [self.channel(kernels.before_mean(x, self.channel)), self.spatial(x)]
+        return [self._channel(x), self.spatial(x)]
+
+    def kept_parts(self, x: Tensor) -> Sequence[Tensor]:
+        """Where they are thin, what the first two convolutions give is kept: an eighth of x."""
+        first, relu, second, *rest = self.spatial
+        as_built = isinstance(first, ConvNorm) and isinstance(second, ConvNorm)
+        if not as_built or 16 * first.conv.out_channels > x.shape[1]:
+            return super().kept_parts(x)
+        found = kernels.convolved(
+            lambda found: relu(batch_norm(first.norm, found)),
+            first.conv(x),
+            second.conv,
+            module=first.norm,
+        )
+
+        def the_rest(found: Tensor) -> list[Tensor]:
+            found = batch_norm(second.norm, found)
+            for layer in rest:
+                found = layer(found)
+            return [found]
+
+        return [self._channel(x), *kernels.recomputed(the_rest, found, module=self.spatial)]
+
+    def _channel(self, x: Tensor) -> Tensor:
+        return self.channel(kernels.before_mean(x, self.channel))
 
 
 @register_block(

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from attnzoo.blocks.parts import pointwise
+from attnzoo.blocks.precision import add_residual
 from attnzoo.checks import check_choice, check_int
 from attnzoo.errors import OptionError
 from attnzoo.registry import BLOCKS, register_block
@@ -88,7 +89,7 @@ class ChannelAffine(nn.Module):
         self.shift = nn.Parameter(torch.full((channels,), -0.0))
 
     def forward(self, x: Tensor) -> Tensor:
-        y = x * self.scale.view(-1, 1, 1) + self.shift.view(-1, 1, 1)
+        y = (x * self.scale.view(-1, 1, 1)).add_(self.shift.view(-1, 1, 1))
         return y.to(x.dtype)
 
 
@@ -151,8 +152,7 @@ class ResidualBottleneck(nn.Module):
             nn.init.zeros_(parameter)
 
     def forward(self, x: Tensor) -> Tensor:
-        change = self.expand(torch.relu(self.reduce(x))).to(x.dtype)
-        return x - (0.0 - change)  # x bit for bit where the change is zero
+        return add_residual(x, self.expand(torch.relu(self.reduce(x))))
 
     def extra_repr(self) -> str:
         return f"difference={self.difference}"

@@ -128,6 +128,10 @@ class MapGate(nn.Module, ABC):
     def parts(self, x: Tensor) -> Sequence[Tensor]:
         """What the gate is made of."""
 
+    def kept_parts(self, x: Tensor) -> Sequence[Tensor]:
+        """The same, with little kept for the backward pass but x and the parts."""
+        return kernels.recomputed(self.parts, x, module=self) if self.again else self.parts(x)
+
     def how(self) -> Callable[..., Tensor]:
         """From the parts to the gate: a new tensor that broadcasts with x."""
         return kernels.times
@@ -160,10 +164,9 @@ class GatedByMap(Gated):
         gate = self.gate
         if not isinstance(gate, MapGate) or any(map(kernels.is_watched, gate.modules())):
             return super().formula(x, gamma)
-        parts = kernels.recomputed(gate.parts, x, module=gate) if gate.again else gate.parts(x)
         return kernels.gated_map(
             x,
-            parts,
+            gate.kept_parts(x),
             gamma,
             make=self.how(),
             module=gate.layer(),

@@ -10,6 +10,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+from attnzoo import kernels
 from attnzoo.blocks.gated import Gated
 from attnzoo.blocks.parts import wide
 from attnzoo.checks import check_int
@@ -30,7 +31,7 @@ class GctGate(nn.Module):
         self.beta = nn.Parameter(torch.zeros(channels, 1, 1))
 
     def forward(self, x: Tensor) -> Tensor:
-        energy = wide(x).square().sum((2, 3), keepdim=True)
+        energy = kernels.squares(wide(x), [2, 3])
         embedding = self.alpha * (energy + EPSILON).sqrt()
         scale = (embedding.square().mean(1, keepdim=True) + EPSILON).rsqrt()
         return (1 + torch.tanh(self.gamma * embedding * scale + self.beta)).to(x.dtype)

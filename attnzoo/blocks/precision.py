@@ -36,10 +36,9 @@ def softmax(logits: Tensor, dim: int) -> Tensor:
 def add_residual(x: Tensor, change: Tensor) -> Tensor:
     """`x + change` in the dtype and memory format of x.
 
-    Where the change is zero, of either sign, the result is x bit for bit: x + 0 would turn the
-    negative zeros of x into positive ones, and 0 − change is never a negative zero. An exported
-    program adds: LiteRT 2.3 takes a number minus a map for the map minus the number.
+    Where the change is zero, of either sign, the result is x bit for bit. An exported program just
+    adds: LiteRT 2.3 takes a number minus a map for the map minus the number.
     """
     if not torch.jit.is_scripting() and kernels.is_exported(x):
         return saturate(x + change.to(x.dtype))
-    return saturate(x - (0.0 - change.to(x.dtype)))
+    return saturate(kernels.added(x, change.to(x.dtype)))

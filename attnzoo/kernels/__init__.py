@@ -39,15 +39,17 @@ from attnzoo.kernels.convolving import into_one_map, through_pixels
 from attnzoo.kernels.dispatch import is_exported, is_watched, joinable, permits, takes
 from attnzoo.kernels.gating import gated_map, plus, times
 from attnzoo.kernels.moments import scale_and_shift
-from attnzoo.kernels.recompute import recomputed
-from attnzoo.kernels.softening import laid_as, softened
-from attnzoo.kernels.statistics import before_mean, deviation, mean, mean_and_maximum
+from attnzoo.kernels.recompute import convolved, recomputed
+from attnzoo.kernels.softening import added, laid_as, softened
+from attnzoo.kernels.statistics import before_mean, deviation, mean, mean_and_maximum, squares
 
 __all__ = [
+    "added",
     "apply_energy",
     "apply_gates",
     "apply_layers",
     "before_mean",
+    "convolved",
     "deviation",
     "gated_map",
     "into_one_map",
@@ -64,6 +66,7 @@ __all__ = [
     "reduce_planes",
     "scale_and_shift",
     "softened",
+    "squares",
     "takes",
     "through_pixels",
     "times",

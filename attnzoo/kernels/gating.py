@@ -22,7 +22,7 @@ import torch
 from torch import Tensor, nn
 
 from attnzoo.kernels.dispatch import is_exported, is_recorded
-from attnzoo.kernels.recompute import Again, gradients, learning, views
+from attnzoo.kernels.recompute import Again, gradients, learning
 from attnzoo.kernels.shapes import wide_dtype
 
 __all__ = ["gated_map", "plus", "summed", "times"]
@@ -97,6 +97,8 @@ def _softened(
         if x.is_meta and not torch.is_grad_enabled():  # no values that γ could soften; it is quick
             return torch.mul(x, make(*parts), out=torch.empty_like(x))
         p, q, r = _terms(x, soft, make, scale, *parts)
+        if p is None and r is None and x.is_contiguous() and q.dtype == x.dtype:
+            return x * q
         space = None if make in (times, plus) else q
         return _times_factor(x, x, p, q, r, _wild(soft, p, q), space)
     if make in (times, plus) and all(math.prod(t.shape[2:]) == 1 for t in parts):
@@ -228,11 +230,10 @@ class _Gating(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, g: Tensor) -> tuple[Tensor | None, ...]:  # ty: ignore[incompatible-method-override]
-        further = torch.is_grad_enabled()
-        with torch.enable_grad():
-            inputs = views(ctx.saved_tensors)  # x can be a part of its gate
-        x, soft, *parts = inputs[: 2 + ctx.count]
-        with ctx.again.later(inputs[2 + ctx.count :]) as make:
+        further, saved, count = torch.is_grad_enabled(), ctx.saved_tensors, 2 + ctx.count
+        tensors, parameters = ctx.again.taken(saved[:count], saved[count:], further=further)
+        (x, soft, *parts), inputs = tensors, [*tensors, *parameters]
+        with ctx.again.later(parameters) as make:
             p, q, r = _terms(x, soft, make, ctx.scale, *parts)
             y = _formula(x, p, q, r, _shut(soft)) if further else None
         if y is not None:

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import operator
 from collections.abc import Callable, Generator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from attnzoo.kernels.dispatch import is_recorded
 
-__all__ = ["Again", "gradients", "learning", "recomputed", "views"]
+__all__ = ["Again", "convolved", "gradients", "learning", "recomputed"]
 
 Function = Callable[..., Any]
 
@@ -34,6 +36,26 @@ def recomputed(
     if is_recorded(*tensors, *parameters) or not learning(*tensors, *parameters):
         return function(*tensors)
     return _Recomputed.apply(Again(function, module), len(tensors), *tensors, *parameters)
+
+
+def convolved(
+    before: Callable[[Tensor], Tensor], x: Tensor, conv: nn.Conv2d, *, module: nn.Module
+) -> Tensor:
+    """`conv(before(x))`, of which the backward pass keeps x, and runs `before` again, but not conv.
+
+    Args:
+        before: of x, and of the parameters of the module; cheaper than the convolution.
+        x: what is kept.
+        conv: a plain one, which nobody watches.
+        module: whose parameters `before` uses.
+    """
+    own = [conv.weight] if conv.bias is None else [conv.weight, conv.bias]
+    parameters = (*own, *module.parameters())
+    plain = type(conv) is nn.Conv2d and conv.padding_mode == "zeros"
+    plain = plain and not isinstance(conv.padding, str)
+    if not plain or is_recorded(x, *parameters) or not learning(x, *parameters):
+        return conv(before(x))
+    return _Convolved.apply(Again(before, module), conv, x, *parameters)
 
 
 def learning(*tensors: Tensor | None) -> bool:
@@ -61,6 +83,25 @@ class Again:
         self.autocast = self.known and torch.is_autocast_enabled(self.device)
         self.dtype = torch.get_autocast_dtype(self.device) if self.autocast else None
 
+    def taken(
+        self, tensors: Sequence[Tensor | None], parameters: Sequence[Tensor], *, further: bool
+    ) -> tuple[list[Any], list[Any]]:
+        """What the function is called with again, every tensor by itself.
+
+        One may have been computed from another. The module's own parameters stay what they are, for
+        to put others in their place takes its time; but not where somebody changes their gradient,
+        which would be changed twice.
+        """
+        if further:
+            return _views(tensors), _views(parameters)
+        hooked = any(parameter._backward_hooks for parameter in parameters)
+        own = self._are_own(parameters) and not hooked
+        return _apart(tensors), list(parameters) if own else _apart(parameters)
+
+    def _are_own(self, parameters: Sequence[Tensor]) -> bool:
+        held = () if self.module is None else tuple(self.module.parameters())
+        return len(held) == len(parameters) and all(map(operator.is_, held, parameters))
+
     @contextmanager
     def later(self, parameters: Sequence[Tensor]) -> Generator[Function]:
         """The function as it ran, with a graph, and without an effect on running statistics.
@@ -73,7 +114,7 @@ class Again:
         if not same:
             autocast = torch.autocast(self.device, self.dtype, enabled=self.autocast)
         function = self.function
-        if self.module is not None and parameters:
+        if self.module is not None and not self._are_own(parameters):
             call = _Call(self.function, self.module)
             names = [name for name, _ in call.named_parameters()]
             given = dict(zip(names, parameters, strict=True))
@@ -90,15 +131,20 @@ class _Call(nn.Module):
 
     def __init__(self, function: Function, module: nn.Module) -> None:
         super().__init__()
-        self.function, self.module = function, module
+        # A function that is the module is no second child: torch would put back what it had put in.
+        vars(self)["function"], self.module = function, module
 
     def forward(self, *tensors: Tensor) -> Any:
         return self.function(*tensors)
 
 
-def views(tensors: Sequence[Tensor | None]) -> list[Any]:
-    """The tensors by themselves: one may have been computed from another."""
+@torch.enable_grad()
+def _views(tensors: Sequence[Tensor | None]) -> list[Any]:
     return [None if t is None else t.view_as(t) for t in tensors]
+
+
+def _apart(tensors: Sequence[Tensor | None]) -> list[Any]:
+    return [None if t is None else t.detach().requires_grad_(t.requires_grad) for t in tensors]
 
 
 @contextmanager
@@ -154,9 +200,46 @@ class _Recomputed(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, *given: Tensor | None) -> tuple[Tensor | None, ...]:
-        further = torch.is_grad_enabled()
-        with torch.enable_grad():
-            inputs = views(ctx.saved_tensors)
-        with ctx.again.later(inputs[ctx.count :]) as function:
-            results = function(*inputs[: ctx.count])
-        return None, None, *gradients(results, inputs, given, further=further)
+        further, saved, count = torch.is_grad_enabled(), ctx.saved_tensors, ctx.count
+        tensors, parameters = ctx.again.taken(saved[:count], saved[count:], further=further)
+        with ctx.again.later(parameters) as function:
+            results = function(*tensors)
+        return None, None, *gradients(results, [*tensors, *parameters], given, further=further)
+
+
+class _Convolved(torch.autograd.Function):
+    @staticmethod
+    def forward(again: Again, conv: nn.Conv2d, x: Tensor, *parameters: Tensor) -> Tensor:
+        again.remember(x)
+        return conv(again.function(x))
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
+        ctx.again, conv, *tensors = inputs
+        ctx.settings = (conv.stride, conv.padding, conv.dilation)
+        ctx.groups, ctx.count = conv.groups, 1 if conv.bias is None else 2
+        ctx.save_for_backward(*tensors)
+
+    @staticmethod
+    def backward(ctx: Any, g: Tensor) -> tuple[Tensor | None, ...]:  # ty: ignore[incompatible-method-override]
+        further, saved, count = torch.is_grad_enabled(), ctx.saved_tensors, 1 + ctx.count
+        (x, *own), others = ctx.again.taken(saved[:count], saved[count:], further=further)
+        with ctx.again.later(others) as before:
+            made = before(x)
+            if further or ctx.again.autocast:
+                y = F.conv2d(made, *own, *([None] * (2 - len(own))), *ctx.settings, ctx.groups)
+                return None, None, *gradients([y], [x, *own, *others], [g], further=further)
+        weight, asked = own[0], [t.requires_grad for t in (made, *own)]
+        found = torch.ops.aten.convolution_backward(
+            g,
+            made.detach(),
+            weight.detach(),
+            None if len(own) == 1 else [len(weight)],
+            *ctx.settings,
+            False,
+            [0, 0],
+            ctx.groups,
+            [*asked, False][:3],
+        )
+        rest = gradients([made], [x, *others], found[:1], further=False)
+        return None, None, rest[0], *found[1 : 1 + len(own)], *rest[1:]

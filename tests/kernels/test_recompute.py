@@ -5,7 +5,7 @@ import torch
 from torch import Tensor, nn
 from torch.autograd import gradcheck, gradgradcheck
 
-from attnzoo.kernels.recompute import recomputed
+from attnzoo.kernels.recompute import convolved, recomputed
 
 
 class Layers(nn.Module):
@@ -113,3 +113,92 @@ def test_without_a_backward_pass_it_is_a_call() -> None:
     assert layers.calls == 1
     first, _ = recomputed(lambda x: [x, x], x)
     assert first is x
+
+
+def test_a_gradient_that_is_changed_by_a_hook_is_changed_once() -> None:
+    layers, twin = Layers(), Layers()
+    twin.load_state_dict(layers.state_dict())
+    x = torch.randn(4, 3, 2, 2)
+    for each in (layers, twin):
+        each.conv.weight.register_hook(lambda g: 10 * g)
+    _loss(recomputed(layers, x, module=layers)).backward()
+    _loss(twin(x)).backward()
+    for a, b in zip(layers.parameters(), twin.parameters(), strict=True):
+        torch.testing.assert_close(a.grad, b.grad)
+
+
+def test_layers_that_run_twice_have_the_gradient_of_both() -> None:
+    layers, twin = Layers().double(), Layers().double()
+    twin.load_state_dict(layers.state_dict())
+    x = torch.randn(4, 3, 2, 2, dtype=torch.float64)
+    first, _ = recomputed(layers, x, module=layers)
+    _loss(recomputed(layers, first, module=layers)).backward()
+    first, _ = twin(x)
+    _loss(twin(first)).backward()
+    for a, b in zip(layers.parameters(), twin.parameters(), strict=True):
+        torch.testing.assert_close(a.grad, b.grad)
+
+
+# --- a convolution that is not run again ----------------------------------------------------------
+
+
+def _norm_and_conv(bias: bool = True) -> tuple[nn.BatchNorm2d, nn.Conv2d]:
+    torch.manual_seed(1)
+    norm = nn.BatchNorm2d(4).double()
+    nn.init.uniform_(norm.weight, 0.5, 1.5)
+    conv = nn.Conv2d(4, 6, 3, stride=2, padding=2, dilation=2, groups=2, bias=bias).double()
+    return norm, conv
+
+
+@pytest.mark.parametrize("training", [True, False])
+@pytest.mark.parametrize("bias", [True, False])
+def test_a_convolution_of_what_is_made_again(training: bool, bias: bool) -> None:
+    (norm, conv), (other_norm, other_conv) = _norm_and_conv(bias), _norm_and_conv(bias)
+    for each in (norm, conv, other_norm, other_conv):
+        each.train(training)
+    x = torch.randn(2, 4, 7, 6, dtype=torch.float64, requires_grad=True)
+    kept: list[Tensor] = []
+    with torch.autograd.graph.saved_tensors_hooks(lambda t: kept.append(t) or t, lambda t: t):
+        y = convolved(lambda t: norm(t).relu(), x, conv, module=norm)
+    assert {t.data_ptr() for t in kept} == {
+        t.data_ptr() for t in (x, *norm.parameters(), *conv.parameters())
+    }
+    expected = other_conv(other_norm(x).relu())
+    assert torch.equal(y, expected)
+    seed = torch.randn_like(y)
+    one = torch.autograd.grad(y, [x, *norm.parameters(), *conv.parameters()], seed)
+    theirs = [x, *other_norm.parameters(), *other_conv.parameters()]
+    for a, b in zip(one, torch.autograd.grad(expected, theirs, seed), strict=True):
+        torch.testing.assert_close(a, b)
+    for a, b in zip(norm.buffers(), other_norm.buffers(), strict=True):
+        assert torch.equal(a, b)
+
+
+def test_a_convolution_can_be_differentiated_twice_and_be_frozen() -> None:
+    norm, conv = _norm_and_conv()
+    x = torch.randn(2, 4, 5, 5, dtype=torch.float64, requires_grad=True)
+
+    def through(x: Tensor, weight: Tensor) -> Tensor:
+        return convolved(lambda t: norm(t).sin(), x, conv, module=norm) * weight.sum()
+
+    assert gradcheck(through, (x, conv.weight))
+    assert gradgradcheck(through, (x, conv.weight))
+    conv.requires_grad_(False)
+    (gradient,) = torch.autograd.grad(
+        convolved(lambda t: norm(t).sin(), x, conv, module=norm).square().sum(), x
+    )
+    (expected,) = torch.autograd.grad(conv(norm(x).sin()).square().sum(), x)
+    torch.testing.assert_close(gradient, expected)
+
+
+def test_a_convolution_under_autocast() -> None:
+    norm, conv = (layer.float() for layer in _norm_and_conv())
+    x = torch.randn(2, 4, 7, 7, requires_grad=True)
+    with torch.autocast("cpu", torch.bfloat16):
+        y = convolved(lambda t: norm(t).relu(), x, conv, module=norm)
+        expected = conv(norm(x).relu())
+    assert y.dtype == torch.bfloat16
+    seed = torch.randn_like(y)
+    asked = [x, *norm.parameters(), *conv.parameters()]
+    for a, b in zip(*(torch.autograd.grad(t, asked, seed) for t in (y, expected)), strict=True):
+        torch.testing.assert_close(a, b)

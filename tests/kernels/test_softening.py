@@ -6,7 +6,7 @@ from torch import Tensor
 from torch.autograd import gradcheck, gradgradcheck
 from zoo import same_bits
 
-from attnzoo.kernels.softening import softened
+from attnzoo.kernels.softening import added, softened
 
 SHAPE = (2, 3, 4, 5)
 
@@ -71,3 +71,26 @@ def test_per_sample_gradients_equal_the_loop() -> None:
         alone = gamma.clone().requires_grad_()
         loss(alone, base[image], y[image]).backward()
         torch.testing.assert_close(found[image], alone.grad)
+
+
+# --- residual sums --------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("learns", [False, True])
+@pytest.mark.parametrize("shape", [SHAPE, (2, 3, 1, 1)])
+def test_a_change_of_zero_gives_the_map_bit_for_bit(shape: tuple[int, ...], learns: bool) -> None:
+    wild = torch.tensor([-0.0, 0.0, float("inf"), -float("inf"), float("nan"), 1.0])
+    x = wild.repeat(20).view(SHAPE).clone().requires_grad_(learns)
+    for zero in (0.0, -0.0):
+        assert same_bits(added(x, torch.full(shape, zero)).detach(), x.detach())
+    change = torch.randn(shape)
+    torch.testing.assert_close(added(x, change), x + change, equal_nan=True)
+    torch.testing.assert_close(x.detach(), wild.repeat(20).view(SHAPE), equal_nan=True)
+
+
+@pytest.mark.parametrize("shape", [SHAPE, (2, 3, 1, 1)])
+def test_derivatives_of_a_residual_sum(shape: tuple[int, ...]) -> None:
+    x = torch.randn(SHAPE, dtype=torch.float64, requires_grad=True)
+    change = torch.randn(shape, dtype=torch.float64, requires_grad=True)
+    assert gradcheck(added, (x, change))
+    assert gradgradcheck(lambda x, change: added(x, change).square(), (x, change))

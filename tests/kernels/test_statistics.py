@@ -5,7 +5,7 @@ import torch
 from torch import Tensor, nn
 from torch.autograd import gradcheck, gradgradcheck
 
-from attnzoo.kernels.statistics import before_mean, deviation, mean, mean_and_maximum
+from attnzoo.kernels.statistics import before_mean, deviation, mean, mean_and_maximum, squares
 
 AXES = [(1,), (2,), (3,), (2, 3)]
 
@@ -92,11 +92,12 @@ def test_mean_is_that_of_torch(axes: list[int], dtype: torch.dtype, keepdim: boo
         assert not ours.is_contiguous(), "a map was made for what is the same along the axes"
 
 
-def test_derivatives_of_mean_and_deviation() -> None:
+def test_derivatives_of_mean_deviation_and_squares() -> None:
     x = torch.randn(2, 3, 4, 5, dtype=torch.float64, requires_grad=True)
     for run in (
         lambda x: mean(x, [2, 3]),
         lambda x: deviation(x - mean(x, [2, 3]), (2, 3)),
+        lambda x: squares(x, [2, 3]),
     ):
         assert gradcheck(run, (x,))
         assert gradgradcheck(run, (x,))
@@ -111,6 +112,19 @@ def test_deviation_is_that_of_torch_also_of_equal_values() -> None:
     found.sum().backward()
     assert x.grad.isfinite().all()
     assert (x.grad[0, 1] == 0).all()
+
+
+def test_squares_are_differentiated_twice_where_a_plane_is_zero() -> None:
+    x = torch.randn(2, 3, 4, 5, dtype=torch.float64)
+    x[0, 1] = 0  # as behind a ReLU
+    x.requires_grad_()
+    found = squares(x, [2, 3])
+    torch.testing.assert_close(found, x.square().sum((2, 3), keepdim=True))
+    torch.testing.assert_close(found, squares(x.detach(), [2, 3]))
+    (first,) = torch.autograd.grad(found.sum(), x, create_graph=True)
+    torch.testing.assert_close(first, 2 * x)
+    (second,) = torch.autograd.grad(first.sum(), x)
+    assert (second == 2).all()
 
 
 def _pooled(*layers: nn.Module) -> nn.Sequential:
