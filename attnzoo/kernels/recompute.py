@@ -129,6 +129,8 @@ class Again:
 class _Call(nn.Module):
     """A function that uses a module, as a module."""
 
+    function: Function
+
     def __init__(self, function: Function, module: nn.Module) -> None:
         super().__init__()
         # A function that is the module is no second child: torch would put back what it had put in.
