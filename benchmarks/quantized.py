@@ -2,8 +2,9 @@
 
     python benchmarks/quantized.py [--blocks NAME ...] [--tools NAME ...] [--out FILE]
 
-torchvision's ResNet-18 with attention moved away from its start, γ open, on cluttered digits; its
-weights are random, its BatchNorm has the statistics of the images. Calibrated on some images, it is
+torchvision's ResNet-18 on cluttered digits, twice. Trained for some epochs, attention from the
+neutral start, whose gates are open all the time; and with random weights, attention moved away from
+its start, γ open, and BatchNorm's statistics those of the images. Calibrated on some images, it is
 compared on others: the cosine of all scores to the float network's, as they are and with each
 class's mean taken off, which all images share. The plain network goes through the same run.
 """
@@ -12,6 +13,8 @@ from __future__ import annotations
 
 import argparse
 import csv
+import functools
+import itertools
 import logging
 import tempfile
 import warnings
@@ -27,11 +30,13 @@ from toolchains import moved
 from torch import Tensor, nn
 
 import attnzoo
-from attnzoo.train import ClutteredDigits
+from attnzoo.train import ClutteredDigits, DigitsData, TrainRecipe, fit, open_data
 
 BLOCKS = ("(plain)", "se", "local", "eca", "cbam")
-FIELDS = ("tool", "block", "policy", "cosine", "centred", "plain", "holds", "versions")
+WEIGHTS = ("trained", "random")
+FIELDS = ("weights", "tool", "block", "policy", "cosine", "centred", "plain", "holds", "versions")
 SIZE = 64
+DIGITS: dict[str, Any] = {"size": SIZE, "clutter": 3, "digit": (0.7, 0.9)}
 #: Most of the work; the products and sums of gates are left in float.
 LAYERS = ("Conv", "Gemm", "MatMul")
 OUT = Path(__file__).parents[1] / "docs" / "data" / "quantized.csv"
@@ -39,22 +44,36 @@ OUT = Path(__file__).parents[1] / "docs" / "data" / "quantized.csv"
 
 def images(split: Literal["train", "test"], count: int = 32) -> Tensor:
     """Cluttered digits as a network is given them."""
-    return ClutteredDigits(split, size=SIZE).__getitems__([(0, 0, i) for i in range(count)])[0]
+    return ClutteredDigits(split, **DIGITS).__getitems__([(0, 0, i) for i in range(count)])[0]
 
 
-def network(block: str, policy: str, seen: Tensor) -> nn.Module:
-    """ResNet-18 with the block, all of it away from its start."""
+def plain_or_attended(block: str, policy: str, classes: int, start: str) -> nn.Module:
     torch.manual_seed(0)
-    model = torchvision.models.resnet18(num_classes=100)
-    if block != "(plain)":
-        attnzoo.wrap(model, policy, block, example=(3, SIZE, SIZE))
-    model = moved(model)
+    model = torchvision.models.resnet18(num_classes=classes)
+    if block != BLOCKS[0]:
+        attnzoo.wrap(model, policy, block, start=start, example=(3, SIZE, SIZE))
+    return model
+
+
+@functools.cache
+def trained(block: str, policy: str) -> nn.Module:
+    """ResNet-18 with the block, trained; it starts as the plain one does."""
+    model = plain_or_attended(block, policy, 10, "neutral")
+    data = open_data(DigitsData(train=800, **DIGITS))
+    result = fit(model, data, TrainRecipe(epochs=5, batch_size=32, lr=1e-3, warmup_epochs=0.5))
+    print(f"{block} trained: {result.epochs[-1]['test_top1']:.1%} top-1", flush=True)
+    return model.eval()
+
+
+def random(block: str, policy: str) -> nn.Module:
+    """ResNet-18 with the block, all of it away from its start."""
+    model = moved(plain_or_attended(block, policy, 100, "identity"))
     for module in model.modules():
         if isinstance(module, nn.BatchNorm2d):
             module.momentum = None  # the mean over all that it sees
             module.reset_running_stats()
     with torch.no_grad():
-        model.train()(seen)
+        model.train()(images("train"))
     return model.eval()
 
 
@@ -136,21 +155,21 @@ def cosines(wanted: Tensor, found: Tensor) -> tuple[float, float]:
     )
 
 
-def rows(tool: str, blocks: list[str], policy: str) -> Iterator[dict[str, Any]]:
+def rows(tool: str, blocks: list[str], policy: str, weights: str) -> Iterator[dict[str, Any]]:
     quantise, packages = TOOLS[tool]
     told = ", ".join(f"{name} {version(name).partition('+')[0]}" for name in packages)
     seen, other = images("train"), images("test")
     plain = None
     for block in blocks:
-        model = network(block, policy, seen)
+        model = {"trained": trained, "random": random}[weights](block, policy)
         with tempfile.TemporaryDirectory() as folder, torch.no_grad():
             found = quantise(model, seen, Path(folder))(other)
             cosine, centred = cosines(model(other), found)
         plain = cosine if plain is None else plain
         holds = cosine >= min(0.99, plain - 0.005)
         yield {
-            **{"tool": tool, "block": block, "policy": policy, "cosine": f"{cosine:.4f}"},
-            **{"centred": f"{centred:.4f}", "plain": f"{plain:.4f}"},
+            **{"weights": weights, "tool": tool, "block": block, "policy": policy},
+            **{"cosine": f"{cosine:.4f}", "centred": f"{centred:.4f}", "plain": f"{plain:.4f}"},
             **{"holds": "yes" if holds else "no", "versions": told},
         }
 
@@ -160,6 +179,7 @@ def main() -> None:
     parser.add_argument("--tools", nargs="+", default=list(TOOLS), choices=list(TOOLS))
     parser.add_argument("--blocks", nargs="+", default=list(BLOCKS[1:]))
     parser.add_argument("--policy", default="auto")
+    parser.add_argument("--weights", nargs="+", default=list(WEIGHTS), choices=WEIGHTS)
     parser.add_argument("--out", type=Path, default=None)
     asked = parser.parse_args()
     warnings.simplefilter("ignore")
@@ -167,10 +187,12 @@ def main() -> None:
     kept: list[dict[str, Any]] = []
     if asked.out and asked.out.is_file():
         with asked.out.open(encoding="utf-8", newline="") as file:
-            kept = [row for row in csv.DictReader(file) if row["tool"] not in asked.tools]
-    for tool in asked.tools:
+            rest = csv.DictReader(file)
+            again = {(weights, tool) for weights in asked.weights for tool in asked.tools}
+            kept = [row for row in rest if (row["weights"], row["tool"]) not in again]
+    for weights, tool in itertools.product(asked.weights, asked.tools):
         try:
-            for row in rows(tool, [BLOCKS[0], *asked.blocks], asked.policy):
+            for row in rows(tool, [BLOCKS[0], *asked.blocks], asked.policy, weights):
                 print(*(row[name] for name in FIELDS[:-1]), flush=True)
                 kept.append(row)
                 if asked.out:
@@ -180,11 +202,12 @@ def main() -> None:
 
 
 def save(path: Path, kept: list[dict[str, Any]]) -> None:
-    order = {name: i for i, name in enumerate((*TOOLS, *BLOCKS))}
+    order = {name: i for i, name in enumerate((*WEIGHTS, *TOOLS, *BLOCKS))}
+    places = ("weights", "tool", "block")
     with path.open("w", encoding="utf-8", newline="") as file:
         table = csv.DictWriter(file, FIELDS, lineterminator="\n")
         table.writeheader()
-        table.writerows(sorted(kept, key=lambda row: (order[row["tool"]], order[row["block"]])))
+        table.writerows(sorted(kept, key=lambda row: [order[row[place]] for place in places]))
 
 
 if __name__ == "__main__":

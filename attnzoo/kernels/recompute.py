@@ -116,11 +116,19 @@ class Again:
         function = self.function
         if self.module is not None and not self._are_own(parameters):
             call = _Call(self.function, self.module)
-            names = [name for name, _ in call.named_parameters()]
-            given = dict(zip(names, parameters, strict=True))
+            held = tuple(self.module.parameters())
+            taken = dict(zip(map(id, held), parameters, strict=True))
+            # By every layer that holds one, and each layer once: torch puts back what it had put in
+            # where a layer has two names and it is to look for the others of a tied parameter.
+            given = {
+                f"{path}.{name}": taken[id(parameter)]
+                for path, layer in call.named_modules()
+                for name, parameter in layer._parameters.items()
+                if parameter is not None
+            }
 
             def function(*tensors: Tensor) -> Any:
-                return torch.func.functional_call(call, given, tensors)
+                return torch.func.functional_call(call, given, tensors, tie_weights=False)
 
         with torch.enable_grad(), autocast, _statistics_rest(self.module):
             yield function
@@ -133,8 +141,7 @@ class _Call(nn.Module):
 
     def __init__(self, function: Function, module: nn.Module) -> None:
         super().__init__()
-        # A function that is the module is no second child: torch would put back what it had put in.
-        vars(self)["function"], self.module = function, module
+        vars(self)["function"], self.module = function, module  # it may be the module itself
 
     def forward(self, *tensors: Tensor) -> Any:
         return self.function(*tensors)

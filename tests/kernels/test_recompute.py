@@ -139,6 +139,47 @@ def test_layers_that_run_twice_have_the_gradient_of_both() -> None:
         torch.testing.assert_close(a.grad, b.grad)
 
 
+class Tied(nn.Module):
+    """A layer under two names, and a weight that two layers have."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first = self.again = nn.Conv2d(3, 3, 1)
+        self.other = nn.Conv2d(3, 3, 1)
+        self.other.weight = self.first.weight
+
+    def forward(self, x: Tensor) -> list[Tensor]:
+        return [self.other(self.again(self.first(x).sin()).sin())]
+
+
+@pytest.mark.parametrize("hooked", [False, True])
+def test_tied_layers_stay_as_they_are(hooked: bool) -> None:
+    layers, twin = Tied().double(), Tied().double()
+    twin.load_state_dict(layers.state_dict())
+    held = [p for layer in (layers.first, layers.other) for p in layer.parameters()]
+    if hooked:
+        for each in (layers, twin):
+            each.first.weight.register_hook(lambda g: 2 * g)
+    x = torch.randn(2, 3, 2, 2, dtype=torch.float64, requires_grad=True)
+
+    def both(results: list[Tensor], parameters: list[Tensor]) -> list[Tensor]:
+        (y,) = results
+        found = torch.autograd.grad(y.square().sum(), [x, *parameters], create_graph=True)
+        second = torch.autograd.grad(found[0].square().sum(), parameters, allow_unused=True)
+        return [*found, *(t for t in second if t is not None)]
+
+    one = both(recomputed(layers, x, module=layers), list(layers.parameters()))
+    other = both(twin(x), list(twin.parameters()))
+    for a, b in zip(one, other, strict=True):
+        torch.testing.assert_close(a, b)
+    recomputed(layers, x, module=layers)[0].sum().backward()
+    twin(x)[0].sum().backward()
+    for a, b in zip(layers.parameters(), twin.parameters(), strict=True):
+        torch.testing.assert_close(a.grad, b.grad)
+    now = [p for layer in (layers.first, layers.other) for p in layer.parameters()]
+    assert all(a is b for a, b in zip(held, now, strict=True))
+
+
 # --- a convolution that is not run again ----------------------------------------------------------
 
 
