@@ -40,9 +40,9 @@ class EnergyGate(MapGate):
         # size − 1, and 1 at 1×1, where the sum below is 0: without a branch on the size
         others = size - 1 + 1 // size
         values = wide(x)
-        distance = (values - kernels.mean(values, [2, 3])).square()
-        variance = distance.sum((2, 3), keepdim=True) / others
-        logits = (distance / (4 * (variance + self.e_lambda))).add_(0.5)
+        centred = values - kernels.mean(values, [2, 3])
+        variance = kernels.squares(centred, [2, 3]) / others
+        logits = kernels.quotient(centred.square(), 4 * (variance + self.e_lambda)).add_(0.5)
         return logits.sigmoid_().to(x.dtype)
 
     def extra_repr(self) -> str:

@@ -92,8 +92,10 @@ class Attention(nn.Module):
 
     def _fused(self, x: Tensor) -> Tensor | None:
         """The result from the block's fused kernels, or None where they can't run."""
+        if not kernels.takes(x):
+            return None
         fused = getattr(self.block, "fused", None)
-        if fused is None or not kernels.takes(x):
+        if fused is None:
             return None
         if self.axes == "NHWC":
             y = fused(self._images(x), self.gamma)

@@ -41,7 +41,14 @@ from attnzoo.kernels.gating import gated_map, plus, times
 from attnzoo.kernels.moments import scale_and_shift
 from attnzoo.kernels.recompute import convolved, recomputed
 from attnzoo.kernels.softening import added, laid_as, softened
-from attnzoo.kernels.statistics import before_mean, deviation, mean, mean_and_maximum, squares
+from attnzoo.kernels.statistics import (
+    before_mean,
+    deviation,
+    mean,
+    mean_and_maximum,
+    quotient,
+    squares,
+)
 
 __all__ = [
     "added",
@@ -61,6 +68,7 @@ __all__ = [
     "mean_and_maximum",
     "permits",
     "plus",
+    "quotient",
     "recomputed",
     "reduce_pixels",
     "reduce_planes",
