@@ -14,7 +14,7 @@ from attnzoo.structure.makers import called_once
 from attnzoo.structure.nested import level_holders
 from attnzoo.structure.operations import looks_up
 from attnzoo.structure.residual import residual_blocks
-from attnzoo.structure.trunk import Unit, blocks_in_parts, is_block, raises, units
+from attnzoo.structure.trunk import Unit, blocks_in_parts, cuts, is_block, raises, units
 from attnzoo.tracing import LEVEL_RATIO, Call, Trace, Value
 
 __all__ = ["NO_MAP", "coarsest_before", "is_no_level", "risen_values", "shown_maps", "units_beside"]
@@ -59,7 +59,7 @@ def units_beside(trace: Trace) -> tuple[Unit, ...]:
 
 def _is_straight(trace: Trace, call: Call, children: list[Call]) -> bool:
     """Whether the call runs its children in a line: whatever goes through it passes them all."""
-    if not children or children[-1].outputs != call.outputs:
+    if not children or children[-1].outputs != call.outputs or cuts(trace, call):
         return False
     passed = chain(trace, call.outputs[0])
     return all(passed.intersection(child.outputs) for child in children)
@@ -79,14 +79,19 @@ def shown_maps(trace: Trace) -> int:
     bits = 0
     for index, value in enumerate(trace.values):
         inner = value.op in hidden and index not in made
-        if value.is_map and not (value.is_point or inner or is_no_level(trace, value)):
+        if value.is_map and not (value.is_point or inner or is_no_level(trace, index)):
             bits |= 1 << index
     return bits
 
 
-def is_no_level(trace: Trace, value: Value) -> bool:
-    """Whether a map says nothing of resolution: bordered, in windows, or stretched by a pool."""
-    return is_padded(trace, value) or _is_cut(trace, value) or _is_stretched(trace, value)
+def is_no_level(trace: Trace, index: int) -> bool:
+    """Whether a map says nothing of resolution.
+
+    It is bordered, in windows or patches, or stretched by a pool.
+    """
+    value = trace.values[index]
+    cut = index in trace.in_patches or _is_cut(trace, value)
+    return cut or is_padded(trace, value) or _is_stretched(trace, value)
 
 
 def _is_cut(trace: Trace, value: Value) -> bool:

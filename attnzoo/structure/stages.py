@@ -227,9 +227,9 @@ def _is_fine(trace: Trace, unit: Unit) -> bool:
     neck do. (In a HRNet finer maps are made of coarser ones all the way down.) Maps of a pixel
     are of no level, nor are those with a border or of windows, and those of one channel are scores.
     """
-    if unit.output.is_point or unit.output.channels == 1 or is_no_level(trace, unit.output):
-        return False
     value, height = unit.call.outputs[0], unit.output.height
+    if unit.output.is_point or unit.output.channels == 1 or is_no_level(trace, value):
+        return False
     if _is_made_of_levels(trace, value):
         return False
     comes_back = risen_values(trace) >> value & 1 and height * LEVEL_RATIO > _bottom(trace)

@@ -15,6 +15,7 @@ __all__ = [
     "MIXES",
     "Unit",
     "blocks_in_parts",
+    "cuts",
     "is_block",
     "mixed_values",
     "on_trunk",
@@ -78,7 +79,8 @@ def units(trace: Trace) -> tuple[Unit, ...]:
     """The blocks and layers along the trunk, in forward order.
 
     Modules that run as a straight line are taken apart, and those that hold several levels or turn
-    maps into scores; residual blocks and other modules with parallel paths are not.
+    maps into scores; residual blocks, those that work on patches and other modules with parallel
+    paths are not.
     """
     holders = level_holders(trace)
     residual = {block.call.index for block in residual_blocks(trace)}
@@ -91,7 +93,7 @@ def units(trace: Trace) -> tuple[Unit, ...]:
         straight &= all(any(on_trunk(trace, v) for v in c.outputs) for c in children)
         apart = call.parent < 0 or call.index in holders or _ends(trace, call)
         apart = apart or raises(trace, call)
-        if apart or (straight and call.index not in residual):
+        if apart or (straight and call.index not in residual and not cuts(trace, call)):
             for child in children:
                 take(child)
             return
@@ -105,6 +107,15 @@ def units(trace: Trace) -> tuple[Unit, ...]:
     if trace.calls:
         take(trace.calls[0])
     return tuple(found)
+
+
+def cuts(trace: Trace, call: Call) -> bool:
+    """Whether a module itself cuts a map into patches, and puts it together again: a block."""
+    if not trace.in_patches or trace.output_map(call) is None:
+        return False
+    own = (trace.ops[index] for index in call.ops if trace.ops[index].call == call.index)
+    cut = any(not trace.in_patches.keys().isdisjoint(op.outputs) for op in own)
+    return cut and call.outputs[0] not in trace.in_patches
 
 
 def raises(trace: Trace, call: Call) -> bool:

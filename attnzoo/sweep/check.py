@@ -16,9 +16,11 @@ from torch.utils._pytree import tree_leaves
 from attnzoo.api import plan
 from attnzoo.errors import AttnzooError, NoSitesError
 from attnzoo.hosts import Attention
+from attnzoo.policies import PolicyCall, select
 from attnzoo.surgery import Plan, carry_out, unwrap
 from attnzoo.sweep.networks import Network, Trial
 from attnzoo.sweep.table import Row
+from attnzoo.tracing import probe
 
 __all__ = ["POLICIES", "check_network"]
 
@@ -68,6 +70,7 @@ class _Plain:
         self.modules = [(path, type(module)) for path, module in model.named_modules()]
         self.state = {key: tensor.clone() for key, tensor in model.state_dict().items()}
         self.outputs = _outputs(trial, device)
+        self.trace = probe(model, trial.inputs(1, "meta"))
 
 
 def _check_policy(network: Network, plain: _Plain, policy: str, known: Mapping[str, Row]) -> Row:
@@ -81,6 +84,9 @@ def _check_policy(network: Network, plain: _Plain, policy: str, known: Mapping[s
     model = trial.network
     example = trial.inputs(1, "meta")
     try:
+        chosen = select(plain.trace, PolicyCall(policy)).policy.name
+        if policy == "auto" and chosen in known:  # the very same thing
+            return replace(known[chosen], policy=policy)
         begin = time.perf_counter()
         planned = plan(model, policy, _BLOCK, example=example)
         seconds = time.perf_counter() - begin
@@ -89,8 +95,6 @@ def _check_policy(network: Network, plain: _Plain, policy: str, known: Mapping[s
     except AttnzooError as error:
         return row("refused", f"{type(error).__name__}: {error}")
     facts |= _places(planned)
-    if policy == "auto" and facts["chosen"] in known:  # the very same thing
-        return replace(known[facts["chosen"]], policy=policy)
     try:
         with _undone(plain):
             begin = time.perf_counter()
@@ -165,11 +169,16 @@ def _runs_once(plain: _Plain) -> None:
 
 
 def _learns(trial: Trial, device: str) -> None:
-    """Every parameter of every attention gets a gradient in one training step, with γ open."""
+    """Every parameter of every attention gets a gradient in one training step, with γ open.
+
+    The network's own are frozen meanwhile, which takes half the time and changes no gradient.
+    """
     model, attentions = trial.network, _attentions(trial)
     statistics = {name: buffer.clone() for name, buffer in model.named_buffers()}
     # Past a norm or scale that starts at zero, as many residual branches end, nothing flows back.
     shut = [p for p in model.parameters() if p.requires_grad and not p.is_meta and not p.any()]
+    theirs = {p for attention in attentions.values() for p in attention.parameters()}
+    frozen = [p for p in model.parameters() if p.requires_grad and p not in theirs]
     model.train()
     for module in model.modules():  # a branch that is dropped has no gradient
         if "Drop" in type(module).__name__ or type(module).__name__ == "StochasticDepth":
@@ -181,10 +190,14 @@ def _learns(trial: Trial, device: str) -> None:
         with torch.no_grad():
             for parameter in shut:
                 parameter.fill_(0.1)
+        for parameter in frozen:
+            parameter.requires_grad_(False)
         trial.loss(device).backward()
         for path, module in attentions.items():
             _has_gradients(path, module, device, mined=trial.task == "detection")
     finally:
+        for parameter in frozen:
+            parameter.requires_grad_()
         with torch.no_grad():
             for parameter in shut:
                 parameter.zero_()

@@ -126,6 +126,8 @@ def derive_axes(
         known, full = regrouped() or ("", ())
         last = known in ("NHWC", "NDHWC")
         same_positions = last and len(full) == count and tuple(full[:-1]) == tuple(shape[:-1])
+        if known == "NCHW" and len(full) == count:  # whole, or in patches
+            same_positions = _number_of_each(full) == _number_of_each(shape)
         return known if same_positions or tuple(full) == tuple(shape) else ""
     if name in _LOSES:
         return ""
@@ -135,3 +137,9 @@ def derive_axes(
     if name == "native_layer_norm" and len(args[1]) == 1 and count == 4:
         return "NHWC"
     return ""
+
+
+def _number_of_each(shape: Sequence[int]) -> tuple[int, int, int]:
+    """Images, channels and positions of a map, NCHW."""
+    images, channels, height, width = shape
+    return images, channels, height * width

@@ -12,6 +12,7 @@ from functools import cached_property
 
 from attnzoo.errors import SiteError
 from attnzoo.tracing.parts import Call, ModuleInfo, Op, Value, around
+from attnzoo.tracing.patches import maps_in_patches
 from attnzoo.tracing.sites import Site, Where
 
 __all__ = ["LEVEL_RATIO", "Trace"]
@@ -104,7 +105,7 @@ class Trace:
             channels=value.channels,
             height=value.height,
             width=value.width,
-            stage=self.stage(value),
+            stage=self.stage(self.values[self.in_patches.get(maps[0], maps[0])]),
             axes=value.axes,
             frames=value.shape[2] if value.axes == "NCDHW" else 1,
             call=call.index,
@@ -222,6 +223,11 @@ class Trace:
                 return stage
         return len(self._levels) + 1
 
+    @cached_property
+    def in_patches(self) -> dict[int, int]:
+        """Value that is a map cut into patches → that map."""
+        return maps_in_patches(self.values, self.ops)
+
     @property
     def stages(self) -> int:
         """How many resolution levels there are."""
@@ -235,9 +241,12 @@ class Trace:
     def _levels(self) -> list[int]:
         """The smallest height of every resolution level, finest level first.
 
-        Maps that were only padded do not count: on small ones a border would be a level.
+        Maps that were only padded do not count: on small ones a border would be a level. Nor do
+        those in patches.
         """
-        made = (self.output_map(call) for call in self.calls if not self._pads(call))
+        calls = (call for call in self.calls if not self._pads(call))
+        whole = (call for call in calls if self.in_patches.keys().isdisjoint(call.outputs))
+        made = map(self.output_map, whole)
         heights = sorted({v.height for v in made if v is not None and v.height > 1}, reverse=True)
         levels: list[int] = []
         top = 0

@@ -70,9 +70,6 @@ class Twin:
 
     def original(self, tensor: Tensor) -> Tensor | None:
         """The model's tensor for which one on meta stands, if any."""
-        if not self._stands_for:
-            tensors = (item for item in self._originals if isinstance(item, Tensor))
-            self._stands_for = {id(self._copies[id(item)]): item for item in tensors}
         return self._stands_for.get(id(tensor))
 
     def _copy(self, original: Any) -> Any:
@@ -152,6 +149,7 @@ class Twin:
             else:
                 meta = tensor_of(layout_of(tensor))
             self._keep(tensor, meta)
+            self._stands_for[id(meta)] = tensor
         return meta
 
     def _tensor(self, tensor: Tensor) -> Tensor:

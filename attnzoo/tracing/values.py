@@ -85,7 +85,7 @@ class Values:
         self._draws = Draws()
         self._read = 0
         self._made: dict[int, list[int]] = {}  # id → the steps that made or changed the tensor
-        self._unknown: set[int] = set()
+        self._of_input: dict[int, bool] = {}  # step → whether its result depends on the input
         self._asked: Counter[str] = Counter()
 
     def answer(self, func: Any, args: Any, kwargs: Any) -> Any:
@@ -94,11 +94,11 @@ class Values:
         Raises:
             TooOftenError: the same line has asked too often.
         """
-        self._look()
+        self._read_on()
         line = line_of(sys._getframe(1))
         if self._asked[line] > _IN_ALL:
             raise TooOftenError(f"values are asked for without an end, on meta tensors, at {line}")
-        if any(map(self._is_unknown, _tensors(args))):
+        if any(self._is_unknown(tensor, len(self.steps)) for tensor in _tensors(args)):
             self.assumed.setdefault(line)
         known: Known = {}
         result = self._run((func, args, kwargs, None), len(self.steps), known)
@@ -109,23 +109,48 @@ class Values:
         """The pass is over: let the model go that it was about."""
         self._real = _no_other
 
-    def _look(self) -> None:
-        """Read the steps that came since: which made what, and what depends on the input."""
+    def _read_on(self) -> None:
+        """Note of the steps that came since which tensors they made."""
+        made = self._made
         for index in range(self._read, len(self.steps)):
-            _, args, kwargs, result = self.steps[index]
-            given = _tensors(args) + _tensors((kwargs or {}).values())
-            unknown = any(map(self._is_unknown, given))
-            for tensor in _tensors((result,)):
-                self._made.setdefault(id(tensor), []).append(index)
-                if unknown:
-                    self._unknown.add(id(tensor))
+            result = self.steps[index][3]
+            for tensor in (result,) if isinstance(result, Tensor) else _tensors((result,)):
+                made.setdefault(id(tensor), []).append(index)
         self._read = len(self.steps)
 
-    def _is_unknown(self, tensor: Tensor) -> bool:
-        if not tensor.is_meta or id(tensor) in self._made:
-            return id(tensor) in self._unknown
+    def _steps_of(self, tensor: Tensor, before: int) -> list[int]:
+        """The steps before one that made or changed a tensor."""
+        return [step for step in self._made.get(id(tensor), ()) if step < before]
+
+    def _is_unknown(self, tensor: Tensor, before: int) -> bool:
+        """Whether a tensor, as it was before a step, depends on what the model is given."""
+        made = self._steps_of(tensor, before)
+        if made or not tensor.is_meta:
+            return any(map(self._depends, made))
         real = self._real(tensor)
         return real is None or real.is_meta
+
+    def _depends(self, step: int) -> bool:
+        """Whether the result of a step depends on what the model is given.
+
+        Step by step back to what is known, and not by recursion: networks are deep.
+        """
+        known, waiting = self._of_input, [step]
+        while waiting:
+            step = waiting[-1]
+            if step in known:
+                waiting.pop()
+                continue
+            _, args, kwargs, _ = self.steps[step]
+            given = _tensors(args) + (_tensors(kwargs.values()) if kwargs else [])
+            before = {made for tensor in given for made in self._steps_of(tensor, step)}
+            if any(known.get(made) for made in before):
+                known[step] = True
+            elif unread := [made for made in before if made not in known]:
+                waiting += unread
+            else:
+                known[step] = any(self._is_unknown(tensor, step) for tensor in given)
+        return known[step]
 
     # --- values -----------------------------------------------------------------------------
 
@@ -133,7 +158,7 @@ class Values:
         """The value of a tensor as it was before a step."""
         if not tensor.is_meta:
             return tensor.detach().cpu()
-        made = [step for step in self._made.get(id(tensor), ()) if step < before]
+        made = self._steps_of(tensor, before)
         if made:
             return self._result(tensor, made[-1], known)
         real = self._examples.get(id(tensor), self._real(tensor))
@@ -142,7 +167,7 @@ class Values:
     def _result(self, tensor: Tensor, index: int, known: Known) -> Tensor:
         step = self.steps[index]
         layer = step[0]._schema.name.partition("::")[2] in _LAYERS
-        if id(tensor) in self._unknown and (layer or len(known) > _STEPS):
+        if (layer or len(known) > _STEPS) and self._is_unknown(tensor, index + 1):
             return _stand_in(tensor)
         if index not in known:
             try:
@@ -156,21 +181,22 @@ class Values:
 
     def _run(self, step: Step, index: int, known: Known) -> Any:
         func, args, kwargs, _ = step
-        changes = func._schema.is_mutable
-
-        def value(item: Any) -> Any:
-            if isinstance(item, Tensor):
-                found = self._value(item, index, known)
-                return found.clone() if changes else found
-            if isinstance(item, list | tuple):
-                return type(item)(map(value, item))
-            if isinstance(item, torch.device):
-                return torch.device("cpu")
-            return item
-
         with torch.no_grad():
-            named = {name: value(item) for name, item in (kwargs or {}).items()}
-            return self._draws.run(func, tuple(map(value, args)), named)
+            named = {
+                name: self._given(item, step, index, known) for name, item in (kwargs or {}).items()
+            }
+            return self._draws.run(
+                func, tuple(self._given(item, step, index, known) for item in args), named
+            )
+
+    def _given(self, item: Any, step: Step, index: int, known: Known) -> Any:
+        """An argument of a step, tensors with their values."""
+        if isinstance(item, Tensor):
+            found = self._value(item, index, known)
+            return found.clone() if step[0]._schema.is_mutable else found
+        if isinstance(item, list | tuple):
+            return type(item)([self._given(one, step, index, known) for one in item])
+        return torch.device("cpu") if isinstance(item, torch.device) else item
 
 
 def _tensors(items: Iterable[Any]) -> list[Tensor]:

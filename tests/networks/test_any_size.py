@@ -72,11 +72,55 @@ class Columns(nn.Module):
         return self.last(self.mean(self.layers(x).permute(0, 3, 1, 2)).squeeze(3))
 
 
+class OnPatches(nn.Module):
+    """A block of MobileViT, version 2: residual steps on positions in a patch × patches."""
+
+    def __init__(self, channels: int, patch: int = 2) -> None:
+        super().__init__()
+        self.before, self.after = nn.Conv2d(channels, 8, 1), nn.Conv2d(8, channels, 1)
+        self.steps, self.patch = nn.Sequential(*(PatchStep(8) for _ in range(2))), patch
+
+    def forward(self, x: Tensor) -> Tensor:
+        n, p, x = len(x), self.patch, self.before(x)
+        h, w = x.shape[2] // p, x.shape[3] // p
+        x = x.view(n, 8, h, p, w, p).permute(0, 1, 3, 5, 2, 4).reshape(n, 8, p * p, h * w)
+        x = self.steps(x).view(n, 8, p, p, h, w).permute(0, 1, 4, 2, 5, 3)
+        return self.after(x.reshape(n, 8, h * p, w * p))
+
+
+class PatchStep(nn.Module):
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.norm, self.look = nn.GroupNorm(1, channels), nn.Conv2d(channels, channels, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        y = self.norm(x)
+        return x + self.look(y * y.softmax(-1).sum(-1, keepdim=True))
+
+
+def on_patches() -> nn.Sequential:
+    """Strided residual levels, the last three with a block on patches; 4 × 4 of them at 32 px."""
+    layers: list[nn.Module] = []
+    for given, made in ((3, 8), (8, 16), (16, 24), (24, 32)):
+        layers += [nn.Conv2d(given, made, 3, 2, 1), nn.ReLU(), Residual(made)]
+        layers += [OnPatches(made)] if given > 3 else []
+    return nn.Sequential(*layers)
+
+
 #: Network → policy → places with their stages.
 PLACES: list[tuple[Callable[[], nn.Module], str, dict[str, int]]] = [
     (blurred, "pre-pool", {"2": 1, "6": 2, "10": 3, "14": 4}),
     (blurred, "stage-end", {"2": 1, "6": 2, "10": 3, "14": 4}),
     (mirrored, "stage-end", {"2": 1, "8": 2, "14": 3, "20": 4}),
+    (on_patches, "stage-end", {"2": 1, "6": 2, "10": 3, "14": 4}),
+    (
+        on_patches,
+        "in-residual",
+        {
+            **{"2.bn2": 1, "5.bn2": 2, "9.bn2": 3, "13.bn2": 4},
+            **{f"{i}.steps.{j}.look": s for i, s in ((6, 2), (10, 3), (14, 4)) for j in (0, 1)},
+        },
+    ),
     (Columns, "post-residual", {"layers.2": 2}),
     (Columns, "stage-end", {"layers.0": 1, "layers.2": 2, "layers.3": 3}),
 ]

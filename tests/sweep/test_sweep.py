@@ -12,6 +12,8 @@ from torch import Tensor, nn
 import attnzoo
 from attnzoo.errors import DataError, OptionError, UnknownNameError
 from attnzoo.sweep import POLICIES, check_network, kind_of, read_rows, summary, sweep, write_rows
+from attnzoo.sweep.check import _learns
+from attnzoo.sweep.networks import Trial
 from attnzoo.sweep.table import Row
 from attnzoo.tracing.probe import probe
 
@@ -104,6 +106,24 @@ def test_changed_outputs_are_found(monkeypatch: pytest.MonkeyPatch) -> None:
     )
     (row,) = check_network("torchvision/squeezenet1_1", ["pre-pool"])
     assert (row.result, row.reason) == ("broken", "outputs after wrap differ from those before")
+
+
+def test_the_step_that_shows_who_learns_leaves_the_network_as_it_was() -> None:
+    model = attnzoo.wrap(
+        nn.Sequential(nn.Conv2d(3, 8, 3), nn.BatchNorm2d(8), nn.ReLU()),
+        ("match", {"pattern": "2"}),
+        "se",
+        example=(3, 16, 16),
+    )
+    model[0].bias.requires_grad_(False)
+    flags = [parameter.requires_grad for parameter in model.parameters()]
+    state = {
+        key: tensor.clone() for key, tensor in model.state_dict().items() if "gamma" not in key
+    }
+    _learns(Trial(model, 16, 3), "cpu")
+    assert [parameter.requires_grad for parameter in model.parameters()] == flags
+    assert all(torch.equal(model.state_dict()[key], tensor) for key, tensor in state.items())
+    assert model[0].weight.grad is None
 
 
 def test_what_is_refused_says_why(monkeypatch: pytest.MonkeyPatch) -> None:

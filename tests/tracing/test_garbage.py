@@ -6,7 +6,9 @@ import gc
 from collections.abc import Iterator
 
 import pytest
+import torch
 import torchvision
+from torch import Tensor, nn
 
 import attnzoo
 from attnzoo.tracing.garbage import collection_paused
@@ -56,4 +58,25 @@ def test_verbs_leave_nothing_to_the_collector() -> None:
     attnzoo.plan(model, "pre-pool", "se")
     assert gc.collect() == 0
     attnzoo.wrap(model, "pre-pool", "se")
+    assert gc.collect() == 0
+
+
+class Looks(nn.Module):
+    """Goes on by a number that it holds, and another of its map."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv, self.scale = nn.Conv2d(3, 8, 3), nn.Parameter(torch.ones(()))
+
+    def forward(self, x: Tensor) -> Tensor:
+        y = self.conv(x) * float(self.scale)
+        return y / 2 if y.max() > 1 else y
+
+
+def test_nor_where_a_network_looks_at_values() -> None:
+    model = nn.Sequential(Looks(), nn.ReLU(), nn.MaxPool2d(2))
+    attnzoo.plan(model, "pre-pool", "se", example=(3, 32, 32))
+    gc.collect()
+    gc.disable()
+    attnzoo.plan(model, "pre-pool", "se", example=(3, 32, 32))
     assert gc.collect() == 0
