@@ -1,6 +1,7 @@
 """Every block through the tools that people deploy with: right, wrong or refused, into a table.
 
-    python benchmarks/toolchains.py [--tools NAME ...] [--blocks NAME ...] [--out FILE]
+    python benchmarks/toolchains.py [--tools NAME ...] [--blocks NAME ...] [--small] [--missing]
+                                    [--out FILE]
 
 A small network holds a block four times, once by each mechanism, moved away from its start, its γ
 open. What a tool makes of it is compared with the model on the example and, where the file takes
@@ -225,7 +226,7 @@ def off(subject: Subject, run: Any, inputs: tuple[Tensor, ...]) -> float:
     return float((wanted - found).abs().max() / wanted.std().clamp_min(1e-6))
 
 
-def rows_of(tool: str, block: str) -> Iterator[dict[str, Any]]:
+def rows_of(tool: str, block: str, *, whole: bool = True) -> Iterator[dict[str, Any]]:
     every = list(MECHANISMS)
     told = {"block": block, "tool": tool}
     row = told | {"mechanism": "all"} | outcome(tool, network(block, every))
@@ -240,7 +241,7 @@ def rows_of(tool: str, block: str) -> Iterator[dict[str, Any]]:
         if len({one["outcome"] for one in alone} | {row["outcome"]}) > 1:  # the mechanism matters
             for name, one in zip(every, alone, strict=True):
                 yield told | {"mechanism": name} | one
-    if tool == "executorch" and block in WHOLE:
+    if whole and tool == "executorch" and block in WHOLE:
         yield told | {"mechanism": "resnet18"} | outcome(tool, resnet(block))
 
 
@@ -258,6 +259,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--tools", nargs="+", default=list(TOOLS), choices=list(TOOLS))
     parser.add_argument("--blocks", nargs="+", default=["(plain)", *sorted(s.name for s in BLOCKS)])
+    parser.add_argument("--small", action="store_true", help="leave the rows of ResNet-18 alone")
+    parser.add_argument("--missing", action="store_true", help="leave what has a row already")
     parser.add_argument("--out", type=Path, default=None)
     asked = parser.parse_args()
     warnings.simplefilter("ignore")
@@ -269,10 +272,14 @@ def main() -> None:
     for tool in asked.tools:
         try:
             for block in asked.blocks:
+                if asked.missing and (tool, block, "all") in kept:
+                    continue
                 with silenced():
-                    rows = list(rows_of(tool, block))
-                for key in [k for k in kept if k[:2] == (tool, block)]:
-                    del kept[key]
+                    rows = list(rows_of(tool, block, whole=not asked.small))
+                old = [key for key in kept if key[:2] == (tool, block)]
+                for key in old:
+                    if not (asked.small and key[2] == "resnet18"):
+                        del kept[key]
                 for row in rows:
                     row["versions"] = versions(tool)
                     kept[tool, block, row["mechanism"]] = row

@@ -13,7 +13,14 @@ from torch import Tensor, nn
 
 from attnzoo import kernels
 from attnzoo.blocks.gated import GatedByMap, MapGate
-from attnzoo.blocks.parts import FLOOR, LARGEST, ConvNorm, Reduction, hidden_channels
+from attnzoo.blocks.parts import (
+    FLOOR,
+    LARGEST,
+    ConvNorm,
+    Reduction,
+    hidden_channels,
+    spread_sum,
+)
 from attnzoo.checks import check_int
 from attnzoo.registry import register_block
 
@@ -21,7 +28,7 @@ __all__ = ["BAM"]
 
 
 def sigmoid_of_sum(channel: Tensor, spatial: Tensor) -> Tensor:
-    return (channel + spatial).sigmoid_()
+    return spread_sum(channel, spatial).sigmoid_()
 
 
 def one_and_sigmoid_of_sum(channel: Tensor, spatial: Tensor) -> Tensor:
@@ -68,8 +75,6 @@ class BamGate(MapGate):
     former={"floor": 1},
     limits={
         "neutral": "The gate is 1 + σ, which is never 1; at logits of zero it is 1½.",
-        "opencv": "OpenCV's dnn 5.0.0 does not load it (default engine): it takes the sum of two "
-        "maps that broadcast for a residual sum of equal ones.",
     },
 )
 class BAM(GatedByMap):

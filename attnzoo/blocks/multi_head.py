@@ -91,9 +91,7 @@ class MultiHeadSelfAttention(nn.Module):
             places = query.unflatten(2, (height, width))  # (N, n, H, W, d)
             by_row = places @ wide(self.height(height)).transpose(1, 2)  # (N, n, H, W, H)
             by_column = places.transpose(2, 3) @ wide(self.width(width)).transpose(1, 2)
-            by_column = by_column.transpose(2, 3).flatten(2, 3)  # (N, n, H·W, W)
-            bias = by_row.flatten(2, 3)[..., None] + by_column[..., None, :]
-            bias = bias.flatten(3)  # (N, n, H·W, H·W)
+            bias = self._sums(by_row, by_column.transpose(2, 3))  # (N, n, H·W, H·W)
             if not torch.jit.is_scripting() and kernels.is_exported(x):
                 # Written out: not every tool has it in one.
                 logits = (query * query.shape[-1] ** -0.5) @ key.transpose(2, 3) + bias
@@ -101,3 +99,11 @@ class MultiHeadSelfAttention(nn.Module):
             else:
                 mixed = F.scaled_dot_product_attention(query, key, value, attn_mask=bias)
             return add_residual(x, mixed.transpose(2, 3).reshape(x.shape))
+
+    def _sums(self, by_row: Tensor, by_column: Tensor) -> Tensor:
+        """(N, n, H, W, H) and (N, n, H, W, W) → each with each."""
+        if isinstance(by_row.shape[2], torch.SymInt):  # else torch.export would refuse 1×1
+            return (by_row[..., None] + by_column[..., None, :]).flatten(4).flatten(2, 3)
+        # Of five axes: some tools know no more.
+        by_row, by_column = by_row.flatten(2, 3), by_column.flatten(2, 3)
+        return (by_row[..., None] + by_column[..., None, :]).flatten(3)

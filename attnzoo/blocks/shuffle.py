@@ -74,8 +74,6 @@ class HalvesGate(nn.Module):
         "shapes": "C must be even: one half of the channels gets channel gates and the other "
         "spatial ones.",
         "neutral": "The channels are shuffled whatever the gates are.",
-        "opencv": "OpenCV's dnn 5.0.0 does not load it (default engine): its instance norm refuses "
-        "the shapes.",
     },
 )
 class ShuffleAttention(nn.Module):
