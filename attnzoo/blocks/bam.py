@@ -13,14 +13,7 @@ from torch import Tensor, nn
 
 from attnzoo import kernels
 from attnzoo.blocks.gated import GatedByMap, MapGate
-from attnzoo.blocks.parts import (
-    FLOOR,
-    LARGEST,
-    ConvNorm,
-    Reduction,
-    hidden_channels,
-    spread_sum,
-)
+from attnzoo.blocks.parts import FLOOR, LARGEST, ConvNorm, Reduction, hidden_channels
 from attnzoo.checks import check_int
 from attnzoo.registry import register_block
 
@@ -28,7 +21,9 @@ __all__ = ["BAM"]
 
 
 def sigmoid_of_sum(channel: Tensor, spatial: Tensor) -> Tensor:
-    return spread_sum(channel, spatial).sigmoid_()
+    if kernels.is_exported(channel):  # OpenCV's dnn 5.0 refuses the sum of one channel with many
+        spatial = spatial * channel.new_ones(1, channel.shape[1], 1, 1)
+    return (channel + spatial).sigmoid_()
 
 
 def one_and_sigmoid_of_sum(channel: Tensor, spatial: Tensor) -> Tensor:

@@ -97,7 +97,7 @@ def saturate(x: Tensor) -> Tensor:
 
 
 def spread_sum(x: Tensor, y: Tensor) -> Tensor:
-    """`x + y` of maps that broadcast, x of all channels.
+    """`x + y` of maps that broadcast.
 
     Written as a difference, with the same numbers: a sum behind a convolution OpenCV's dnn 5.0
     takes for a residual one, and refuses the shapes.

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 import torch
 
@@ -52,3 +54,16 @@ def test_a_map_of_one_value_keeps_its_gradient_in_a_program() -> None:
     program = torch.export.export(block_of("sge"), (x,))
     (gradient,) = torch.autograd.grad(program.module()(x).sum(), x)
     assert gradient.isfinite().all()
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("name", ["bam", "shuffle", "strip"])
+def test_opencv_reads_what_it_refused(name: str, tmp_path: Path) -> None:
+    cv2 = pytest.importorskip("cv2")
+    block, x, path = block_of(name), torch.randn(1, 16, 12, 8), tmp_path / "block.onnx"
+    with torch.no_grad():
+        torch.onnx.export(block, (x,), str(path), dynamo=True, verbose=False)
+        network = cv2.dnn.readNetFromONNX(str(path))
+        network.setInput(x.numpy())
+        found = torch.from_numpy(network.forward().copy())
+        torch.testing.assert_close(found, block(x), rtol=1e-4, atol=1e-5)
