@@ -28,6 +28,8 @@ __all__ = ["BAM"]
 
 
 def sigmoid_of_sum(channel: Tensor, spatial: Tensor) -> Tensor:
+    if kernels.is_exported(channel):  # OpenCV's dnn 5.0 refuses the sum of one channel with many
+        spatial = spatial * channel.new_ones(1, channel.shape[1], 1, 1)
     return (channel + spatial).sigmoid_()
 
 
@@ -99,8 +101,6 @@ class BamGate(MapGate):
     former={"floor": 1},
     limits={
         "neutral": "The gate is 1 + σ, which is never 1; at logits of zero it is 1½.",
-        "opencv": "OpenCV's dnn 5.0.0 does not load it (default engine): it takes the sum of two "
-        "maps that broadcast for a residual sum of equal ones.",
     },
 )
 class BAM(GatedByMap):

@@ -82,10 +82,11 @@ class CrissCross(nn.Module):
         query, key, value = map(wide, (self.query(x), self.key(x), self.value(x)))
         height = x.shape[2]
         rows = torch.arange(height, device=x.device)
-        itself = (rows[:, None] == rows)[:, None]  # (H, 1, H)
+        # Added, which ncnn and others know, not filled in.
+        itself = torch.where(rows[:, None] == rows, float("-inf"), 0.0)[:, None]  # (H, 1, H)
         with without_autocast(x):
             column = query.permute(0, 3, 2, 1) @ key.permute(0, 3, 1, 2)  # (N, W, H, H)
-            column = column.transpose(1, 2).masked_fill(itself, float("-inf"))
+            column = column.transpose(1, 2) + itself
             row = query.permute(0, 2, 3, 1) @ key.permute(0, 2, 1, 3)  # (N, H, W, W)
             logits = torch.cat([column, row], dim=-1)
             attention = self.softmax(logits) if last else softmax(logits, -1)

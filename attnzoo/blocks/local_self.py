@@ -51,8 +51,9 @@ class WindowGate(nn.Module):
         # The products are elementwise, which no autocast narrows again.
         queries = wide(query).flatten(2).unsqueeze(2)  # (N, h, 1, H·W)
         logits = (queries * self._neighbours(wide(key))).sum(1) * query.shape[1] ** -0.5
-        outside = self._neighbours(torch.ones_like(value[:1])).squeeze(1) == 0
-        logits = (logits + wide(self.offsets)).masked_fill(outside, float("-inf"))
+        inside = self._neighbours(torch.ones_like(value[:1])).squeeze(1) > 0
+        # Added, which ncnn and others know, not filled in.
+        logits = logits + wide(self.offsets) + torch.where(inside, 0.0, float("-inf"))
         mixed = (self.softmax(logits) * self._neighbours(wide(value)).squeeze(1)).sum(1)
         return torch.sigmoid(mixed.view(value.shape)).to(value.dtype)
 

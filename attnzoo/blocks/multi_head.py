@@ -7,9 +7,11 @@ Shapes: x (N, C, H, W); queries, keys and values (N, n, H·W, d) for n heads of 
 
 from __future__ import annotations
 
+import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from attnzoo import kernels
 from attnzoo.blocks.parts import LARGEST, channel_groups, wide
 from attnzoo.blocks.precision import add_residual, without_autocast
 from attnzoo.blocks.relative import RelativePositions
@@ -89,7 +91,19 @@ class MultiHeadSelfAttention(nn.Module):
             places = query.unflatten(2, (height, width))  # (N, n, H, W, d)
             by_row = places @ wide(self.height(height)).transpose(1, 2)  # (N, n, H, W, H)
             by_column = places.transpose(2, 3) @ wide(self.width(width)).transpose(1, 2)
-            bias = by_row[..., None] + by_column.transpose(2, 3)[..., None, :]
-            bias = bias.flatten(4).flatten(2, 3)  # (N, n, H·W, H·W)
-            mixed = F.scaled_dot_product_attention(query, key, value, attn_mask=bias)
+            bias = self._sums(by_row, by_column.transpose(2, 3))  # (N, n, H·W, H·W)
+            if not torch.jit.is_scripting() and kernels.is_exported(x):
+                # Written out: not every tool has it in one.
+                logits = (query * query.shape[-1] ** -0.5) @ key.transpose(2, 3) + bias
+                mixed = logits.softmax(-1) @ value
+            else:
+                mixed = F.scaled_dot_product_attention(query, key, value, attn_mask=bias)
             return add_residual(x, mixed.transpose(2, 3).reshape(x.shape))
+
+    def _sums(self, by_row: Tensor, by_column: Tensor) -> Tensor:
+        """(N, n, H, W, H) and (N, n, H, W, W) → each with each."""
+        if isinstance(by_row.shape[2], torch.SymInt):  # else torch.export would refuse 1×1
+            return (by_row[..., None] + by_column[..., None, :]).flatten(4).flatten(2, 3)
+        # Of five axes: some tools know no more.
+        by_row, by_column = by_row.flatten(2, 3), by_column.flatten(2, 3)
+        return (by_row[..., None] + by_column[..., None, :]).flatten(3)

@@ -24,6 +24,7 @@ __all__ = [
     "hidden_channels",
     "pointwise",
     "saturate",
+    "spread_sum",
     "wide",
 ]
 
@@ -93,6 +94,15 @@ def saturate(x: Tensor) -> Tensor:
         return x
     largest = torch.finfo(torch.float16).max
     return x.clamp(-largest, largest)
+
+
+def spread_sum(x: Tensor, y: Tensor) -> Tensor:
+    """`x + y` of maps that broadcast.
+
+    Written as a difference, with the same numbers: a sum behind a convolution OpenCV's dnn 5.0
+    takes for a residual one, and refuses the shapes.
+    """
+    return x - (-y)
 
 
 def batch_norm(norm: nn.BatchNorm2d | nn.GroupNorm, x: Tensor) -> Tensor:

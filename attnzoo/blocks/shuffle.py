@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from attnzoo import kernels
-from attnzoo.blocks.parts import channel_groups, group_norm
+from attnzoo.blocks.parts import channel_groups, group_norm, saturate, wide
 from attnzoo.checks import check_int
 from attnzoo.errors import OptionError
 from attnzoo.registry import register_block
@@ -32,6 +32,8 @@ class HalvesGate(nn.Module):
         self.norm = nn.GroupNorm(half, half)
 
     def forward(self, x: Tensor) -> Tensor:
+        if not torch.jit.is_scripting() and kernels.is_exported(x):
+            return self._of_whole_maps(x)
         halves = x.unflatten(1, (self.groups, 2, -1))  # (N, G, 2, C/2G, H, W)
         first, second = halves[:, :, 0], halves[:, :, 1]
         means = kernels.mean(first, [3, 4])
@@ -40,6 +42,24 @@ class HalvesGate(nn.Module):
         spatial = torch.sigmoid(self.spatial_weight * normalised + self.spatial_bias)
         gate = torch.stack([channel.expand_as(spatial).to(spatial.dtype), spatial], dim=2)
         return gate.flatten(1, 3).to(x.dtype)
+
+    def _of_whole_maps(self, x: Tensor) -> Tensor:
+        """The same in operations of 4-D maps, which every tool knows: the other half has zeros."""
+        values = wide(saturate(x))
+        means = values.mean((2, 3), keepdim=True)
+        centred = values - means
+        variance = centred.square().mean((2, 3), keepdim=True)
+        normalised = centred * (variance + self.norm.eps).rsqrt()
+        weight, bias = (t.view(-1, 1, 1) for t in (self.norm.weight, self.norm.bias))
+        zero = torch.zeros_like(weight)
+        logits = self._tiled(self.channel_weight, zero) * means
+        logits = logits + self._tiled(zero, self.spatial_weight * weight) * normalised
+        shift = self.spatial_weight * bias + self.spatial_bias
+        return torch.sigmoid(logits + self._tiled(self.channel_bias, shift)).to(x.dtype)
+
+    def _tiled(self, first: Tensor, second: Tensor) -> Tensor:
+        """(C/2G, 1, 1) of each half → (C, 1, 1)."""
+        return torch.cat([first, second]).repeat(self.groups, 1, 1)
 
 
 @register_block(
@@ -54,8 +74,6 @@ class HalvesGate(nn.Module):
         "shapes": "C must be even: one half of the channels gets channel gates and the other "
         "spatial ones.",
         "neutral": "The channels are shuffled whatever the gates are.",
-        "opencv": "OpenCV's dnn 5.0.0 does not load it (default engine): its instance norm refuses "
-        "the shapes.",
     },
 )
 class ShuffleAttention(nn.Module):

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from attnzoo import kernels
 from attnzoo.blocks.gated import GatedByMap, MapGate
-from attnzoo.blocks.parts import ConvNorm
+from attnzoo.blocks.parts import ConvNorm, spread_sum
 from attnzoo.checks import check_int
 from attnzoo.registry import register_block
 
@@ -36,7 +36,7 @@ class StripPoolingGate(MapGate):
         return self._fused
 
     def _fused(self, rows: Tensor, columns: Tensor) -> Tensor:
-        return self.fuse((rows + columns).relu_()).sigmoid()
+        return self.fuse(spread_sum(rows, columns).relu_()).sigmoid()
 
     def layer(self) -> nn.Module:
         return self.fuse
@@ -51,10 +51,6 @@ class StripPoolingGate(MapGate):
     arxiv="2003.13328",
     maps={"gate": "both"},
     neutral=True,
-    limits={
-        "opencv": "OpenCV's dnn 5.0.0 does not load it (default engine): it takes the sum of two "
-        "maps that broadcast for a residual sum of equal ones.",
-    },
 )
 class StripPooling(GatedByMap):
     """Gate from row means and column means, each convolved along its axis, then added.

@@ -85,7 +85,9 @@ def _legacy_onnx(subject: Subject, path: Path, free: Free) -> Run:
 
 def _run_onnx(path: Path) -> Run:
     runtime = require("onnxruntime", "onnxruntime", "export")
-    session = runtime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
+    options = runtime.SessionOptions()
+    options.intra_op_num_threads = torch.get_num_threads()
+    session = runtime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
     names = [entry.name for entry in session.get_inputs()]
 
     def run(inputs: Sequence[Tensor]) -> list[Tensor]:

@@ -45,7 +45,8 @@ def openvino(subject: Subject, path: Path, free: Free) -> Run:
     """`.xml` and `.bin`, in float32: by default OpenVINO would round the weights to float16."""
     tool = require("openvino", "OpenVINO", "openvino")
     tool.save_model(tool.convert_model(program_of(subject, free)), path, compress_to_fp16=False)
-    compiled = tool.Core().compile_model(str(path), "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
+    how = {"INFERENCE_PRECISION_HINT": "f32", "INFERENCE_NUM_THREADS": torch.get_num_threads()}
+    compiled = tool.Core().compile_model(str(path), "CPU", how)
 
     def run(inputs: Sequence[Tensor]) -> list[Tensor]:
         made = compiled([x.numpy() for x in inputs])
@@ -147,6 +148,7 @@ def ncnn(subject: Subject, path: Path, free: Free) -> Run:
     _pnnx(script, path, weights, given, other if len(shapes) > 1 else [])
     network = tool.Net()
     network.opt.use_fp16_packed = network.opt.use_fp16_storage = False
+    network.opt.num_threads = torch.get_num_threads()
     network.opt.use_fp16_arithmetic = network.opt.use_bf16_storage = False
     if network.load_param(str(path)) or network.load_model(str(weights)):
         raise ValueError(f"ncnn does not load what pnnx made: {_strange(path)}")
@@ -174,7 +176,8 @@ def _pnnx(
     found = importlib.util.find_spec("pnnx")
     home = Path(found.origin).parent if found and found.origin else Path()
     name = "pnnx.exe" if os.name == "nt" else "pnnx"
-    places = [home / "bin" / name, Path(sysconfig.get_path("scripts")) / name]
+    # Its own program first: the script of that name loads torch before it starts it.
+    places = [home / name, home / "bin" / name, Path(sysconfig.get_path("scripts")) / name]
     program = next((str(place) for place in places if place.is_file()), name)
     command = [program, script.name, f"inputshape={','.join(shapes)}", "fp16=0"]
     command += [f"inputshape2={','.join(other)}"] if other else []

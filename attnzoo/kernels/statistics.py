@@ -55,8 +55,12 @@ def before_mean(x: Tensor, layers: nn.Module) -> Tensor:
 def deviation(centred: Tensor, axes: tuple[int, ...]) -> Tensor:
     """Standard deviation over the axes, which become 1, of values whose mean is zero.
 
-    As a norm, which a CPU computes many times faster; where it is recorded, as it is.
+    As a norm, which a CPU computes many times faster; where it is recorded, as it is, and for
+    exporters as a mean, which every tool knows. The root has no gradient at zero, as torch's.
     """
+    if is_exported(centred):
+        variance = centred.square().mean(axes, keepdim=True)
+        return variance.clamp(min=torch.finfo(torch.float32).tiny).sqrt()
     if is_recorded(centred):
         return centred.std(axes, correction=0, keepdim=True)
     size = math.prod(centred.shape[axis] for axis in axes)

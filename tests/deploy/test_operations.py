@@ -1,0 +1,69 @@
+"""Blocks are written for export in operations that tools for deployment know."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+
+import attnzoo
+from attnzoo.registry import BLOCKS
+
+pytestmark = pytest.mark.no_cover
+
+#: Each was refused, or came out wrong, somewhere: pnnx and ncnn, Core ML, LiteRT, OpenCV's dnn.
+UNKNOWN = {
+    "addcmul",
+    "clamp_min",
+    "expand_as",
+    "masked_fill",
+    "scaled_dot_product_attention",
+    "std",
+    "unbind",
+    "var_mean",
+}
+
+
+def block_of(name: str) -> torch.nn.Module:
+    torch.manual_seed(0)
+    block = attnzoo.create_block(name, 16).eval()
+    with torch.no_grad():
+        for parameter in block.parameters():
+            parameter.add_(torch.randn_like(parameter), alpha=0.2)
+    return block
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("name", sorted(spec.name for spec in BLOCKS))
+def test_what_is_exported_is_known_elsewhere(name: str) -> None:
+    block, x = block_of(name), torch.randn(2, 16, 12, 8)
+    with torch.no_grad():
+        traced = torch.jit.trace(block, x)
+        kinds = {node.kind().partition("::")[2] for node in traced.inlined_graph.nodes()}
+        program = torch.export.export(block, (x,))
+        kinds |= {getattr(node.target, "_opname", "") for node in program.graph.nodes}
+        assert not kinds & UNKNOWN
+        wanted = block(x)
+        for made in (traced(x), program.module()(x)):
+            torch.testing.assert_close(made, wanted, rtol=1e-5, atol=1e-5)
+
+
+def test_a_map_of_one_value_keeps_its_gradient_in_a_program() -> None:
+    x = torch.randn(2, 16, 1, 1, requires_grad=True)
+    program = torch.export.export(block_of("sge"), (x,))
+    (gradient,) = torch.autograd.grad(program.module()(x).sum(), x)
+    assert gradient.isfinite().all()
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("name", ["bam", "shuffle", "strip"])
+def test_opencv_reads_what_it_refused(name: str, tmp_path: Path) -> None:
+    cv2 = pytest.importorskip("cv2")
+    block, x, path = block_of(name), torch.randn(1, 16, 12, 8), tmp_path / "block.onnx"
+    with torch.no_grad():
+        torch.onnx.export(block, (x,), str(path), dynamo=True, verbose=False)
+        network = cv2.dnn.readNetFromONNX(str(path))
+        network.setInput(x.numpy())
+        found = torch.from_numpy(network.forward().copy())
+        torch.testing.assert_close(found, block(x), rtol=1e-4, atol=1e-5)
