@@ -62,15 +62,18 @@ def _resnet(rows: Rows) -> list[str]:
 
 
 def _quantized(rows: Rows) -> list[str]:
-    tools = list(dict.fromkeys(row["tool"] for row in rows))
-    found = {(row["block"], row["tool"]): row for row in rows}
-    lines = [f"| block | {' | '.join(tools)} |", f"|---|{'---|' * len(tools)}"]
-    for block in dict.fromkeys(row["block"] for row in rows):
-        kept = [found.get((block, tool)) for tool in tools]
-        cells = [f"{row['cosine']} ({row['centred']})" if row else "" for row in kept]
-        lines.append(f"| {block} | {' | '.join(cells)} |")
-    lines += ["", "Versions: " + "; ".join(dict.fromkeys(row["versions"] for row in rows)) + "."]
-    return lines
+    lines = []
+    for weights in dict.fromkeys(row["weights"] for row in rows):
+        own = [row for row in rows if row["weights"] == weights]
+        tools = list(dict.fromkeys(row["tool"] for row in own))
+        found = {(row["block"], row["tool"]): row for row in own}
+        lines += [f"| {weights} | {' | '.join(tools)} |", f"|---|{'---|' * len(tools)}"]
+        for block in dict.fromkeys(row["block"] for row in own):
+            kept = [found.get((block, tool)) for tool in tools]
+            cells = [f"{row['cosine']} ({row['centred']})" if row else "" for row in kept]
+            lines.append(f"| {block} | {' | '.join(cells)} |")
+        lines.append("")
+    return [*lines, "Versions: " + "; ".join(dict.fromkeys(row["versions"] for row in rows)) + "."]
 
 
 TABLES: dict[str, tuple[Path, Callable[[Rows], list[str]]]] = {
