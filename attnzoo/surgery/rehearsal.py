@@ -167,6 +167,12 @@ def _alike(one: Layout, other: Layout) -> bool:
     return one == other or _what_matters(one) == _what_matters(other)
 
 
+def _made(layout: Layout) -> Tensor:
+    """A new tensor on meta, of which no mode hears: that is most of what a rehearsal would do."""
+    with torch._C._DisableTorchDispatch():
+        return tensor_of(layout)
+
+
 class _OtherwiseError(Exception):
     """A call that did not come as it is known."""
 
@@ -231,7 +237,7 @@ class _Stage:
             call = next(calls, None)
             if call is None or (call[0] and not _alike(layout_of(args[0]), call[0])):
                 self._differs()
-            return tensor_of(call[1])
+            return _made(call[1])
 
         return forward
 
@@ -244,7 +250,7 @@ class _Stage:
             given = tuple(_what_matters(layout_of(tensor)) for tensor in (x, *base))
             kind = (given, _what_matters(layout), attention.axes, attention.gamma is None)
             if kind in self._done:
-                return tensor_of(layout)
+                return _made(layout)
             self._shapes.inside = True
             try:
                 y = run(x, *base)

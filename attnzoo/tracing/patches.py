@@ -16,24 +16,39 @@ _VIEWS = frozenset(("view", "_unsafe_view", "reshape"))
 
 
 def maps_in_patches(values: Sequence[Value], ops: Sequence[Op]) -> dict[int, int]:
-    """Value that is in patches → the map that was cut."""
+    """Value that is in patches, as a map or otherwise → the map that was cut."""
     found: dict[int, int] = {}
     for op in ops:
         if not op.inputs or not op.outputs:
             continue
-        shape = values[op.outputs[0]].shape
-        if op.name in _VIEWS and len(shape) == 4 and not values[op.inputs[0]].axes:
-            source, moved = _source(values, ops, op.inputs[0])
-            whole = found.get(source, source)
-            if _same_positions(values[whole], shape):
-                turned = shape[2:] != values[whole].shape[2:]
-                if turned or (moved and source not in found):
-                    found[op.outputs[0]] = whole
-        elif found and len(shape) == 4:
-            cut = next((found[value] for value in op.inputs if value in found), None)
-            if cut is not None:
-                found |= dict.fromkeys(op.outputs, cut)
+        regroups = op.name in _VIEWS and not values[op.inputs[0]].axes
+        if regroups or not found.keys().isdisjoint(op.inputs):
+            whole = _whole(values, ops, op, found, regroups)
+            if whole is not None:
+                found |= dict.fromkeys(op.outputs, whole)
     return found
+
+
+def _whole(
+    values: Sequence[Value], ops: Sequence[Op], op: Op, found: dict[int, int], regroups: bool
+) -> int | None:
+    """The map that what an operation makes is in patches of, or None."""
+    shape = values[op.outputs[0]].shape
+    cut = next((found[value] for value in op.inputs if value in found), None)
+    if cut is None:
+        if len(shape) != 4:
+            return None
+        source, moved = _source(values, ops, op.inputs[0])
+        whole = values[source]
+        other = _same_positions(whole, shape) and (moved or shape[2:] != whole.shape[2:])
+        return source if other else None
+    if op.name == "convolution" and max(op.kernel) > 1:
+        return None  # it looks at neighbours
+    together = len(shape) == 4 and shape[2:] == values[cut].shape[2:]
+    before = values[op.inputs[0]].shape
+    if together and (before[2:] != shape[2:] or (regroups and len(before) != 4)):
+        return None
+    return cut
 
 
 def _source(values: Sequence[Value], ops: Sequence[Op], value: int) -> tuple[int, bool]:
