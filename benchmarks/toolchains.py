@@ -230,7 +230,7 @@ def rows_of(tool: str, block: str, *, whole: bool = True) -> Iterator[dict[str, 
     every = list(MECHANISMS)
     told = {"block": block, "tool": tool}
     row = told | {"mechanism": "all"} | outcome(tool, network(block, every))
-    why = BLOCKS[block].limits.get(tool) if block in BLOCKS else None  # ty: ignore
+    why = BLOCKS[block].limits.get(tool) if block in BLOCKS else None
     if why and row["outcome"] in ("wrong", "refused"):
         row |= {"detail": why}
     elif why:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
+import torch
 from torch import Tensor, nn
 
 from attnzoo import kernels
@@ -29,7 +30,8 @@ __all__ = ["BAM"]
 
 def sigmoid_of_sum(channel: Tensor, spatial: Tensor) -> Tensor:
     if kernels.is_exported(channel):  # OpenCV's dnn 5.0 refuses the sum of one channel with many
-        spatial = spatial * channel.new_ones(1, channel.shape[1], 1, 1)
+        like = {"dtype": channel.dtype, "device": channel.device}
+        spatial = spatial * torch.ones(1, channel.shape[1], 1, 1, **like)
     return (channel + spatial).sigmoid_()
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from attnzoo import kernels
 from attnzoo.blocks.gated import GatedByMap, MapGate
@@ -35,12 +36,23 @@ class StripGate(MapGate):
         self.norm = nn.GroupNorm(groups, channels)
 
     def parts(self, x: Tensor) -> list[Tensor]:
+        if kernels.is_exported(x) and type(self.conv) is nn.Conv1d:
+            return [self._along_side(x, 2), self._along_side(x, 3)]
         rows = self._along(kernels.mean(x, [3], keepdim=False))
         columns = self._along(kernels.mean(x, [2], keepdim=False))
         return [rows.unsqueeze(3), columns.unsqueeze(2)]
 
     def _along(self, means: Tensor) -> Tensor:
         return torch.sigmoid(group_norm(self.norm, self.conv(means)))
+
+    def _along_side(self, x: Tensor, side: int) -> Tensor:
+        """The same of 4-D maps: ExecuTorch 1.5 with XNNPACK does not take the others."""
+        across = 5 - side
+        weight, (padding,) = self.conv.weight.unsqueeze(across), self.conv.padding
+        means = kernels.mean(x, [across])
+        pads = [padding, 0] if side == 2 else [0, padding]
+        convolved = F.conv2d(means, weight, None, 1, pads, 1, self.conv.groups)
+        return torch.sigmoid(group_norm(self.norm, convolved))
 
 
 @register_block(

@@ -51,7 +51,8 @@ def _cell(row: dict[str, str] | None) -> str:
     if row is None:
         return ""
     mark = MARKS[row["outcome"]]
-    return f"{mark}, {row['delegates']} pieces" if row["delegates"] else mark
+    count = row["delegates"]
+    return f"{mark}, {count} piece{'s' * (count != '1')}" if count else mark
 
 
 def _resnet(rows: Rows) -> list[str]:
