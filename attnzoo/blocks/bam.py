@@ -30,8 +30,8 @@ __all__ = ["BAM"]
 
 def sigmoid_of_sum(channel: Tensor, spatial: Tensor) -> Tensor:
     if kernels.is_exported(channel):  # OpenCV's dnn 5.0 refuses the sum of one channel with many
-        like = {"dtype": channel.dtype, "device": channel.device}
-        spatial = spatial * torch.ones(1, channel.shape[1], 1, 1, **like)
+        size = (1, channel.shape[1], 1, 1)
+        spatial = spatial * torch.ones(size, dtype=channel.dtype, device=channel.device)
     return (channel + spatial).sigmoid_()
 
 
