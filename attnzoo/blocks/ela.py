@@ -48,7 +48,7 @@ class StripGate(MapGate):
     def _along_side(self, x: Tensor, side: int) -> Tensor:
         """The same of 4-D maps: ExecuTorch 1.5 with XNNPACK does not take the others."""
         across = 5 - side
-        weight, (padding,) = self.conv.weight.unsqueeze(across), self.conv.padding
+        weight, padding = self.conv.weight.unsqueeze(across), self.conv.kernel_size[0] // 2
         means = kernels.mean(x, [across])
         pads = [padding, 0] if side == 2 else [0, padding]
         convolved = F.conv2d(means, weight, None, 1, pads, 1, self.conv.groups)
