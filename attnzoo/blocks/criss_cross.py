@@ -83,7 +83,8 @@ class CrissCross(nn.Module):
         height = x.shape[2]
         rows = torch.arange(height, device=x.device)
         # Added, which ncnn and others know, not filled in.
-        itself = torch.where(rows[:, None] == rows, float("-inf"), 0.0)[:, None]  # (H, 1, H)
+        itself = torch.where(rows[:, None] == rows, float("-inf"), 0.0).to(query.dtype)
+        itself = itself[:, None]  # (H, 1, H)
         with without_autocast(x):
             column = query.permute(0, 3, 2, 1) @ key.permute(0, 3, 1, 2)  # (N, W, H, H)
             column = column.transpose(1, 2) + itself
