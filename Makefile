@@ -15,7 +15,7 @@ export DISABLE_MKDOCS_2_WARNING := true
 COUNT ?= 1000
 SEED ?= 0
 VERSIONS ?= versions
-.PHONY: help setup demo test fuzz lint format docs docs-release serve site-check bench bench-start bench-blocks bench-memory bench-gates bench-predict bench-train bench-study bench-verdicts bench-gpu test-gpu studies studies-small sweep toolchains quantized bench-switch bench-costs clean
+.PHONY: help setup demo test fuzz lint format docs docs-release serve site-check bench bench-start bench-blocks bench-memory bench-gates bench-wrap bench-predict bench-train bench-study bench-verdicts bench-gpu test-gpu studies studies-small sweep toolchains quantized bench-switch bench-costs clean
 
 help: ## list the commands
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1|\2/p' Makefile | column -t -s '|' 2>/dev/null \
@@ -79,6 +79,9 @@ bench-memory: setup ## count what a training step keeps for its backward pass, b
 
 bench-gates: $(VENV)/.installed-bench ## time attention alone beside another build, whose folder is BEFORE
 	$(BIN)/python benchmarks/bench_gates.py $(BEFORE)
+
+bench-wrap: setup ## time wrap beside another build, whose folder is BEFORE
+	$(BIN)/python benchmarks/bench_wrap_builds.py $(BEFORE)
 
 bench-predict: setup ## time predictions beside a bare loop over timm's loader
 	$(BIN)/python benchmarks/bench_predict.py

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, NoReturn
 
 import torch
@@ -21,8 +22,10 @@ from attnzoo.surgery.edits import Edit
 from attnzoo.tracing import (
     FastShapes,
     Layout,
+    Output,
     Trace,
     Twin,
+    Value,
     Values,
     follow,
     layout_of,
@@ -37,9 +40,9 @@ aten = torch.ops.aten
 
 Shape = tuple[int, ...]
 
-#: Module → the layouts of what each of its calls took (None where that is not one tensor) and
-#: returned, in order.
-Known = Mapping[nn.Module, Sequence[tuple[Layout | None, Layout]]]
+#: Module → of each of its calls, in order, the layout of what it took (None where that is not one
+#: tensor), and what makes the like of what it returned.
+Known = Mapping[nn.Module, Sequence[tuple[Layout | None, Callable[[], Any]]]]
 
 
 @dataclass(frozen=True, eq=False)
@@ -115,7 +118,7 @@ def rehearse(
 
 
 def known_calls(trace: Trace, modules: Mapping[str, nn.Module], attended: Iterable[str]) -> Known:
-    """The outermost calls of modules that hold no attention, if they return one tensor.
+    """The outermost calls of modules that hold no attention, if what they return is known.
 
     Args:
         trace: of the model before surgery.
@@ -124,18 +127,19 @@ def known_calls(trace: Trace, modules: Mapping[str, nn.Module], attended: Iterab
     """
     run = {prefix for path in attended for prefix in prefixes(path)}
     for call in trace.calls:
-        if not call.returns_tensor or not call.outputs:
+        if call.nested is None and not (call.returns_tensor and call.outputs):
             run.add(call.path)
         if call.path in run:
             run.update(outer.path for outer in trace.enclosing(call))
-    known: dict[nn.Module, list[tuple[Layout | None, Layout]]] = {}
+    known: dict[nn.Module, list[tuple[Layout | None, Callable[[], Any]]]] = {}
     end = 0
     for call in trace.calls:
         if call.index >= end and call.path not in run:
             end = call.last + 1
             taken = trace.values[call.inputs[0]].layout if call.takes_tensor else None
-            returned = trace.values[call.outputs[0]].layout
-            known.setdefault(modules[call.path], []).append((taken, returned))
+            returned = Output(call.outputs[0]) if call.returns_tensor else call.nested
+            make = partial(_made_of, returned, trace.values)
+            known.setdefault(modules[call.path], []).append((taken, make))
     return known
 
 
@@ -171,6 +175,18 @@ def _made(layout: Layout) -> Tensor:
     """A new tensor on meta, of which no mode hears: that is most of what a rehearsal would do."""
     with torch._C._DisableTorchDispatch():
         return tensor_of(layout)
+
+
+def _made_of(returned: Any, values: Sequence[Value]) -> Any:
+    """What a call returned, of new tensors."""
+    kind = type(returned)
+    if kind is Output:
+        return _made(values[returned.value].layout)
+    if kind is dict:
+        return {name: _made_of(item, values) for name, item in returned.items()}
+    if kind is tuple or kind is list:
+        return kind([_made_of(item, values) for item in returned])
+    return returned
 
 
 class _OtherwiseError(Exception):
@@ -232,12 +248,14 @@ class _Stage:
         self._as_known = False
         raise _OtherwiseError
 
-    def _answering(self, calls: Iterator[tuple[Layout | None, Layout]]) -> Callable[..., Tensor]:
-        def forward(*args: Any, **kwargs: Any) -> Tensor:
+    def _answering(
+        self, calls: Iterator[tuple[Layout | None, Callable[[], Any]]]
+    ) -> Callable[..., Any]:
+        def forward(*args: Any, **kwargs: Any) -> Any:
             call = next(calls, None)
             if call is None or (call[0] and not _alike(layout_of(args[0]), call[0])):
                 self._differs()
-            return _made(call[1])
+            return call[1]()
 
         return forward
 

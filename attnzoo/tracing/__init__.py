@@ -8,7 +8,7 @@ from attnzoo.tracing.example import default_input_size, model_dtype, resolve_exa
 from attnzoo.tracing.interrupts import answer, held
 from attnzoo.tracing.meta_ops import FastShapes, Layout, layout_of, tensor_of
 from attnzoo.tracing.on_meta import meta_forward
-from attnzoo.tracing.parts import Call, Op, Value, qualname
+from attnzoo.tracing.parts import Call, Op, Output, Value, qualname
 from attnzoo.tracing.probe import checked_modules, follow, on_example, probe
 from attnzoo.tracing.recorder import shapes_of
 from attnzoo.tracing.rounds import first_round
@@ -26,6 +26,7 @@ __all__ = [
     "FastShapes",
     "Layout",
     "Op",
+    "Output",
     "Site",
     "Skipped",
     "Trace",

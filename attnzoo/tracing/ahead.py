@@ -12,6 +12,8 @@ from attnzoo.hosts import join
 
 __all__ = ["paths_ahead"]
 
+_CALLING = nn.Module.__call__.__code__.co_filename
+
 
 def paths_ahead(error: BaseException, paths: Mapping[nn.Module, tuple[str, ...]]) -> frozenset[str]:
     """Paths of the children that the interrupted modules name after the step that failed.
@@ -28,7 +30,8 @@ def paths_ahead(error: BaseException, paths: Mapping[nn.Module, tuple[str, ...]]
         frame = step.tb_frame
         code = frame.f_code
         owner = frame.f_locals.get(code.co_varnames[0]) if code.co_argcount else None
-        if isinstance(owner, nn.Module) and owner in paths:
+        calling = code.co_filename == _CALLING  # torch's way to a forward pass, which names none
+        if isinstance(owner, nn.Module) and owner in paths and not calling:
             names = _names_ahead(code, step.tb_lasti)
             found.update(join(paths[owner][0], name) for name in names & owner._modules.keys())
         step = step.tb_next

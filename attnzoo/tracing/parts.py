@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import cache
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 from attnzoo.hosts import prefixes
 from attnzoo.tracing.meta_ops import Layout
@@ -85,6 +85,12 @@ class Op(NamedTuple):
     weight: tuple[int, ...] = ()
 
 
+class Output(NamedTuple):
+    """A tensor in what a call returned: its value."""
+
+    value: int
+
+
 class Call(NamedTuple):
     """One call of a module.
 
@@ -98,6 +104,8 @@ class Call(NamedTuple):
         first_op, end_op: the operations run inside it, as a half-open range.
         takes_tensor: whether its first positional argument is a tensor.
         returns_tensor: whether it returned one tensor, and not a tuple, list or dict.
+        nested: what it returned otherwise, if that was tuples, lists and dicts of numbers and of
+            values, which stand in it as `Output`; else None.
     """
 
     index: int
@@ -111,6 +119,7 @@ class Call(NamedTuple):
     end_op: int
     takes_tensor: bool
     returns_tensor: bool
+    nested: Any = None
 
     @property
     def inside(self) -> range:

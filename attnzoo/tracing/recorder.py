@@ -7,7 +7,9 @@ import threading
 from collections import OrderedDict
 from collections.abc import Iterable
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, NamedTuple
+from weakref import ref
 
 import torch
 from torch import Tensor, nn
@@ -15,16 +17,31 @@ from torch import Tensor, nn
 from attnzoo.hosts import rebuilds
 from attnzoo.tracing.axes import derive_axes
 from attnzoo.tracing.handing_on import HandingOn
+from attnzoo.tracing.layers import directly, operation
 from attnzoo.tracing.meta_ops import FastShapes, layout_of
-from attnzoo.tracing.parts import Call, Kind, ModuleInfo, Op, Value, qualname, regrouped
+from attnzoo.tracing.parts import (
+    Call,
+    Kind,
+    ModuleInfo,
+    Op,
+    Output,
+    Value,
+    qualname,
+    regrouped,
+)
 from attnzoo.tracing.positions import Readings, WatchedChildren
 from attnzoo.tracing.trace import Trace
 from attnzoo.tracing.values import Values
 
 __all__ = ["Recorder", "shapes_of", "tensors_in"]
 
+aten = torch.ops.aten
+
 _NESTED = (dict, list, tuple)
 _NUMBERS = frozenset({bool, int, float, type(None)})
+
+#: Stands for what is neither a tensor of the pass nor a number.
+_OTHER = object()
 
 _POOLS = frozenset(
     (
@@ -171,6 +188,12 @@ class Recorder(FastShapes):
 
     def _watch(self, module: nn.Module, path: str) -> None:
         state = vars(module)
+        if state["_modules"]:
+            state["_modules"] = WatchedChildren(state["_modules"], path, self._readings)
+        if not state["_forward_pre_hooks"] and not state["_forward_hooks"]:
+            # What torch calls instead of the hooks' detours, which take longer than we do.
+            state["_compiled_call_impl"] = partial(self._call, ref(module), "forward" in state)
+            return
         # Before the hooks of others, as torch's global hooks would be; but those would see, and
         # slow down, the modules of other threads.
         for name, hook in (("_forward_pre_hooks", self._enter), ("_forward_hooks", self._leave)):
@@ -179,8 +202,6 @@ class Recorder(FastShapes):
         for name in ("_forward_hooks_with_kwargs", "_forward_hooks_always_called"):
             own = state[name]
             state[name] = OrderedDict([(_OURS, True), *own.items()]) if own else self._flags
-        if state["_modules"]:
-            state["_modules"] = WatchedChildren(state["_modules"], path, self._readings)
 
     @property
     def saw_map(self) -> bool:
@@ -218,6 +239,27 @@ class Recorder(FastShapes):
 
     # --- module calls -----------------------------------------------------------------------
 
+    def _call(self, reference: ref[nn.Module], own: bool, /, *args: Any, **kwargs: Any) -> Any:
+        """A call of a module, whose forward pass may be its own and not its class's."""
+        module = reference()
+        assert module is not None
+        self._enter(module, args)
+        output = None
+        try:
+            asked = None
+            if not own and not kwargs and len(args) == 1 and id(args[0]) in self._ids:
+                asked = operation(module, args[0])
+            if asked is not None and directly(self):
+                with torch._C._DisableTorchDispatch():
+                    output = self.__torch_dispatch__(asked[0], (), asked[1])
+                if asked[0] is aten.native_batch_norm.default:
+                    output = output[0]
+            else:
+                output = module._call_impl(*args, **kwargs)
+        finally:  # also for a call that raises: the model may catch that and go on
+            other = self._leave(module, args, kwargs, output)
+        return output if other is None else other
+
     def _enter(self, module: nn.Module, args: Any) -> None:
         path = self._path.get(module)
         if path is None or threading.get_ident() != self._thread:
@@ -240,7 +282,8 @@ class Recorder(FastShapes):
         one = isinstance(output, Tensor)
         value = ids.get(id(output)) if one else None
         outputs = (value,) if value is not None else () if one else self._known((output,))
-        self._close(call, outputs, one)
+        nested = self._nested(output) if outputs and not one else _OTHER
+        self._close(call, outputs, one, None if nested is _OTHER else nested)
         for tensor, before in zip(call.given, call.inputs, strict=True):
             if ids[id(tensor)] != before:
                 self._handed.altered(tensor, call.number)
@@ -260,7 +303,27 @@ class Recorder(FastShapes):
             self._handed.returns(output, call)
         return None
 
-    def _close(self, call: _OpenCall, outputs: tuple[int, ...] = (), tensor: bool = False) -> None:
+    def _nested(self, output: Any) -> Any:
+        """An output with values in place of its tensors, or `_OTHER` if it holds anything else."""
+        if isinstance(output, Tensor):
+            value = self._ids.get(id(output))
+            return _OTHER if value is None else Output(value)
+        kind = type(output)
+        if kind is dict:
+            items = [self._nested(item) for item in output.values()]
+            return _OTHER if _OTHER in items else dict(zip(output, items, strict=True))
+        if kind is tuple or kind is list:
+            items = [self._nested(item) for item in output]
+            return _OTHER if _OTHER in items else kind(items)
+        return output if kind in _NUMBERS else _OTHER
+
+    def _close(
+        self,
+        call: _OpenCall,
+        outputs: tuple[int, ...] = (),
+        tensor: bool = False,
+        nested: Any = None,
+    ) -> None:
         self._calls[call.number] = Call(
             call.number,
             call.path,
@@ -273,6 +336,7 @@ class Recorder(FastShapes):
             len(self._ops),
             call.takes_tensor,
             tensor,
+            nested,
         )
 
     # --- operations -------------------------------------------------------------------------

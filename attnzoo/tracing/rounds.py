@@ -30,7 +30,7 @@ def first_round(trace: Trace) -> Trace | None:
     calls = [
         one
         if one.last < end and one.end_op <= cut
-        else one._replace(last=end - 1, end_op=cut, outputs=(), returns_tensor=False)
+        else one._replace(last=end - 1, end_op=cut, outputs=(), returns_tensor=False, nested=None)
         for one in trace.calls[:end]
     ]
     made = max((value for op in trace.ops[:cut] for value in op.outputs), default=-1)

@@ -5,9 +5,10 @@ from __future__ import annotations
 import pytest
 import torch
 from scipy.stats import kstest
+from torch import nn
 
 from attnzoo.blocks import LocalAttention
-from attnzoo.blocks.parts import draw_uniform, hidden_channels
+from attnzoo.blocks.parts import draw_uniform, hidden_channels, pointwise
 
 
 @pytest.mark.parametrize(
@@ -34,6 +35,33 @@ def test_drawn_weights_of_other_types(dtype: torch.dtype) -> None:
     assert weight.abs().max() <= 2
     assert weight.double().std().item() == pytest.approx(2 / 3**0.5, rel=0.02)
     assert weight.double().mean().item() == pytest.approx(0, abs=0.03)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_a_pointwise_convolution_is_one_of_torch(dtype: torch.dtype) -> None:
+    before = torch.get_default_dtype()
+    torch.set_default_dtype(dtype)
+    try:
+        made, other, real = pointwise(6, 5), pointwise(6, 5), nn.Conv2d(6, 5, 1)
+    finally:
+        torch.set_default_dtype(before)
+    assert type(made) is nn.Conv2d
+    theirs = vars(real)
+    assert list(vars(made)) == list(theirs)
+    for name, value in vars(made).items():
+        if name != "_parameters":
+            assert value == theirs[name], name
+            assert type(value) is type(theirs[name]), name
+            assert not isinstance(value, dict | set) or value is not vars(other)[name], name
+    assert list(made.state_dict()) == list(real.state_dict())
+    for mine, one in zip(made.parameters(), real.parameters(), strict=True):
+        assert (mine.shape, mine.dtype, mine.requires_grad) == (one.shape, dtype, True)
+    assert not made.bias.any()
+    real.load_state_dict(made.state_dict())
+    x = torch.randn(2, 6, 4, 4, dtype=dtype)
+    assert torch.equal(made(x), real(x))
+    with torch.device("meta"):
+        assert pointwise(6, 5).weight.is_meta
 
 
 def test_auto_width_never_shrinks_as_channels_grow() -> None:

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 import torch
-from torch import Tensor, nn
+from torch import Size, Tensor, nn
 from torch.nn import functional as F
 from zoo import BACKBONES, PlainVGG, Residual, outputs, same_bits, snapshot
 
@@ -17,7 +18,7 @@ from attnzoo.errors import TraceError
 from attnzoo.hosts.attention import Attention
 from attnzoo.hosts.tree import paths_by_module
 from attnzoo.surgery import rehearsal
-from attnzoo.surgery.rehearsal import Place, Rehearsal, known_calls, rehearse
+from attnzoo.surgery.rehearsal import Known, Place, Rehearsal, known_calls, rehearse
 from attnzoo.tracing.meta_ops import layout_of
 from attnzoo.tracing.probe import probe
 
@@ -94,25 +95,88 @@ def test_known_calls_are_the_outermost_without_attention() -> None:
     assert known("attn_pre_1") == ["0", "1", "2"]
     assert known("1.attn_out") == ["0", "1.conv1", "1.bn1", "1.conv2", "1.bn2", "2"]
     assert known("2.attn_pre_0", "0.attn_post_1") == ["0.0", "0.1", "1", "2.0", "2.1"]
-    ((taken, returned),) = known_calls(trace, modules, ["attn_pre_1"])[model[0]]
+    ((taken, make),) = known_calls(trace, modules, ["attn_pre_1"])[model[0]]
     assert taken == layout_of(torch.empty(1, 3, 16, 16))
-    assert returned == layout_of(torch.empty(1, 8, 14, 14))
+    assert layout_of(make()) == layout_of(torch.empty(1, 8, 14, 14))
 
 
-class _Lists(nn.Module):
-    def __init__(self) -> None:
+class _Returns(nn.Module):
+    """Returns what it is told to make of a map, and of the map that it makes."""
+
+    def __init__(self, make: Callable[[Tensor, Tensor], Any]) -> None:
         super().__init__()
         self.relu = nn.ReLU()
+        self.make = make
 
-    def forward(self, x: Tensor) -> list[Tensor]:
-        return [self.relu(x), x]
+    def forward(self, x: Tensor) -> Any:
+        return self.make(self.relu(x), x)
 
 
-def test_a_call_that_returns_no_single_tensor_is_run_with_all_around_it() -> None:
-    model = nn.Sequential(nn.Sequential(nn.Conv2d(3, 4, 1), nn.Sequential(_Lists())))
+def _of_returning(make: Callable[[Tensor, Tensor], Any]) -> tuple[nn.Sequential, Known]:
+    inner = nn.Sequential(_Returns(make))
+    model = nn.Sequential(nn.Sequential(nn.Conv2d(3, 4, 1), inner))
     modules = {paths[0]: module for module, paths in paths_by_module(model).items()}
-    known = known_calls(probe(model, SIZE), modules, [])
+    return model, known_calls(probe(model, SIZE), modules, [])
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda y, x: SimpleNamespace(y=y, x=x),
+        lambda y, x: [y, "text"],
+        lambda y, x: {"maps": Size([1]), "y": y},
+        lambda y, x: (y, torch.ones(1)),  # not made of the input: perhaps a parameter
+        lambda y, x: None,
+    ],
+)
+def test_a_call_that_returns_what_is_not_known_is_run_with_all_around_it(make: Any) -> None:
+    model, known = _of_returning(make)
     assert list(known) == [model[0][0], model[0][1][0].relu]
+
+
+def test_a_call_that_returns_tensors_in_lists_is_known() -> None:
+    model, known = _of_returning(lambda y, x: {"maps": [y, x], "none": (None, 2.5, True), "y": y})
+    assert list(known) == [model]
+    ((_, make),) = known[model]
+    made = make()
+    layout = layout_of(torch.empty(1, 4, 16, 16))
+    assert list(made) == ["maps", "none", "y"]
+    assert made["none"] == (None, 2.5, True)
+    assert [layout_of(item) for item in (*made["maps"], made["y"])] == [layout] * 3
+
+
+class _Takes(nn.Module):
+    """A neck that changes the list that it is given, and a head behind it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.stem = nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU(), nn.MaxPool2d(2))
+        self.neck = _Changes()
+        self.head = nn.Conv2d(8, 2, 1)
+
+    def forward(self, x: Tensor) -> Any:
+        maps = [self.stem(x)]
+        self.neck(maps)
+        return self.head(maps[0])
+
+
+class _Changes(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(4, 8, 1)
+
+    def forward(self, maps: list[Tensor]) -> list[Tensor]:
+        maps[0] = self.conv(maps[0])
+        return [maps[0]]
+
+
+def test_where_a_known_call_changes_its_arguments_all_is_run(rehearsals: list[bool]) -> None:
+    model = _Takes().eval()
+    x = torch.randn(2, *SIZE)
+    before = model(x)
+    attnzoo.wrap(model, "pre-pool", example=SIZE)
+    assert rehearsals == [True, False]
+    assert torch.equal(model(x), before)
 
 
 def _count(model: nn.Module) -> None:
@@ -280,7 +344,8 @@ def test_a_call_that_did_not_come_as_known_is_noticed_even_if_the_model_goes_on(
 def test_known_calls_that_do_not_come_are_noticed() -> None:
     model = nn.Sequential(nn.ReLU(), nn.MaxPool2d(2))
     layout = layout_of(torch.empty(1, *SIZE))
-    more: Any = {model[0]: [(layout, layout), (layout, layout)]}
-    assert rehearse(model, [], SIZE, {model[0]: [(layout, layout)]}) is not None
+    call = (layout, lambda: torch.empty(1, *SIZE, device="meta"))
+    more: Any = {model[0]: [call, call]}
+    assert rehearse(model, [], SIZE, {model[0]: [call]}) is not None
     assert rehearse(model, [], SIZE, more) is None
     assert rehearse(model, [], SIZE, {model[0]: []}) is None
