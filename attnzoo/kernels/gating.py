@@ -14,6 +14,7 @@ same numbers; it would stop at an operation that is differentiated by hand.
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -22,6 +23,7 @@ import torch
 from torch import Tensor, nn
 
 from attnzoo.kernels.dispatch import is_exported, is_recorded
+from attnzoo.kernels.images import at_once, in_turn
 from attnzoo.kernels.recompute import Again, gradients, learning
 from attnzoo.kernels.shapes import wide_dtype
 
@@ -167,29 +169,39 @@ def _times_factor(
         y = space
     else:
         y = torch.empty_like(x, dtype=given.dtype)
-    out, given, factor = _laid(y, axes), _laid(given, axes), _laid(q, axes)
-    if p is not None:
-        p = _laid(p, axes) if isinstance(p, Tensor) else p
-        factor = torch.mul(factor, p, out=_place(out, factor, p))
-    if r is not None:
-        r = _laid(r, axes)
-        factor = torch.add(factor, r, out=_place(out, factor, r))
-    if shut is not None:
-        factor = torch.where(_laid(shut, axes), 1, factor)
-    torch.mul(given, factor, out=out)
+    terms: list[Any] = [y, given, p, q, r, shut]
+    laid = [_laid(t, axes) if isinstance(t, Tensor) else t for t in terms]
+    into = _fits(laid[0], laid[3], laid[2]), _fits(laid[0], laid[3], laid[2], laid[4])
+    same = all(t.ndim == x.ndim for t in laid if isinstance(t, Tensor))
+    for images in in_turn(at_once(laid[0]) if same else len(x), *laid):
+        _write(into, *images)
     return y
+
+
+def _write(
+    into: tuple[bool, bool], out: Tensor, given: Tensor, p: Any, q: Any, r: Any, shut: Any
+) -> None:
+    """`given · (p·q + r)` into `out`, on the way there, too, as far as there is room in it."""
+    factor = q
+    if p is not None:
+        factor = torch.mul(factor, p, out=out if into[0] else None)
+    if r is not None:
+        factor = torch.add(factor, r, out=out if into[1] else None)
+    if shut is not None:
+        factor = torch.where(shut, 1, factor)
+    torch.mul(given, factor, out=out)
 
 
 def _laid(t: Tensor, axes: tuple[int, ...] | None) -> Tensor:
     return t if axes is None else t.permute(axes)
 
 
-def _place(out: Tensor, one: Tensor, other: Tensor | float) -> Tensor | None:
-    """Where their product or sum goes: into `out` if it is as large, and of its dtype."""
-    same = torch.result_type(one, other) == out.dtype
-    shape = other.shape if isinstance(other, Tensor) else one.shape
-    size = tuple(map(max, one.shape, shape))  # torch.broadcast_shapes takes its time
-    return out if same and size == out.shape else None
+def _fits(out: Tensor, *terms: Term) -> bool:
+    """Whether what is made of the terms is as large as `out`, and of its dtype."""
+    tensors = [t for t in terms if isinstance(t, Tensor)]
+    size = tuple(map(max, *(t.shape for t in tensors))) if len(tensors) > 1 else tensors[0].shape
+    dtype = functools.reduce(torch.promote_types, (t.dtype for t in tensors))
+    return out.shape == size and out.dtype == dtype
 
 
 def _axes_in_memory(x: Tensor) -> tuple[int, ...] | None:

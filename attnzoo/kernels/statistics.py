@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from attnzoo.kernels.common import through_formula
 from attnzoo.kernels.dispatch import is_exported, is_recorded, is_watched
 from attnzoo.kernels.gating import summed
+from attnzoo.kernels.images import at_once, in_turn
 from attnzoo.kernels.recompute import learning
 from attnzoo.kernels.shapes import wide_dtype
 
@@ -124,14 +125,27 @@ def mean_and_maximum(x: Tensor, axes: Axes, channel: Tensor | None = None) -> tu
 
     Equal maxima share the gradient, as in torch's own `amax`.
     """
-    if not learning(x, channel) or is_recorded(x, channel):
+    if is_recorded(x, channel):
         return _formula(x, channel, axes)
+    if not learning(x, channel):
+        return _MeanAndMaximum.forward(axes, x, channel)
     return _MeanAndMaximum.apply(axes, x, channel)
 
 
 def _formula(x: Tensor, channel: Tensor | None, axes: Axes) -> tuple[Tensor, Tensor]:
     z = _gated(x, channel)
     return z.mean(axes, keepdim=True), z.amax(axes, keepdim=True)
+
+
+def _in_turn(x: Tensor, channel: Tensor, axes: Axes, images: int) -> tuple[Tensor, Tensor]:
+    """The same, a few images at a time."""
+    size = [1 if axis in axes else length for axis, length in enumerate(x.shape)]
+    total, maximum, space = x.new_empty(size), x.new_empty(size), torch.empty_like(x[:images])
+    for part, gate, one, other in in_turn(images, x, channel, total, maximum):
+        z = torch.mul(part, gate, out=space[: len(part)])
+        torch.sum(z, axes, keepdim=True, out=one)
+        torch.amax(z, axes, keepdim=True, out=other)
+    return total.div_(math.prod(x.shape[axis] for axis in axes)), maximum
 
 
 def _gated(x: Tensor, channel: Tensor | None) -> Tensor:
@@ -141,7 +155,10 @@ def _gated(x: Tensor, channel: Tensor | None) -> Tensor:
 class _MeanAndMaximum(torch.autograd.Function):
     @staticmethod
     def forward(axes: Axes, x: Tensor, channel: Tensor | None) -> tuple[Tensor, Tensor]:
-        return _formula(x, channel, axes)
+        images, plain = at_once(x), x.is_contiguous() and wide_dtype(x.dtype) == x.dtype
+        if channel is None or channel.dtype != x.dtype or not plain or images == len(x):
+            return _formula(x, channel, axes)
+        return _in_turn(x, channel, axes, images)
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:
