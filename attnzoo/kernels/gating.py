@@ -93,8 +93,11 @@ def _softened(
     """The same, with γ shaped as x is."""
     parameters = () if module is None else tuple(module.parameters())
     if is_recorded(x, soft, *parts, *parameters):
-        shut = None if is_exported(x) else _shut(soft)
-        return _formula(x, *_terms(x, soft, make, scale, *parts), shut)
+        exported = is_exported(x)
+        if exported and soft is not None and len(parts) == 1 and parts[0].shape[1] == 1:
+            # coremltools takes p·q + r for a batch norm of q, as many channels as p and r have.
+            return (x * (1 - soft * (1 - scale * make(*parts)))).to(x.dtype)
+        return _formula(x, *_terms(x, soft, make, scale, *parts), None if exported else _shut(soft))
     if not learning(x, soft, *parts, *parameters):
         if x.is_meta and not torch.is_grad_enabled():  # no values that γ could soften; it is quick
             return torch.mul(x, make(*parts), out=torch.empty_like(x))

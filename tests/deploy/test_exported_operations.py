@@ -8,6 +8,7 @@ import pytest
 import torch
 
 import attnzoo
+from attnzoo.hosts import Attention
 from attnzoo.registry import BLOCKS
 
 pytestmark = pytest.mark.no_cover
@@ -49,6 +50,23 @@ def test_what_is_exported_is_known_elsewhere(name: str) -> None:
         wanted = block(x)
         for made in (traced(x), program.module()(x)):
             torch.testing.assert_close(made, wanted, rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("name", ["spatial", "se"])
+def test_a_gate_of_one_channel_is_not_scaled_and_shifted(name: str) -> None:
+    """That coremltools takes for a batch norm of as many channels as γ has."""
+    torch.manual_seed(0)
+    site = Attention(block_of(name), name, 16, gamma=True).eval()
+    torch.nn.init.uniform_(site.gamma)
+    x = torch.randn(2, 16, 12, 8)
+    program = torch.export.export(site, (x,)).run_decompositions({})
+    torch.testing.assert_close(program.module()(x), site(x))
+    names = [getattr(node.target, "_opname", "") for node in program.graph.nodes]
+    softening = ["rsub", "mul", "rsub", "mul"] if name == "spatial" else ["mul", "add", "mul"]
+    assert [n for n in names if n in ("rsub", "mul", "add")][-len(softening) :] == softening
+    program = torch.export.export(site.half(), (x.half(),))
+    assert program.module()(x.half()).dtype == torch.float16
 
 
 def test_a_map_of_one_value_keeps_its_gradient_in_a_program() -> None:
