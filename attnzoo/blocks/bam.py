@@ -36,7 +36,8 @@ def sigmoid_of_sum(channel: Tensor, spatial: Tensor) -> Tensor:
 
 
 def one_and_sigmoid_of_sum(channel: Tensor, spatial: Tensor) -> Tensor:
-    return sigmoid_of_sum(channel, spatial) + 1
+    gate = sigmoid_of_sum(channel, spatial)
+    return gate + 1 if gate.requires_grad or kernels.is_exported(gate) else gate.add_(1)
 
 
 class BamGate(MapGate):
