@@ -34,12 +34,12 @@ class CrossSpatialGate(MapGate):
         return self.groups
 
     def parts(self, x: Tensor) -> list[Tensor]:
-        grouped = x.unflatten(1, (self.groups, -1))  # (N, g, C/g, H, W)
-        shape = grouped.shape
-        grouped = grouped.flatten(0, 1)  # (N·g, C/g, H, W)
+        # By the sizes of x: those of `unflatten` are fixed in a program of the older ONNX exporter.
+        count, channels, height, width = x.shape
+        grouped = x.reshape(count * self.groups, channels // self.groups, height, width)
         coarse, fine = self._strips(grouped), saturate(self.local_conv(grouped)).to(x.dtype)
         logits = self._weigh(coarse, fine) + self._weigh(fine, coarse)  # (N·g, 1, H·W)
-        gate = torch.sigmoid(logits).view(shape[0], self.groups, 1, *shape[3:])
+        gate = torch.sigmoid(logits).view(count, self.groups, 1, height, width)
         return [gate.to(x.dtype)]
 
     def _strips(self, x: Tensor) -> Tensor:

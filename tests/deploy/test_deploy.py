@@ -43,8 +43,9 @@ def test_what_was_checked_is_written_beside_the_file(format: Any, tmp_path: Path
     assert sorted(entry.name for entry in path.parent.iterdir()) == ["net.file", "net.file.json"]
 
 
-def test_the_exporter_before_it_leaves_the_same_free(tmp_path: Path) -> None:
-    done = attnzoo.export(small("shuffle"), tmp_path / "net.onnx", legacy=True)
+@pytest.mark.parametrize("block", ["shuffle", "ema"])
+def test_the_exporter_before_it_leaves_the_same_free(block: str, tmp_path: Path) -> None:
+    done = attnzoo.export(small(block), tmp_path / "net.onnx", legacy=True)
     assert (done.format, done.free) == ("onnx-legacy", ("batch", "size"))
     with pytest.raises(OptionError, match="legacy=True is for format='onnx'"):
         attnzoo.export(small(), tmp_path / "net.pt2", "pt2", legacy=True)
