@@ -6,6 +6,7 @@ same again puts the map together. How high they are says nothing of resolution.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 from attnzoo.tracing.parts import Op, Value
@@ -62,7 +63,10 @@ def _source(values: Sequence[Value], ops: Sequence[Op], value: int) -> tuple[int
         moved |= len(strides) > 4 and strides[-1] != 1
         if made_by < 0 or len(ops[made_by].inputs) != 1:
             break
-        value = ops[made_by].inputs[0]
+        before = ops[made_by].inputs[0]
+        if math.prod(values[before].shape) != math.prod(values[value].shape):
+            break  # statistics of the map, spread over it again: a normalisation by groups
+        value = before
     return value, moved
 
 

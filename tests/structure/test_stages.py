@@ -163,6 +163,21 @@ ENDS: list[tuple[type[nn.Module], str, list[str]]] = [
 ]
 
 
+class SpreadByGroups(nn.Module):
+    """Divides by a deviation of each group of channels, spread over the map again: EvoNorm-S0."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        groups = x.reshape(len(x), 2, -1, *x.shape[2:])
+        deviation = groups.var((2, 3, 4), keepdim=True).add(1e-5).sqrt()
+        return x * x.sigmoid() / deviation.expand(groups.shape).reshape(x.shape)
+
+
+def test_statistics_spread_over_a_map_are_no_patches_of_it() -> None:
+    layers = [(strided(a, b), SpreadByGroups()) for a, b in ((3, 8), (8, 16), (16, 32))]
+    model = nn.Sequential(*(layer for pair in layers for layer in pair))
+    assert _ends(probe(model, SIZE)) == ["after 1", "after 3", "after 5"]
+
+
 def _ends(trace: Trace) -> list[str]:
     return [f"{site.where} {site.path}" for site in select(trace, PolicyCall("stage-end")).sites]
 
