@@ -94,4 +94,5 @@ class GlobalContext(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         weights = self.attention(x).flatten(2).transpose(1, 2).to(x.dtype)
         context = torch.bmm(x.flatten(2), weights).squeeze(-1)
-        return add_residual(x, self.transform(context)[:, :, None, None])
+        change = self.transform(context)
+        return add_residual(x, change.reshape(change.shape[0], change.shape[1], 1, 1))

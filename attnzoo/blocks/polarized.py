@@ -35,7 +35,8 @@ class PolarizedChannelGate(nn.Module):
         # The value layer is linear: applied after the pooling it costs one position, not H·W.
         pooled = (x.flatten(2) @ weights.transpose(1, 2)).unsqueeze(3)  # (N, C, 1, 1)
         logits = self.expand(self.value(pooled)).flatten(1)
-        return torch.sigmoid(self.norm(logits)).to(x.dtype)[:, :, None, None]
+        gate = torch.sigmoid(self.norm(logits)).to(x.dtype)
+        return gate.reshape(gate.shape[0], gate.shape[1], 1, 1)
 
 
 class PolarizedSpatialGate(nn.Module):

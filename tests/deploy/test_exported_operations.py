@@ -77,13 +77,22 @@ def test_a_map_of_one_value_keeps_its_gradient_in_a_program() -> None:
 
 
 @pytest.mark.filterwarnings("ignore")
-@pytest.mark.parametrize("name", ["bam", "shuffle", "strip"])
-def test_opencv_reads_what_it_refused(name: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("name", "engine"),
+    [
+        ("bam", "AUTO"),
+        ("shuffle", "AUTO"),
+        ("strip", "AUTO"),
+        ("gc", "CLASSIC"),
+        ("polarized", "CLASSIC"),
+    ],
+)
+def test_opencv_reads_what_it_refused(name: str, engine: str, tmp_path: Path) -> None:
     cv2 = pytest.importorskip("cv2")
     block, x, path = block_of(name), torch.randn(1, 16, 12, 8), tmp_path / "block.onnx"
     with torch.no_grad():
         torch.onnx.export(block, (x,), str(path), dynamo=True, verbose=False)
-        network = cv2.dnn.readNetFromONNX(str(path))
+        network = cv2.dnn.readNetFromONNX(str(path), getattr(cv2.dnn, f"ENGINE_{engine}"))
         network.setInput(x.numpy())
         found = torch.from_numpy(network.forward().copy())
         torch.testing.assert_close(found, block(x), rtol=1e-4, atol=1e-5)
