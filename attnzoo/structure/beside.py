@@ -14,7 +14,15 @@ from attnzoo.structure.makers import called_once
 from attnzoo.structure.nested import level_holders
 from attnzoo.structure.operations import looks_up
 from attnzoo.structure.residual import residual_blocks
-from attnzoo.structure.trunk import Unit, blocks_in_parts, cuts, is_block, raises, units
+from attnzoo.structure.trunk import (
+    MIXES,
+    Unit,
+    blocks_in_parts,
+    cuts,
+    is_block,
+    raises,
+    units,
+)
 from attnzoo.tracing import LEVEL_RATIO, Call, Trace, Value
 
 __all__ = ["NO_MAP", "coarsest_before", "is_no_level", "risen_values", "shown_maps", "units_beside"]
@@ -122,17 +130,29 @@ def coarsest_before(trace: Trace) -> list[int]:
     """Per value, the least height of the maps shown that it was computed from, itself included.
 
     What attention between positions looks at, keys of a coarser map say, does not flow into it.
+    Nor does it matter how large the picture is before the first layer with weights: some networks
+    bring it to a size of their own.
     """
-    shown = shown_maps(trace)
+    shown, pictures = shown_maps(trace), _pictures(trace)
     heights: list[int] = []
     for index, value in enumerate(trace.values):
         sources = trace.ops[value.op].inputs if value.op >= 0 else ()
         looks = len(set(sources)) > 1 and looks_up(trace.ops[value.op].name)
         known = [] if looks else [heights[source] for source in sources]
-        if shown >> index & 1:
+        if (shown & ~pictures) >> index & 1:
             known.append(value.height)
         heights.append(min(known, default=NO_MAP))
     return heights
+
+
+def _pictures(trace: Trace) -> int:
+    """The values that no convolution or product has had a part in, as bits."""
+    bits = 0
+    for index, value in enumerate(trace.values):
+        op = trace.ops[value.op] if value.op >= 0 else None
+        if op is None or (op.name not in MIXES and all(bits >> one & 1 for one in op.inputs)):
+            bits |= 1 << index
+    return bits
 
 
 @computed_once

@@ -22,6 +22,7 @@ from attnzoo.sweep.table import Row, check_writable, read_rows, version_of, writ
 
 __all__ = ["sweep"]
 
+_WITH_WEIGHTS = "pretrained/"
 _SAVE_EVERY = 10
 #: A worker is replaced after this many networks: some leave much behind in memory.
 _NETWORKS_A_WORKER = 40
@@ -56,6 +57,8 @@ def sweep(
     """
     check_int("sweep", "workers", workers, minimum=1)
     names, asked = list_backbones(pattern), tuple(policies)
+    if not pattern.startswith(_WITH_WEIGHTS):  # they are networks of timm once more
+        names = [name for name in names if not name.startswith(_WITH_WEIGHTS)]
     for policy in asked:
         KNOWN[policy]  # or the error says which there are
     if not names:

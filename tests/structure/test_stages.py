@@ -178,6 +178,26 @@ def test_statistics_spread_over_a_map_are_no_patches_of_it() -> None:
     assert _ends(probe(model, SIZE)) == ["after 1", "after 3", "after 5"]
 
 
+class OwnSize(nn.Module):
+    """Brings every picture to a size of its own, and levels beside each other: CrossViT."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.one = nn.Sequential(strided(3, 8), strided(8, 16), strided(16, 32))
+        self.two = nn.Sequential(strided(3, 8), strided(8, 16), strided(16, 32))
+
+    def forward(self, x: Tensor) -> Tensor:
+        one, two = (F.interpolate(x * 2 - 1, (size, size)) for size in (64, 56))
+        return self.one(one).mean((2, 3)) + self.two(two).mean((2, 3))
+
+
+@pytest.mark.parametrize("side", [16, 48, 64, 128])
+def test_levels_do_not_depend_on_a_size_that_is_not_kept(side: int) -> None:
+    ends = _ends(probe(OwnSize(), (3, side, side)))
+    assert ends == _ends(probe(OwnSize(), (3, 65, 65)))
+    assert ends[-1] == "after two.2.2"
+
+
 def _ends(trace: Trace) -> list[str]:
     return [f"{site.where} {site.path}" for site in select(trace, PolicyCall("stage-end")).sites]
 

@@ -230,3 +230,20 @@ def test_the_summary_counts_by_policy_library_and_kind(tmp_path: Path) -> None:
     assert (tally.networks, tally.with_places, tally.ok) == (3, 2, 1)
     write_rows(tmp_path / "t.csv", rows)
     assert read_rows(tmp_path / "t.csv") == rows
+
+
+def test_networks_with_weights_are_swept_when_they_are_asked_for(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    asked: list[list[str]] = []
+    monkeypatch.setattr(
+        "attnzoo.sweep.run.list_backbones",
+        lambda pattern: ["pretrained/efficientnet_lite0", "timm/efficientnet_lite0"],
+    )
+    monkeypatch.setattr(
+        "attnzoo.sweep.run._checked", lambda names, *_: iter(asked.append(names) or ())
+    )
+    for pattern in ("*", "pretrained/*"):
+        sweep(tmp_path / "table.csv", pattern)
+    assert asked[0] == ["timm/efficientnet_lite0"]
+    assert "pretrained/efficientnet_lite0" in asked[1]
