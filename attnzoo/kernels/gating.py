@@ -94,7 +94,8 @@ def _softened(
     parameters = () if module is None else tuple(module.parameters())
     if is_recorded(x, soft, *parts, *parameters):
         exported = is_exported(x)
-        if exported and soft is not None and len(parts) == 1 and parts[0].shape[1] == 1:
+        one = len(parts) == 1 and isinstance(parts[0], Tensor) and parts[0].shape[1] == 1
+        if exported and soft is not None and one:
             # coremltools takes p·q + r for a batch norm of q, as many channels as p and r have.
             return (x * (1 - soft * (1 - scale * make(*parts)))).to(x.dtype)
         return _formula(x, *_terms(x, soft, make, scale, *parts), None if exported else _shut(soft))

@@ -22,7 +22,6 @@ from attnzoo.surgery.edits import Edit
 from attnzoo.tracing import (
     FastShapes,
     Layout,
-    Output,
     Trace,
     Twin,
     Value,
@@ -137,8 +136,11 @@ def known_calls(trace: Trace, modules: Mapping[str, nn.Module], attended: Iterab
         if call.index >= end and call.path not in run:
             end = call.last + 1
             taken = trace.values[call.inputs[0]].layout if call.takes_tensor else None
-            returned = Output(call.outputs[0]) if call.returns_tensor else call.nested
-            make = partial(_made_of, returned, trace.values)
+            made_as = partial(_made_as, trace.values)
+            if call.nested is not None:
+                make: Callable[[], Any] = partial(call.nested.remade, made_as)
+            else:
+                make = partial(made_as, call.outputs[0])
             known.setdefault(modules[call.path], []).append((taken, make))
     return known
 
@@ -177,16 +179,8 @@ def _made(layout: Layout) -> Tensor:
         return tensor_of(layout)
 
 
-def _made_of(returned: Any, values: Sequence[Value]) -> Any:
-    """What a call returned, of new tensors."""
-    kind = type(returned)
-    if kind is Output:
-        return _made(values[returned.value].layout)
-    if kind is dict:
-        return {name: _made_of(item, values) for name, item in returned.items()}
-    if kind is tuple or kind is list:
-        return kind([_made_of(item, values) for item in returned])
-    return returned
+def _made_as(values: Sequence[Value], value: int) -> Tensor:
+    return _made(values[value].layout)
 
 
 class _OtherwiseError(Exception):

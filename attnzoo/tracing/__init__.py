@@ -7,10 +7,10 @@ from attnzoo.tracing.draws import own_draws
 from attnzoo.tracing.example import default_input_size, model_dtype, resolve_example
 from attnzoo.tracing.interrupts import answer, held
 from attnzoo.tracing.meta_ops import FastShapes, Layout, layout_of, tensor_of
+from attnzoo.tracing.nested import shapes_of
 from attnzoo.tracing.on_meta import meta_forward
-from attnzoo.tracing.parts import Call, Op, Output, Value, qualname
+from attnzoo.tracing.parts import Call, Op, Value, qualname
 from attnzoo.tracing.probe import checked_modules, follow, on_example, probe
-from attnzoo.tracing.recorder import shapes_of
 from attnzoo.tracing.rounds import first_round
 from attnzoo.tracing.sites import Site, Skipped, Where
 from attnzoo.tracing.trace import LEVEL_RATIO, Trace
@@ -26,7 +26,6 @@ __all__ = [
     "FastShapes",
     "Layout",
     "Op",
-    "Output",
     "Site",
     "Skipped",
     "Trace",

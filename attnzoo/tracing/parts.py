@@ -13,10 +13,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import cache
-from typing import Any, Literal, NamedTuple
+from typing import Literal, NamedTuple
 
 from attnzoo.hosts import prefixes
 from attnzoo.tracing.meta_ops import Layout
+from attnzoo.tracing.nested import Nested
 
 __all__ = ["Call", "Kind", "ModuleInfo", "Op", "Value", "around", "qualname", "regrouped"]
 
@@ -85,12 +86,6 @@ class Op(NamedTuple):
     weight: tuple[int, ...] = ()
 
 
-class Output(NamedTuple):
-    """A tensor in what a call returned: its value."""
-
-    value: int
-
-
 class Call(NamedTuple):
     """One call of a module.
 
@@ -104,8 +99,7 @@ class Call(NamedTuple):
         first_op, end_op: the operations run inside it, as a half-open range.
         takes_tensor: whether its first positional argument is a tensor.
         returns_tensor: whether it returned one tensor, and not a tuple, list or dict.
-        nested: what it returned otherwise, if that was tuples, lists and dicts of numbers and of
-            values, which stand in it as `Output`; else None.
+        nested: what it returned otherwise, if that is made of tensors and numbers alone.
     """
 
     index: int
@@ -119,7 +113,7 @@ class Call(NamedTuple):
     end_op: int
     takes_tensor: bool
     returns_tensor: bool
-    nested: Any = None
+    nested: Nested | None = None
 
     @property
     def inside(self) -> range:

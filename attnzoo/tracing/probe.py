@@ -27,8 +27,9 @@ from attnzoo.tracing.example import (
     resolve_example,
 )
 from attnzoo.tracing.meta_ops import FastShapes
+from attnzoo.tracing.nested import tensors_in
 from attnzoo.tracing.on_meta import meta_forward
-from attnzoo.tracing.recorder import Recorder, tensors_in
+from attnzoo.tracing.recorder import Recorder
 from attnzoo.tracing.trace import Trace
 from attnzoo.tracing.twin import Twin
 from attnzoo.tracing.values import Values, line_of

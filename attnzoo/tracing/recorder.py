@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import functools
 import threading
 from collections import OrderedDict
 from collections.abc import Iterable
-from dataclasses import dataclass
 from functools import partial
 from typing import Any, NamedTuple
 from weakref import ref
@@ -14,35 +12,22 @@ from weakref import ref
 import torch
 from torch import Tensor, nn
 
-from attnzoo.hosts import rebuilds
 from attnzoo.tracing.axes import derive_axes
 from attnzoo.tracing.handing_on import HandingOn
 from attnzoo.tracing.layers import directly, operation
 from attnzoo.tracing.meta_ops import FastShapes, layout_of
-from attnzoo.tracing.parts import (
-    Call,
-    Kind,
-    ModuleInfo,
-    Op,
-    Output,
-    Value,
-    qualname,
-    regrouped,
-)
+from attnzoo.tracing.modules import module_infos
+from attnzoo.tracing.nested import NUMBERS, Nested, nested, only_numbers, shapes_of, tensors_in
+from attnzoo.tracing.parts import Call, Op, Value, regrouped
 from attnzoo.tracing.positions import Readings, WatchedChildren
 from attnzoo.tracing.trace import Trace
 from attnzoo.tracing.values import Values
 
-__all__ = ["Recorder", "shapes_of", "tensors_in"]
+__all__ = ["Recorder"]
 
 aten = torch.ops.aten
 
 _NESTED = (dict, list, tuple)
-_NUMBERS = frozenset({bool, int, float, type(None)})
-
-#: Stands for what is neither a tensor of the pass nor a number.
-_OTHER = object()
-
 _POOLS = frozenset(
     (
         "max_pool2d_with_indices",
@@ -52,88 +37,6 @@ _POOLS = frozenset(
         "avg_pool3d",
     )
 )
-
-
-def tensors_in(tree: Any) -> list[Tensor]:
-    """The tensors in nested tuples, lists and dicts."""
-    if isinstance(tree, Tensor):
-        return [tree]
-    found: list[Tensor] = []
-    if isinstance(tree, _NESTED):
-        for item in tree.values() if isinstance(tree, dict) else tree:
-            if isinstance(item, Tensor):
-                found.append(item)
-            elif isinstance(item, _NESTED) and not _only_numbers(item):
-                found += tensors_in(item)  # strides, paddings and dims are lists of int
-    return found
-
-
-def shapes_of(tree: Any) -> tuple[tuple[int, ...], ...]:
-    """Shapes of the tensors in nested tuples, lists and dicts."""
-    return tuple(tuple(tensor.shape) for tensor in tensors_in(tree))
-
-
-def _only_numbers(items: Any) -> bool:
-    """Whether this is a stride, a padding or the like, as most lists among arguments are."""
-    if not items or isinstance(items, dict):
-        return not items
-    return type(items[0]) is type(items[-1]) is int
-
-
-@dataclass(frozen=True, slots=True)
-class _ClassInfo:
-    """What the class of a module says about it: its kind depends on whether it has children."""
-
-    name: str
-    qualname: str
-    alone: Kind
-    with_children: Kind
-    is_attention: bool
-    rebuilds: bool
-
-
-@functools.cache
-def _class_info(cls: type[nn.Module]) -> _ClassInfo:
-    containers = (nn.Module, nn.Sequential)
-    layers = [base for base in cls.__mro__ if base.__module__.startswith("torch.nn.modules")]
-    alone: Kind = "leaf"
-    with_children: Kind = "composite"
-    if issubclass(cls, nn.ModuleList | nn.ModuleDict):
-        alone = with_children = "container"
-    elif issubclass(cls, nn.Sequential) and cls.forward is nn.Sequential.forward:
-        alone = with_children = "sequential"
-    elif any(base not in containers for base in layers):  # a layer of torch's own, or derived
-        with_children = "leaf"
-    attention = getattr(cls, "is_attnzoo_attention", False)
-    name = qualname(cls)
-    return _ClassInfo(cls.__name__, name, alone, with_children, attention, rebuilds(cls))
-
-
-def _module_infos(paths: dict[nn.Module, tuple[str, ...]]) -> dict[str, ModuleInfo]:
-    state: dict[nn.Module, tuple[bool, bool]] = {}  # parameters or buffers, parameters
-    infos: dict[str, ModuleInfo] = {}
-    for module in reversed(paths):  # children come after their parents, so visit them first
-        learned = bool(module._parameters)
-        stateful = learned or bool(module._buffers)
-        cls, children = _class_info(type(module)), False
-        for child in module._modules.values():
-            if child is not None:
-                children = True
-                below = state.get(child, (False, False))
-                stateful, learned = stateful or below[0], learned or below[1]
-        state[module] = stateful, learned
-        where = paths[module]
-        infos[where[0]] = ModuleInfo(
-            where,
-            cls.name,
-            cls.qualname,
-            cls.with_children if children else cls.alone,
-            stateful,
-            learned,
-            cls.is_attention,
-            children and cls.rebuilds,
-        )
-    return {where[0]: infos[where[0]] for where in paths.values()}
 
 
 class _OpenCall(NamedTuple):
@@ -168,7 +71,7 @@ class Recorder(FastShapes):
     ) -> None:
         super().__init__(values)
         self._model = type(model).__name__
-        self._infos = _module_infos(paths)
+        self._infos = module_infos(paths)
         self._path = {module: where[0] for module, where in paths.items()}
         self._thread = threading.get_ident()
         self._names: dict[Any, tuple[str, bool]] = {}
@@ -282,8 +185,7 @@ class Recorder(FastShapes):
         one = isinstance(output, Tensor)
         value = ids.get(id(output)) if one else None
         outputs = (value,) if value is not None else () if one else self._known((output,))
-        nested = self._nested(output) if outputs and not one else _OTHER
-        self._close(call, outputs, one, None if nested is _OTHER else nested)
+        self._close(call, outputs, one, nested(output, ids) if outputs and not one else None)
         for tensor, before in zip(call.given, call.inputs, strict=True):
             if ids[id(tensor)] != before:
                 self._handed.altered(tensor, call.number)
@@ -303,26 +205,12 @@ class Recorder(FastShapes):
             self._handed.returns(output, call)
         return None
 
-    def _nested(self, output: Any) -> Any:
-        """An output with values in place of its tensors, or `_OTHER` if it holds anything else."""
-        if isinstance(output, Tensor):
-            value = self._ids.get(id(output))
-            return _OTHER if value is None else Output(value)
-        kind = type(output)
-        if kind is dict:
-            items = [self._nested(item) for item in output.values()]
-            return _OTHER if _OTHER in items else dict(zip(output, items, strict=True))
-        if kind is tuple or kind is list:
-            items = [self._nested(item) for item in output]
-            return _OTHER if _OTHER in items else kind(items)
-        return output if kind in _NUMBERS else _OTHER
-
     def _close(
         self,
         call: _OpenCall,
         outputs: tuple[int, ...] = (),
         tensor: bool = False,
-        nested: Any = None,
+        returned: Nested | None = None,
     ) -> None:
         self._calls[call.number] = Call(
             call.number,
@@ -336,7 +224,7 @@ class Recorder(FastShapes):
             len(self._ops),
             call.takes_tensor,
             tensor,
-            nested,
+            returned,
         )
 
     # --- operations -------------------------------------------------------------------------
@@ -416,8 +304,8 @@ class Recorder(FastShapes):
             if isinstance(item, Tensor):
                 if id(item) in ids:
                     found.append(item)
-            elif type(item) in _NUMBERS or not isinstance(item, _NESTED):
+            elif type(item) in NUMBERS or not isinstance(item, _NESTED):
                 continue
-            elif not _only_numbers(item):
+            elif not only_numbers(item):
                 found += [t for t in tensors_in(item) if id(t) in ids]
         return found
