@@ -29,6 +29,10 @@ pytestmark = pytest.mark.no_cover
 SIZE = (3, 32, 32)
 AROUND = ("plain", "ddp", "compiled")
 PLACES = {"slot": "slot.bn2", "insert": "insert.act", "hook": "hook", "wrap": "wrap"}
+WHERE = [
+    ("match", {"pattern": list(PLACES.values())}),
+    ("match", {"pattern": "replaced", "where": "replace"}),
+]
 READ = """
 import json, sys
 from pathlib import Path
@@ -70,10 +74,12 @@ class Small(nn.Module):
         self.insert.add_module("act", nn.ReLU())
         self.hook = Composite(16)
         self.wrap = nn.Conv2d(16, 16, 1)
+        self.replaced = nn.Conv2d(16, 16, 1)
         self.head = nn.Linear(16, 5)
 
     def forward(self, x: Tensor) -> Tensor:
         x = self.hook(self.insert(self.slot(self.stem(x))))
+        x = self.replaced(x)
         return self.head(self.wrap(x).relu().mean((2, 3)))
 
 
@@ -147,10 +153,9 @@ def test_a_fresh_process_computes_the_same_bits(tmp_path: Path) -> None:
 
 def _save(block: str, network: str, folder: Path, ways: Sequence[str]) -> None:
     torch.manual_seed(0)
-    where = ("match", {"pattern": list(PLACES.values())})
-    example = _given(network, batch=1)
-    model = attnzoo.wrap(NETWORKS[network](), where, block, example=example)
-    assert len(attnzoo.attention_modules(model)) == len(PLACES)
+    plan = attnzoo.plan(NETWORKS[network](), WHERE, block, example=_given(network, batch=1))
+    assert sorted(edit.mechanism for edit in plan.edits) == sorted([*PLACES, "replace"])
+    model = plan.apply()
     with torch.no_grad():
         for parameter in model.parameters():
             parameter.add_(torch.randn_like(parameter), alpha=0.05)
