@@ -55,10 +55,10 @@ _OURS = -1
 
 
 class Recorder(FastShapes):
-    """Writes down module calls (by hooks) and operations (as a dispatch mode).
+    """Writes down module calls (where torch looks for a compiled one) and operations (as a mode).
 
     Args:
-        model: a twin, whose modules get the hooks.
+        model: a twin, whose modules are changed so.
         paths: its modules with their paths.
         values: what it answers where the pass asks for values.
     """
