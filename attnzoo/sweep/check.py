@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import time
 from collections import Counter
 from collections.abc import Generator, Iterable, Mapping
@@ -245,4 +246,5 @@ def _same_bits(one: list[Tensor], other: list[Tensor]) -> bool:
 
 
 def _one_line(text: object) -> str:
-    return " ".join(str(text).split())[:400]
+    """Without the folders of this machine: a line of code is told from its package on."""
+    return re.sub(r"\S*[/\\]site-packages[/\\]", "", " ".join(str(text).split()))[:400]

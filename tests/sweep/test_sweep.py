@@ -7,12 +7,13 @@ from pathlib import Path
 
 import pytest
 import torch
+from places import ROOT
 from torch import Tensor, nn
 
 import attnzoo
 from attnzoo.errors import DataError, OptionError, UnknownNameError
 from attnzoo.sweep import POLICIES, check_network, kind_of, read_rows, summary, sweep, write_rows
-from attnzoo.sweep.check import _learns
+from attnzoo.sweep.check import _learns, _one_line
 from attnzoo.sweep.networks import Trial
 from attnzoo.sweep.table import Row
 from attnzoo.tracing.probe import probe
@@ -247,3 +248,10 @@ def test_networks_with_weights_are_swept_when_they_are_asked_for(
         sweep(tmp_path / "table.csv", pattern)
     assert asked[0] == ["timm/efficientnet_lite0"]
     assert "pretrained/efficientnet_lite0" in asked[1]
+
+
+def test_reasons_name_no_folder_of_the_machine() -> None:
+    told = "stopped,\n  at /home/me/lib/site-packages/torchvision/models/ssd.py:436"
+    assert _one_line(told) == "stopped, at torchvision/models/ssd.py:436"
+    table = ROOT / "docs" / "data" / "coverage.csv"
+    assert "site-packages" not in table.read_text("utf-8")
